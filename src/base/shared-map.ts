@@ -1,0 +1,100 @@
+/** Number of shards. A change copies one shard, so 100,000 entries cost about 100 copied pointers. */
+const shardCount = 1024
+const emptyShard: ReadonlyMap<string, never> = new Map<string, never>()
+
+/**
+ * An immutable map from strings, whose versions share what did not change.
+ *
+ * Making a new version with one change costs one shard (size / 1024 entries), and {@link changedKeys} of two versions
+ * costs what differs, not the size. Snapshots are made of these, so that work after a change follows the change.
+ */
+export class SharedMap<V> implements Iterable<[string, V]> {
+  readonly size: number
+  readonly #shards: readonly ReadonlyMap<string, V>[]
+
+  private constructor(shards: readonly ReadonlyMap<string, V>[], size: number) {
+    this.#shards = shards
+    this.size = size
+  }
+
+  static empty<V>(): SharedMap<V> {
+    return new SharedMap<V>(
+      Array.from({ length: shardCount }, () => emptyShard),
+      0,
+    )
+  }
+
+  static from<V>(entries: Iterable<readonly [string, V]>): SharedMap<V> {
+    return SharedMap.empty<V>().with(entries)
+  }
+
+  get(key: string): V | undefined {
+    return this.#shards[shardOf(key)]?.get(key)
+  }
+
+  has(key: string): boolean {
+    return this.#shards[shardOf(key)]?.has(key) ?? false
+  }
+
+  /** A version with `set` entries added or replaced, then `deleted` keys removed. Values that are identical change nothing. */
+  with(set: Iterable<readonly [string, V]>, deleted: Iterable<string> = []): SharedMap<V> {
+    const copies = new Map<number, Map<string, V>>()
+    let size = this.size
+    const writable = (index: number): Map<string, V> => {
+      let shard = copies.get(index)
+      if (!shard) copies.set(index, (shard = new Map(this.#shards[index])))
+      return shard
+    }
+    for (const [key, value] of set) {
+      const index = shardOf(key)
+      const shard = copies.get(index) ?? this.#shards[index]
+      if (shard?.has(key)) {
+        if (shard.get(key) === value) continue
+      } else size++
+      writable(index).set(key, value)
+    }
+    for (const key of deleted) {
+      const index = shardOf(key)
+      if (!(copies.get(index) ?? this.#shards[index])?.has(key)) continue
+      writable(index).delete(key)
+      size--
+    }
+    if (copies.size === 0) return this
+    const shards = this.#shards.slice()
+    for (const [index, shard] of copies) shards[index] = shard
+    return new SharedMap(shards, size)
+  }
+
+  *[Symbol.iterator](): Iterator<[string, V]> {
+    for (const shard of this.#shards) yield* shard
+  }
+
+  *keys(): IterableIterator<string> {
+    for (const shard of this.#shards) yield* shard.keys()
+  }
+
+  *values(): IterableIterator<V> {
+    for (const shard of this.#shards) yield* shard.values()
+  }
+
+  /** The keys whose value was added, removed or replaced (by identity) between two versions. */
+  static changedKeys<V>(before: SharedMap<V>, after: SharedMap<V>): Set<string> {
+    const changed = new Set<string>()
+    if (before === after) return changed
+    for (let i = 0; i < shardCount; i++) {
+      const old = before.#shards[i] ?? emptyShard
+      const now = after.#shards[i] ?? emptyShard
+      if (old === now) continue
+      for (const [key, value] of now) if (old.get(key) !== value || !old.has(key)) changed.add(key)
+      for (const key of old.keys()) if (!now.has(key)) changed.add(key)
+    }
+    return changed
+  }
+}
+
+/** FNV-1a over UTF-16 units, folded to a shard number. */
+function shardOf(key: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
+  return ((hash >>> 16) ^ hash) & (shardCount - 1)
+}

@@ -1,0 +1,11 @@
+import type { Cidr } from '../net/cidr.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+
+/** A Kubernetes Node (v1), as far as networking needs it. */
+export interface Node {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  /** InternalIP before ExternalIP, in the object's order. */
+  readonly addresses: readonly IpAddress[]
+  readonly podCIDRs: readonly Cidr[]
+}
