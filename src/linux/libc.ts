@@ -1,0 +1,70 @@
+import koffi from 'koffi'
+import { SyscallError } from './errno.ts'
+
+/*
+ * The only native calls that are ours. Everything else native is in the `netlink` package. koffi calls block the event
+ * loop for the length of the system call (about 2 µs each), which is what setns(2) needs: it changes the calling thread.
+ */
+const libc = koffi.load('libc.so.6')
+
+const setnsFunction = libc.func('int setns(int fd, int nstype)')
+const unshareFunction = libc.func('int unshare(int flags)')
+const mountFunction = libc.func('int mount(str source, str target, str type, unsigned long flags, void *options)')
+const umount2Function = libc.func('int umount2(str target, int flags)')
+const setsockoptFunction = libc.func(
+  'int setsockopt(int fd, int level, int name, _In_ int32_t *value, uint32_t length)',
+)
+const getsockoptFunction = libc.func(
+  'int getsockopt(int fd, int level, int name, _Out_ int32_t *value, _Inout_ uint32_t *length)',
+)
+const getsocknameFunction = libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)')
+
+/** include/uapi/linux/sched.h */
+export const CLONE_NEWNET = 0x4000_0000
+export const CLONE_NEWNS = 0x0002_0000
+/** include/uapi/linux/mount.h */
+export const MS_BIND = 0x1000
+export const MS_REC = 0x4000
+export const MS_PRIVATE = 1 << 18
+export const MS_SHARED = 1 << 20
+export const MNT_DETACH = 2
+
+/** Moves the calling thread into the namespace behind `fd`. Throws {@link SyscallError}. */
+export function setns(fd: number, type: number): void {
+  check(setnsFunction(fd, type), 'setns')
+}
+
+/** Gives the calling thread new namespaces. Throws {@link SyscallError}. */
+export function unshare(flags: number): void {
+  check(unshareFunction(flags), 'unshare')
+}
+
+export function mount(source: string, target: string, flags: number): void {
+  check(mountFunction(source, target, null, flags, null), 'mount', target)
+}
+
+export function umount(target: string, flags: number): void {
+  check(umount2Function(target, flags), 'umount2', target)
+}
+
+/** Sets an integer socket option. Throws {@link SyscallError}. */
+export function setSocketOption(fd: number, level: number, option: number, value: number): void {
+  check(setsockoptFunction(fd, level, option, [value], 4), 'setsockopt')
+}
+
+/** Reads an integer socket option; undefined when `fd` is not a socket or has no such option. */
+export function getSocketOption(fd: number, level: number, option: number): number | undefined {
+  const value: [number] = [0]
+  return getsockoptFunction(fd, level, option, value, [4]) === 0 ? value[0] : undefined
+}
+
+/** The raw sockaddr that a socket is bound to; undefined when `fd` is not a socket. */
+export function getSocketName(fd: number): Buffer | undefined {
+  const address = Buffer.alloc(128)
+  const length: [number] = [address.length]
+  return getsocknameFunction(fd, address, length) === 0 ? address.subarray(0, length[0]) : undefined
+}
+
+function check(result: unknown, syscall: string, detail?: string): void {
+  if (result !== 0) throw new SyscallError(syscall, koffi.errno(), detail)
+}

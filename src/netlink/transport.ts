@@ -1,0 +1,114 @@
+import { readdirSync } from 'node:fs'
+import { RawNetlinkSocket } from 'netlink'
+import { getSocketName, getSocketOption, setSocketOption } from '../linux/libc.ts'
+import type { Netns } from '../linux/netns.ts'
+
+/** What carries datagrams to a kernel: the real one, or a scripted one in tests. */
+export interface NetlinkTransport {
+  /**
+   * Hands one datagram to the kernel. The kernel works on it before this returns; its answers come through `receive`
+   * later. Returns the milliseconds that the kernel took.
+   */
+  send(datagram: Buffer): number
+  /** Called for each datagram from the kernel. Set before the first send. */
+  receive: (datagram: Buffer) => void
+  /** Called when the kernel dropped messages for us (ENOBUFS) or the socket broke. */
+  failed: (error: Error) => void
+  join(group: number): void
+  /** While referenced, the socket keeps the process alive. */
+  ref(): void
+  unref(): void
+  close(): void
+}
+
+export interface TransportOptions {
+  /** NETLINK_ROUTE, NETLINK_NETFILTER, ... */
+  readonly protocol: number
+  /** The namespace to create the socket in; it stays there. Default: the thread's own. */
+  readonly netns?: Netns
+  /** Bytes that one send may have. Default 1 MiB. Needs CAP_NET_ADMIN. */
+  readonly sendBuffer?: number
+  /** Bytes of answers and notifications that the kernel keeps for us. Default 4 MiB. Needs CAP_NET_ADMIN. */
+  readonly receiveBuffer?: number
+}
+
+/* include/uapi/asm-generic/socket.h, include/uapi/linux/netlink.h */
+const SOL_SOCKET = 1
+const SO_SNDBUFFORCE = 32
+const SO_RCVBUFFORCE = 33
+const SO_PROTOCOL = 38
+const SO_DOMAIN = 39
+const SOL_NETLINK = 270
+const NETLINK_CAP_ACK = 10
+const NETLINK_EXT_ACK = 11
+const NETLINK_GET_STRICT_CHK = 12
+const AF_NETLINK = 16
+
+/**
+ * A netlink socket of the `netlink` package on Node's event loop. The package cannot force buffer sizes or ask for
+ * extended acks and does not show its descriptor, so the descriptor is found and the options are set through libc
+ * (docs/adr/0002-netlink-socket.md).
+ */
+export function openTransport(options: TransportOptions): NetlinkTransport {
+  const { protocol, netns, sendBuffer = 1 << 20, receiveBuffer = 4 << 20 } = options
+  const open = (): RawNetlinkSocket => openAndConfigure(protocol, sendBuffer, receiveBuffer)
+  const socket = netns ? netns.enter(open) : open()
+  const transport: NetlinkTransport = {
+    send(datagram) {
+      const start = performance.now()
+      socket.send(datagram, {}, (error) => {
+        if (error) transport.failed(error)
+      })
+      return performance.now() - start
+    },
+    receive: () => {},
+    failed: () => {},
+    join: (group) => socket.addMembership(group),
+    ref: () => socket.ref(),
+    unref: () => socket.unref(),
+    close: () => socket.close(),
+  }
+  socket.on('message', (datagram) => transport.receive(datagram))
+  socket.on('error', (error) => transport.failed(error))
+  return transport
+}
+
+function openAndConfigure(protocol: number, sendBuffer: number, receiveBuffer: number): RawNetlinkSocket {
+  for (;;) {
+    const socket = new RawNetlinkSocket(protocol)
+    try {
+      const [fd, ...others] = descriptorsOf(socket, protocol)
+      if (fd === undefined) throw new Error('cannot find the descriptor of a netlink socket that was just opened')
+      if (others.length > 0) {
+        socket.close()
+        continue
+      }
+      setSocketOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, sendBuffer)
+      setSocketOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, receiveBuffer)
+      setSocketOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1)
+      setSocketOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1)
+      setSocketOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+      return socket
+    } catch (error) {
+      socket.close()
+      throw error
+    }
+  }
+}
+
+/**
+ * Descriptors that are a netlink socket of this protocol and bound to this port. The package picks ports at random, so
+ * two sockets of this process share one rarely, and only across namespaces; the caller then opens another.
+ */
+function descriptorsOf(socket: RawNetlinkSocket, protocol: number): number[] {
+  const { port } = socket.address()
+  return readdirSync('/proc/self/fd', { encoding: 'utf8' })
+    .map(Number)
+    .filter(
+      (fd) =>
+        getSocketOption(fd, SOL_SOCKET, SO_DOMAIN) === AF_NETLINK &&
+        getSocketOption(fd, SOL_SOCKET, SO_PROTOCOL) === protocol &&
+        // struct sockaddr_nl: family, pad, port id, groups
+        getSocketName(fd)?.readUInt32LE(4) === port,
+    )
+}
