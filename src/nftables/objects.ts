@@ -1,0 +1,124 @@
+/**
+ * The objects of an nf_tables table, in nft's own words. Plain data: a desired table is written with these, a fake holds
+ * them, the client turns them into messages, and `format.ts` prints them as nft would.
+ */
+
+export type NftFamily = 'inet' | 'ip' | 'ip6' | 'bridge'
+
+/** A value that a rule can load into registers, and that a set's key or data can be typed by (`typeof`). */
+export type Expression =
+  | 'ip saddr'
+  | 'ip daddr'
+  | 'ip6 saddr'
+  | 'ip6 daddr'
+  | 'meta l4proto'
+  | 'meta nfproto'
+  | 'meta mark'
+  | 'meta priority'
+  | 'iifname'
+  | 'oifname'
+  | 'th sport'
+  | 'th dport'
+  | 'ct state'
+  | 'ct status'
+  | 'ct direction'
+  | 'fib daddr type'
+  /** `numgen random mod N`: a number from 0 to N - 1. As a set's field: N is only shown. */
+  | { readonly numgenRandom: number }
+
+/** A base chain's place in the kernel. Without one a chain is only jumped to. */
+export interface ChainHook {
+  readonly type: 'filter' | 'nat' | 'route'
+  readonly hook: 'prerouting' | 'input' | 'forward' | 'output' | 'postrouting'
+  readonly priority: number
+}
+
+export interface Chain {
+  readonly name: string
+  readonly hook?: ChainHook
+  readonly rules: readonly Rule[]
+}
+
+export interface Rule {
+  readonly statements: readonly Statement[]
+  readonly comment?: string
+}
+
+/** One step of a rule. A match that fails ends the rule. */
+export type Statement =
+  /** Compares with one value (register bytes in network order for packet fields, see `keys.ts`). */
+  | { readonly kind: 'match'; readonly left: Expression; readonly op: '==' | '!='; readonly value: MatchValue }
+  /** `ip daddr . th dport @set` */
+  | { readonly kind: 'in-set'; readonly key: readonly Expression[]; readonly set: string; readonly negate?: boolean }
+  /** `meta priority set KEY map @map`, or a constant. */
+  | { readonly kind: 'set-priority'; readonly to: MapLookup | number }
+  /** `meta mark set meta mark | bits` */
+  | { readonly kind: 'mark-or'; readonly bits: number }
+  /** `meta mark set meta mark ^ bits` */
+  | { readonly kind: 'mark-xor'; readonly bits: number }
+  /** `KEY vmap @map`: no element, no effect. */
+  | { readonly kind: 'vmap'; readonly key: readonly Expression[]; readonly map: string }
+  /** The data of the map is address . port. */
+  | { readonly kind: 'dnat'; readonly family: 'ip' | 'ip6'; readonly to: MapLookup }
+  | { readonly kind: 'masquerade' }
+  | { readonly kind: 'reject' }
+  | { readonly kind: 'counter' }
+  | { readonly kind: 'accept' | 'drop' | 'return' }
+  | { readonly kind: 'jump' | 'goto'; readonly chain: string }
+
+export interface MapLookup {
+  readonly key: readonly Expression[]
+  readonly map: string
+}
+
+export type MatchValue =
+  /** A whole register value: a mark, a class, a protocol number (`meta l4proto`), NFPROTO (`meta nfproto`). */
+  | { readonly number: number }
+  /** A prefix of an address. */
+  | { readonly address: string; readonly prefix?: number }
+  /** An interface name; with a trailing `*` a prefix of names. */
+  | { readonly name: string }
+  /** Any of these bits is set (`ct status dnat`, `ct state new`, `meta mark & bits != 0`); with op != none is. */
+  | { readonly bits: number }
+
+/** A set, or a map with `data`, or a verdict map. Its elements are kept apart ({@link Elements}): there may be millions. */
+export interface NftSet {
+  readonly name: string
+  readonly key: readonly Expression[]
+  /** `verdict` makes a verdict map. */
+  readonly data?: readonly Expression[] | 'verdict'
+  /** Elements are ranges: each start key, and an end key flagged as such. Keep such sets small. */
+  readonly interval?: boolean
+  readonly comment?: string
+}
+
+/**
+ * Register bytes of a key or of data, as a latin1 string: comparable, hashable and compact. Made by `keys.ts`. Fields are
+ * padded to four bytes each, as concatenations are in the kernel.
+ */
+export type RegisterBytes = string
+
+/** Elements of one set: key to data. Sets have empty data; verdict maps have `goto CHAIN` or `jump CHAIN`. */
+export type Elements = ReadonlyMap<RegisterBytes, string>
+
+/** A whole table: what is wanted, or what the kernel holds. */
+export interface TableState {
+  readonly family: NftFamily
+  readonly name: string
+  readonly comment?: string
+  readonly chains: readonly Chain[]
+  readonly sets: readonly NftSet[]
+  readonly elements: ReadonlyMap<string, Elements>
+}
+
+/** ct status bits (include/uapi/linux/netfilter/nf_conntrack_common.h). */
+export const ctStatusBits = { snat: 0x10, dnat: 0x20 } as const
+
+/** ct state bits as nf_tables loads them (NF_CT_STATE_BIT). */
+export const ctStateBits = { invalid: 0x1, established: 0x2, related: 0x4, new: 0x8 } as const
+
+/** NFPROTO_*, for `meta nfproto`. */
+export const nfproto = { ipv4: 2, ipv6: 10 } as const
+
+/** RTN_LOCAL, for `fib daddr type`. */
+export const fibTypeLocal = 2
