@@ -32,7 +32,7 @@ export function registerBytes(...fields: readonly KeyField[]): RegisterBytes {
       at += 16
     }
   }
-  return scratch.latin1Slice(0, at)
+  return scratch.toString('latin1', 0, at)
 }
 
 /** Bytes that an address takes in registers. */
