@@ -1,0 +1,13 @@
+#!/bin/sh
+# `npm test`: everything that this machine can run, ending in one summary line.
+. "$(dirname "$0")/setup.sh"
+
+ensure_npm_packages
+ensure_tool curl curl "tests use it as a client" || true
+ensure_tool nft nftables "tests compare our rules with what nft lists" || true
+ensure_tool dig bind9-dnsutils "tests use it as a DNS client" || true
+ensure_tool ip iproute2 "tests use it as a second opinion" || true
+# Tools found through `env node` must find ours.
+PATH=$PWD/node_modules/.bin:$PATH
+export PATH
+exec node scripts/test.ts "$@"

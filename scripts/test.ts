@@ -1,0 +1,98 @@
+/**
+ * Runs the checks and test projects one after the other and ends in one line: `N passed, N failed, N skipped`.
+ * What cannot run on this machine is skipped with its reason, and counted.
+ */
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+interface Outcome {
+  passed: number
+  failed: number
+  /** Reason to how many. */
+  skipped: Map<string, number>
+}
+
+interface VitestReport {
+  testResults: {
+    name: string
+    status: string
+    message?: string
+    assertionResults: { status: string; fullName: string; meta?: { skipReason?: string } }[]
+  }[]
+}
+
+const bin = (name: string): string => join('node_modules/.bin', name)
+const total: Outcome = { passed: 0, failed: 0, skipped: new Map() }
+
+const steps: [string, () => void][] = [
+  ['types', () => check('types', [bin('tsc'), '-p', '.'])],
+  ['lint', () => check('lint', [bin('oxlint'), '--type-aware', 'src', 'test', 'bench', 'scripts'])],
+  ['format', () => check('format', [bin('oxfmt'), '--check', 'src', 'test', 'bench', 'scripts'])],
+  ['unit', () => vitest('unit')],
+  ['kernel', () => (process.getuid?.() === 0 ? vitest('kernel') : skip('kernel tests need root'))],
+]
+
+for (const [name, step] of steps) {
+  const start = performance.now()
+  process.stdout.write(`\n== ${name}\n`)
+  step()
+  process.stdout.write(`== ${name}: ${((performance.now() - start) / 1000).toFixed(1)} s\n`)
+}
+
+for (const [reason, count] of total.skipped) console.log(`skipped ${count}: ${reason}`)
+const skipped = [...total.skipped.values()].reduce((a, b) => a + b, 0)
+console.log(`${total.passed} passed, ${total.failed} failed, ${skipped} skipped`)
+process.exit(total.failed > 0 ? 1 : 0)
+
+function check(name: string, argv: [string, ...string[]]): void {
+  const { status } = spawnSync(argv[0], argv.slice(1), { stdio: 'inherit' })
+  if (status === 0) total.passed++
+  else {
+    total.failed++
+    console.log(`FAILED: ${name}`)
+  }
+}
+
+function skip(reason: string, count = 1): void {
+  total.skipped.set(reason, (total.skipped.get(reason) ?? 0) + count)
+}
+
+function vitest(project: string): void {
+  const folder = mkdtempSync(join(tmpdir(), 'fairlead-test-'))
+  const file = join(folder, 'report.json')
+  // Run by our own Node: the machine's may be too old for vitest.
+  const { status } = spawnSync(
+    process.execPath,
+    [
+      'node_modules/vitest/vitest.mjs',
+      'run',
+      '--project',
+      project,
+      '--reporter=default',
+      '--reporter=json',
+      `--outputFile.json=${file}`,
+    ],
+    { stdio: 'inherit' },
+  )
+  const before = total.failed
+  try {
+    const report = JSON.parse(readFileSync(file, 'utf8')) as VitestReport
+    for (const suite of report.testResults) {
+      if (suite.status === 'failed' && suite.assertionResults.length === 0) total.failed++
+      for (const test of suite.assertionResults) {
+        if (test.status === 'passed') total.passed++
+        else if (test.status === 'failed') total.failed++
+        else skip(test.meta?.skipReason ?? `${project}: ${test.fullName}`)
+      }
+    }
+  } catch (error) {
+    total.failed++
+    console.log(`FAILED: ${project}: no report from vitest: ${String(error)}`)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+  // vitest also fails for what no test reports: an unhandled rejection, say.
+  if (status !== 0 && total.failed === before) total.failed++
+}
