@@ -1,0 +1,81 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** What to generate. Addresses follow from the numbers, so two runs make the same files. */
+export interface ServiceSet {
+  readonly services: number
+  readonly endpointsEach: number
+}
+
+const servicesPerFile = 100
+
+/** The largest set that the address plan has room for: cluster IPs in 10.96.0.0/12, endpoints in 10.128.0.0/9. */
+export const maxServices = 200_000
+
+/** Writes manifests of Services and EndpointSlices, 100 Services a file, into `folder`. */
+export function generateServices(folder: string, set: ServiceSet): void {
+  mkdirSync(folder, { recursive: true })
+  for (let first = 0; first < set.services; first += servicesPerFile) {
+    const last = Math.min(first + servicesPerFile, set.services)
+    const documents: string[] = []
+    for (let i = first; i < last; i++) documents.push(serviceManifest(i), sliceManifest(i, endpoints(set, i)))
+    writeFileSync(fileOf(folder, first), documents.join('---\n'))
+  }
+}
+
+/** Rewrites the file of Service `index` with its first endpoint replaced by one that no Service has. */
+export function replaceOneEndpoint(folder: string, set: ServiceSet, index: number, round: number): void {
+  const first = index - (index % servicesPerFile)
+  const last = Math.min(first + servicesPerFile, set.services)
+  const documents: string[] = []
+  for (let i = first; i < last; i++) {
+    const addresses = endpoints(set, i)
+    if (i === index) addresses[0] = `192.168.${round >> 8}.${round & 255}`
+    documents.push(serviceManifest(i), sliceManifest(i, addresses))
+  }
+  writeFileSync(fileOf(folder, first), documents.join('---\n'))
+}
+
+export function clusterIp(index: number): string {
+  const value = 0x0a60_1000 + index
+  return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.')
+}
+
+function endpoints(set: ServiceSet, index: number): string[] {
+  return Array.from({ length: set.endpointsEach }, (_, k) => {
+    const value = 0x0a80_0100 + index * set.endpointsEach + k
+    return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.')
+  })
+}
+
+function fileOf(folder: string, first: number): string {
+  return join(folder, `services-${String(first).padStart(6, '0')}.yaml`)
+}
+
+function serviceManifest(index: number): string {
+  return `apiVersion: v1
+kind: Service
+metadata:
+  name: svc-${index}
+  namespace: bench
+spec:
+  clusterIP: ${clusterIp(index)}
+  ports:
+  - {name: http, protocol: TCP, port: 80, targetPort: 8080}
+`
+}
+
+function sliceManifest(index: number, addresses: readonly string[]): string {
+  return `apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: svc-${index}-a
+  namespace: bench
+  labels: {kubernetes.io/service-name: svc-${index}}
+addressType: IPv4
+ports:
+- {name: http, protocol: TCP, port: 8080}
+endpoints:
+${addresses.map((address) => `- {addresses: [${address}], conditions: {ready: true}, nodeName: node-1}`).join('\n')}
+`
+}

@@ -1,0 +1,56 @@
+import { describe, expect, test } from 'vitest'
+import { ConfigError, defaultConfig, parseConfig } from './config.ts'
+
+const parse = (raw: unknown) => parseConfig(raw, { origin: 'fairlead.yaml', relativeTo: '/etc/fairlead' })
+
+describe('parseConfig()', () => {
+  test('fills in defaults for an empty file', () => {
+    const config = defaultConfig()
+    expect(config.network).toMatchObject({ name: 'default', bridge: 'fl0', mtu: undefined, masquerade: true })
+    expect(config.dns?.addresses).toEqual(['10.96.0.10'])
+    expect(config.http.listen).toEqual({ host: '127.0.0.1', port: 10_249 })
+    expect(config.cleanupOnExit).toBe(false)
+  })
+
+  test('takes paths as relative to the file', () => {
+    expect(parse({ sources: { files: ['manifests'] } }).sources.files).toEqual(['/etc/fairlead/manifests'])
+  })
+
+  test('switches parts off', () => {
+    const config = parse({ network: { enabled: false }, dns: { enabled: false }, http: { enabled: false } })
+    expect([config.network, config.dns, config.http.listen]).toEqual([undefined, undefined, undefined])
+  })
+
+  const refused: [string, unknown, RegExp][] = [
+    ['a typo with what was meant', { netwrok: {} }, /netwrok: unknown key \(did you mean network\?\)/],
+    ['a nested typo', { dns: { adresses: [] } }, /dns\.adresses: unknown key \(did you mean addresses\?\)/],
+    ['an unknown key with the known ones', { x: 1 }, /x: unknown key \(expected one of: nodeName, /],
+    ['a wrong type', { cleanupOnExit: 'yes' }, /cleanupOnExit: "yes" is not a boolean/],
+    ['a network with host bits', { network: { subnets: ['10.1.2.3/16'] } }, /network\.subnets\[0\]: .*10\.1\.0\.0\/16/],
+    [
+      'two networks of a family',
+      { network: { subnets: ['10.1.0.0/16', '10.2.0.0/16'] } },
+      /more than one IPv4 network/,
+    ],
+    [
+      'an unusable bridge name',
+      { network: { bridge: 'a-name-that-is-too-long' } },
+      /network\.bridge: .*1 to 15 characters/,
+    ],
+    ['an mtu out of range', { network: { mtu: 500 } }, /network\.mtu: 500 is not a whole number from 1280 to 65535/],
+    [
+      'a listener without port',
+      { http: { listen: '127.0.0.1' } },
+      /http\.listen: "127\.0\.0\.1" is not an address to listen on/,
+    ],
+    ['something that is no object', 'text', /is not an object/],
+  ]
+  test.each(refused)('refuses %s', (_, raw, message) => {
+    expect(() => parse(raw)).toThrow(ConfigError)
+    expect(() => parse(raw)).toThrow(message)
+  })
+
+  test('lists all problems at once', () => {
+    expect(() => parse({ netwrok: {}, network: { mtu: 1 } })).toThrow(/netwrok.*; .*|network\.mtu.*netwrok/s)
+  })
+})

@@ -1,0 +1,258 @@
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname, resolve } from 'node:path'
+import { load } from 'js-yaml'
+import { formatFieldProblem, type FieldProblem } from '../model/manifest-error.ts'
+import { ManifestReader } from '../model/manifest-reader.ts'
+import { parseCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
+import { parseIp, type IpAddress } from '../net/ip-address.ts'
+import { ParseError } from '../net/parse-error.ts'
+
+/** Everything that can be said to the daemon. `docs/config.md` lists the keys with their defaults. */
+export interface Config {
+  /** This node's name: endpoints with it are local. Default: the host name. */
+  readonly nodeName: string
+  /** Where leases and pods are remembered. Default `/var/lib/fairlead`. */
+  readonly stateDir: string
+  /** The control socket. Default `/run/fairlead/control.sock`. */
+  readonly controlSocket: string
+  readonly sources: {
+    /** Files or folders of manifests, watched. */
+    readonly files: readonly string[]
+  }
+  readonly network: NetworkConfig | undefined
+  readonly services: ServicesConfig | undefined
+  readonly dns: DnsConfig | undefined
+  readonly http: {
+    /** `HOST:PORT` of /metrics, /healthz and /readyz. Default `127.0.0.1:10249`. Undefined: none. */
+    readonly listen: { readonly host: string; readonly port: number } | undefined
+  }
+  readonly log: { readonly level: LogLevel; readonly format: 'text' | 'json' }
+  /** Remove everything from the kernel at exit. Default false: the dataplane goes on without the daemon. */
+  readonly cleanupOnExit: boolean
+}
+
+/** The default bridge network. */
+export interface NetworkConfig {
+  readonly name: string
+  readonly bridge: string
+  /** One per family at most. An absent family is picked automatically. */
+  readonly subnets: readonly Cidr[]
+  /** Undefined: as large as the default route's link allows. */
+  readonly mtu: number | undefined
+  readonly masquerade: boolean
+}
+
+export interface ServicesConfig {
+  readonly mode: 'nftables'
+  /** Where Services without a clusterIP get one from; at most one per family. */
+  readonly serviceCIDRs: readonly Cidr[]
+  /** Addresses of pods of all nodes. Traffic from them is local. The networks' own subnets count always. */
+  readonly clusterCIDRs: readonly Cidr[]
+  /** NodePorts are served on local addresses in these. Empty: on all but loopback ones. */
+  readonly nodePortAddresses: readonly Cidr[]
+  readonly masqueradeAll: boolean
+  /** Pause between the end of one sync and the start of the next, in ms, while changes keep coming. */
+  readonly minSyncPeriodMs: number
+}
+
+export interface DnsConfig {
+  readonly addresses: readonly IpAddress[]
+  readonly port: number
+  readonly zone: string
+  readonly ttl: number
+  readonly resolvConf: string
+}
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+
+/** A configuration that cannot be used; every problem names the key, the value and what was expected. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/** The known keys; a nested object for a section. What is not here is a typo. */
+const knownKeys = {
+  nodeName: true,
+  stateDir: true,
+  controlSocket: true,
+  sources: { files: true },
+  network: { enabled: true, name: true, bridge: true, subnets: true, mtu: true, masquerade: true },
+  services: {
+    enabled: true,
+    mode: true,
+    serviceCIDRs: true,
+    clusterCIDRs: true,
+    nodePortAddresses: true,
+    masqueradeAll: true,
+    minSyncPeriodMs: true,
+  },
+  dns: { enabled: true, addresses: true, port: true, zone: true, ttl: true, resolvConf: true },
+  http: { enabled: true, listen: true },
+  log: { level: true, format: true },
+  cleanupOnExit: true,
+} as const
+
+type KeyTree = { readonly [key: string]: true | KeyTree }
+
+/** Reads and checks a configuration file. Paths in it are relative to it. Throws {@link ConfigError}. */
+export function loadConfig(file: string): Config {
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new ConfigError(`cannot read ${file}: ${(error as NodeJS.ErrnoException).code}`, { cause: error })
+  }
+  let raw: unknown
+  try {
+    raw = load(text) ?? {}
+  } catch (error) {
+    throw new ConfigError(`${file} is not YAML: ${(error as Error).message}`, { cause: error })
+  }
+  return parseConfig(raw, { origin: file, relativeTo: dirname(file) })
+}
+
+/** The configuration that an empty file means. */
+export function defaultConfig(): Config {
+  return parseConfig({}, { origin: 'defaults', relativeTo: '/' })
+}
+
+/** Checks a configuration and fills in defaults. Throws {@link ConfigError} that lists all problems. */
+export function parseConfig(raw: unknown, from: { origin: string; relativeTo: string }): Config {
+  const reader = ManifestReader.of(raw)
+  const problems = reader.problems
+  problems.push(...unknownKeys(raw, knownKeys, ''))
+  const path = (reader: ManifestReader, key: string): string | undefined =>
+    reader.parsedText(key, (text) => resolve(from.relativeTo, text))
+
+  const sources = reader.object('sources')
+  const config: Config = {
+    nodeName: reader.text('nodeName') ?? hostname(),
+    stateDir: path(reader, 'stateDir') ?? '/var/lib/fairlead',
+    controlSocket: path(reader, 'controlSocket') ?? '/run/fairlead/control.sock',
+    sources: { files: sources.parsedTexts('files', (text) => resolve(from.relativeTo, text)) },
+    network: readNetwork(reader.object('network')),
+    services: readServices(reader.object('services')),
+    dns: readDns(reader.object('dns')),
+    http: { listen: readHttp(reader.object('http')) },
+    log: {
+      level: reader.object('log').oneOf('level', ['debug', 'info', 'warn', 'error']) ?? 'info',
+      format: reader.object('log').oneOf('format', ['text', 'json']) ?? 'json',
+    },
+    cleanupOnExit: reader.boolean('cleanupOnExit') ?? false,
+  }
+  if (problems.length > 0) throw new ConfigError(`${from.origin}: ${problems.map(formatFieldProblem).join('; ')}`)
+  return config
+}
+
+function readNetwork(reader: ManifestReader): NetworkConfig | undefined {
+  const network = {
+    name: reader.text('name') ?? 'default',
+    bridge: reader.parsedText('bridge', parseInterfaceName) ?? 'fl0',
+    subnets: oneFamilyEach(reader, 'subnets', reader.parsedTexts('subnets', parseNetwork)),
+    // 1280: the least that IPv6 works with (RFC 8200, section 5).
+    mtu: reader.integer('mtu', { min: 1280, max: 65_535 }),
+    masquerade: reader.boolean('masquerade') ?? true,
+  }
+  return (reader.boolean('enabled') ?? true) ? network : undefined
+}
+
+function readServices(reader: ManifestReader): ServicesConfig | undefined {
+  const serviceCIDRs = oneFamilyEach(reader, 'serviceCIDRs', reader.parsedTexts('serviceCIDRs', parseNetwork))
+  const services = {
+    mode: reader.oneOf('mode', ['nftables']) ?? ('nftables' as const),
+    serviceCIDRs: serviceCIDRs.length > 0 ? serviceCIDRs : [parseCidr('10.96.0.0/12'), parseCidr('fd00:10:96::/112')],
+    clusterCIDRs: reader.parsedTexts('clusterCIDRs', parseNetwork),
+    nodePortAddresses: reader.parsedTexts('nodePortAddresses', parseNetwork),
+    masqueradeAll: reader.boolean('masqueradeAll') ?? false,
+    minSyncPeriodMs: reader.integer('minSyncPeriodMs', { min: 0, max: 3_600_000 }) ?? 100,
+  }
+  return (reader.boolean('enabled') ?? true) ? services : undefined
+}
+
+function readDns(reader: ManifestReader): DnsConfig | undefined {
+  const addresses = reader.parsedTexts('addresses', parseIp)
+  const dns = {
+    addresses: addresses.length > 0 ? addresses : [parseIp('10.96.0.10')],
+    port: reader.integer('port', { min: 1, max: 65_535 }) ?? 53,
+    zone: reader.parsedText('zone', parseZone) ?? 'cluster.local',
+    ttl: reader.integer('ttl', { min: 0, max: 3600 }) ?? 5,
+    resolvConf: reader.text('resolvConf') ?? '/etc/resolv.conf',
+  }
+  return (reader.boolean('enabled') ?? true) ? dns : undefined
+}
+
+function readHttp(reader: ManifestReader): Config['http']['listen'] {
+  const listen = reader.parsedText('listen', parseListen) ?? { host: '127.0.0.1', port: 10_249 }
+  return (reader.boolean('enabled') ?? true) ? listen : undefined
+}
+
+function oneFamilyEach(reader: ManifestReader, key: string, cidrs: readonly Cidr[]): readonly Cidr[] {
+  for (const marker of ['.', ':']) {
+    if (cidrs.filter((cidr) => cidr.address.includes(marker)).length > 1) {
+      reader.fail(key, `more than one ${marker === '.' ? 'IPv4' : 'IPv6'} network (expected at most one per family)`)
+    }
+  }
+  return cidrs
+}
+
+/** IFNAMSIZ is 16 with the NUL; dev_valid_name() refuses the rest. */
+export function parseInterfaceName(text: string): string {
+  if (/^[^\s/:]{1,15}$/.test(text) && text !== '.' && text !== '..') return text
+  throw new ParseError(`"${text}" is not an interface name (expected 1 to 15 characters without space, slash or colon)`)
+}
+
+function parseZone(text: string): string {
+  const zone = text.replace(/\.$/, '').toLowerCase()
+  if (zone.length <= 200 && /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(zone))
+    return zone
+  throw new ParseError(`"${text}" is not a DNS zone (expected a name like cluster.local)`)
+}
+
+function parseListen(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):(\d{1,5})$/.exec(text)
+  const port = Number(match?.[3])
+  if (match && port <= 65_535) return { host: parseIp(match[1] ?? match[2] ?? ''), port }
+  throw new ParseError(
+    `"${text}" is not an address to listen on (expected IP:PORT, like 127.0.0.1:10249 or [::1]:10249)`,
+  )
+}
+
+function unknownKeys(raw: unknown, known: KeyTree, path: string): FieldProblem[] {
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return []
+  return Object.entries(raw).flatMap(([key, value]): FieldProblem[] => {
+    const full = path === '' ? key : `${path}.${key}`
+    const entry = Object.hasOwn(known, key) ? known[key] : undefined
+    if (entry === undefined) {
+      const near = nearest(key, Object.keys(known))
+      const expected =
+        near === undefined ? `expected one of: ${Object.keys(known).join(', ')}` : `did you mean ${near}?`
+      return [{ path: full, reason: `unknown key (${expected})` }]
+    }
+    return entry === true ? [] : unknownKeys(value, entry, full)
+  })
+}
+
+/** The word that a typo most likely meant: at most two edits away. */
+function nearest(word: string, words: readonly string[]): string | undefined {
+  const scored = words.map((candidate) => ({
+    candidate,
+    distance: editDistance(word.toLowerCase(), candidate.toLowerCase()),
+  }))
+  const best = scored.toSorted((a, b) => a.distance - b.distance)[0]
+  return best && best.distance <= 2 ? best.candidate : undefined
+}
+
+/** Levenshtein distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, substitution)
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}
