@@ -1,0 +1,31 @@
+import type { NetlinkMessage } from './message.ts'
+import type { NetlinkRequest, NetlinkSocket } from './netlink-socket.ts'
+
+/** Several requests of one datagram failed, each for its own reason. */
+export class NetlinkRequestsError extends AggregateError {
+  override readonly name = 'NetlinkRequestsError'
+}
+
+/** Requests in one datagram: a few hundred answers fit any receive buffer. */
+const chunkSize = 256
+
+/**
+ * Runs many requests, pipelined. All of them are tried; then the one error is thrown as it is, or several gathered in a
+ * {@link NetlinkRequestsError}. Resolves with each request's answer, in order.
+ */
+export async function runAll(
+  socket: Pick<NetlinkSocket, 'pipeline'>,
+  requests: readonly NetlinkRequest[],
+): Promise<NetlinkMessage[][]> {
+  const answers: NetlinkMessage[][] = []
+  const errors: Error[] = []
+  for (let start = 0; start < requests.length; start += chunkSize) {
+    for (const result of await socket.pipeline(requests.slice(start, start + chunkSize))) {
+      if (result instanceof Error) errors.push(result)
+      else answers.push(result)
+    }
+  }
+  if (errors.length === 1) throw errors[0]!
+  if (errors.length > 1) throw new NetlinkRequestsError(errors, errors.map((error) => error.message).join('; '))
+  return answers
+}
