@@ -1,0 +1,66 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { netnsFolder } from '../linux/netns.ts'
+
+/*
+ * How our things are called in the kernel, so that `fairlead cleanup` finds all of them without any state file, and so
+ * that `ip link` and `ip netns` can be read by people.
+ */
+
+/** Every link of ours has an alias that begins so (`ip link set dev X alias ...`, IFLA_IFALIAS). */
+export const aliasPrefix = 'fairlead '
+
+/** The names of the network namespaces of our pods begin so. */
+export const defaultNetnsPrefix = 'fl-'
+
+/** The nftables table that holds the masquerade rules (family inet). All our tables begin with `fairlead-`. */
+export const bridgeTable = 'fairlead-bridge'
+
+/** The interface inside a pod. */
+export const podInterface = 'eth0'
+
+/** The alias of a network's bridge. */
+export function networkAlias(network: string): string {
+  return `${aliasPrefix}network ${network}`
+}
+
+/** Who holds a lease: a kind and a name, `pod default/web-1`. It is also the alias of the host's veth end. */
+export type Owner = `pod ${string}` | `cni ${string}`
+
+/** The owner name of a pod. */
+export function podOwner(pod: { readonly namespace: string; readonly name: string }): Owner {
+  return `pod ${pod.namespace}/${pod.name}`
+}
+
+/** The alias of the veth end that stays on the host. */
+export function ownerAlias(owner: Owner): string {
+  return aliasPrefix + owner
+}
+
+/**
+ * The name of the veth end that stays on the host: `flv` and 12 hex digits (48 bits of a hash), which together are the 15
+ * bytes that a link's name may have. The same owner and interface always get the same name.
+ */
+export function hostLinkName(owner: Owner, interfaceName: string = podInterface): string {
+  return `flv${createHash('sha256').update(`${owner} ${interfaceName}`).digest('hex').slice(0, 12)}`
+}
+
+/** The path of a pod's named network namespace. Namespaces have no dots (RFC 1123 label), so the name is unambiguous. */
+export function podNetnsName(pod: { readonly namespace: string; readonly name: string }, prefix: string): string {
+  return `${prefix}${pod.namespace}.${pod.name}`
+}
+
+/** `/run/netns/NAME`. */
+export function netnsPath(name: string): string {
+  return join(netnsFolder, name)
+}
+
+/** Whether `name` may be a link's name (dev_valid_name() in net/core/dev.c; IFNAMSIZ is 16 with the NUL; % makes the kernel number it). */
+export function isLinkName(name: string): boolean {
+  return /^[^\s/:%\0]{1,15}$/.test(name) && name !== '.' && name !== '..' && Buffer.byteLength(name) <= 15
+}
+
+/** Whether `name` is an RFC 1123 label, as Kubernetes names namespaces (and we also name pods and networks). */
+export function isLabel(name: string): boolean {
+  return /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name)
+}

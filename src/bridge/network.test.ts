@@ -1,0 +1,143 @@
+import { describe, expect, test } from 'vitest'
+import { cidrsOverlap, formatCidr, parseCidr, parseNetwork } from '../net/cidr.ts'
+import { parseIp } from '../net/ip-address.ts'
+import { defineNetwork, NetworkError, type HostFacts, type NetworkSettings } from './network.ts'
+
+const settings: NetworkSettings = { name: 'default', bridge: 'fl0', subnets: [], masquerade: true }
+const host: HostFacts = {
+  routes: [
+    { destination: parseCidr('0.0.0.0/0'), device: 'eth0' },
+    { destination: parseCidr('192.0.2.0/24'), device: 'eth0' },
+    { destination: parseCidr('198.51.100.0/24'), device: undefined },
+  ],
+  links: [{ name: 'eth0', alias: undefined }],
+  machineId: '0123456789abcdef',
+  reserved: [{ range: parseCidr('10.96.0.0/12'), what: 'Service addresses 10.96.0.0/12' }],
+  uplinkMtu: 1500,
+  ipv6: true,
+  previous: [],
+}
+const cidrs = (network: { subnets: readonly { cidr: Parameters<typeof formatCidr>[0] }[] }): string[] =>
+  network.subnets.map(({ cidr }) => formatCidr(cidr))
+const route = (text: string, device = 'tun0') => ({ destination: parseCidr(text), device })
+
+describe('defineNetwork()', () => {
+  test('picks a /20 and a ULA /64 with the first address as gateway', () => {
+    const network = defineNetwork(settings, host)
+    expect(network.subnets.map(({ cidr, gateway }) => [formatCidr(cidr), gateway])).toEqual([
+      ['172.29.0.0/20', '172.29.0.1'],
+      [expect.stringMatching(/^fd[0-9a-f:]+::\/64$/), expect.stringMatching(/::1$/)],
+    ])
+    expect(network.mtu).toBe(1500)
+  })
+
+  test('decides the same again, and otherwise on another machine or for another name', () => {
+    const network = defineNetwork(settings, host)
+    expect(defineNetwork(settings, host)).toEqual(network)
+    expect(network.mac).toMatch(/^.[26ae]:/)
+    const elsewhere = defineNetwork(settings, { ...host, machineId: 'other' })
+    expect(elsewhere.mac).not.toBe(network.mac)
+    expect(cidrs(elsewhere)[1]).not.toBe(cidrs(network)[1])
+    expect(cidrs(defineNetwork({ ...settings, name: 'b', bridge: 'b0' }, host))[1]).not.toBe(cidrs(network)[1])
+  })
+
+  test('picks around every route of the host', () => {
+    const routes = ['172.16.0.0/12', '10.128.0.0/10', '10.192.5.0/24'].map((text) => route(text))
+    const [ipv4] = defineNetwork(settings, { ...host, routes }).subnets
+    expect(ipv4 && formatCidr(ipv4.cidr)).toBe('10.192.16.0/20')
+    expect(routes.some(({ destination }) => cidrsOverlap(destination, ipv4!.cidr))).toBe(false)
+  })
+
+  test('keeps a subnet that was picked before, unless a route took it', () => {
+    const previous = [parseNetwork('172.20.16.0/20')]
+    expect(cidrs(defineNetwork(settings, { ...host, previous }))[0]).toBe('172.20.16.0/20')
+    const routes = [route('172.20.17.0/24')]
+    expect(cidrs(defineNetwork(settings, { ...host, previous, routes }))[0]).toBe('172.29.0.0/20')
+  })
+
+  test('is not disturbed by the route of its own bridge', () => {
+    const routes = [route('172.29.0.0/20', 'fl0')]
+    expect(cidrs(defineNetwork(settings, { ...host, routes }))[0]).toBe('172.29.0.0/20')
+  })
+
+  test('adopts a bridge that carries its alias', () => {
+    const links = [{ name: 'fl0', alias: 'fairlead network default' }]
+    expect(defineNetwork(settings, { ...host, links }).bridge).toBe('fl0')
+  })
+
+  test('leaves IPv6 out when the kernel has none, and a family that is not wanted', () => {
+    expect(cidrs(defineNetwork(settings, { ...host, ipv6: false }))).toEqual(['172.29.0.0/20'])
+    expect(cidrs(defineNetwork({ ...settings, without: [4] }, host))).toHaveLength(1)
+  })
+
+  test('takes the MTU of the uplink, within what IPv6 needs', () => {
+    expect(defineNetwork(settings, { ...host, uplinkMtu: 1420 }).mtu).toBe(1420)
+    expect(defineNetwork(settings, { ...host, uplinkMtu: 576 }).mtu).toBe(1280)
+    expect(defineNetwork({ ...settings, mtu: 9000 }, host).mtu).toBe(9000)
+  })
+
+  test.each<[string, Partial<NetworkSettings>, string]>([
+    ['a name that is no label', { name: 'My Net' }, '"My Net" is not a name'],
+    [
+      'a bridge name of 16 bytes',
+      { bridge: 'abcdefghijklmnop' },
+      'bridge "abcdefghijklmnop" of network default cannot',
+    ],
+    ['a bridge name with a slash', { bridge: 'fl/0' }, 'bridge "fl/0" of network default cannot name a link'],
+    ["a bridge that is someone else's", { bridge: 'eth0' }, 'bridge eth0 of network default exists and is not ours'],
+    [
+      'a subnet on a route',
+      { subnets: [parseCidr('192.0.2.0/24')] },
+      'subnet 192.0.2.0/24 of network default overlaps route 192.0.2.0/24 dev eth0',
+    ],
+    [
+      'a subnet inside a route without device',
+      { subnets: [parseCidr('198.51.100.128/25')] },
+      'subnet 198.51.100.128/25 of network default overlaps route 198.51.100.0/24',
+    ],
+    [
+      'a subnet around the Service range',
+      { subnets: [parseCidr('10.0.0.0/8')] },
+      'subnet 10.0.0.0/8 of network default overlaps Service addresses 10.96.0.0/12',
+    ],
+    ['host bits', { subnets: [parseCidr('10.1.2.3/24')] }, 'has host bits set (expected 10.1.2.0/24)'],
+    [
+      'a subnet without room',
+      { subnets: [parseCidr('10.1.2.0/31')] },
+      'has a prefix of 31 (expected a prefix from 8 to 30',
+    ],
+    [
+      'two subnets of a family',
+      { subnets: [parseCidr('10.1.0.0/24'), parseCidr('10.2.0.0/24')] },
+      'subnets 10.1.0.0/24 and 10.2.0.0/24 (expected at most one per family)',
+    ],
+    [
+      'a gateway outside',
+      { subnets: [parseCidr('10.1.0.0/24')], gateways: [parseIp('10.2.0.1')] },
+      'gateway 10.2.0.1 of network default is outside of its subnet (expected an address in 10.1.0.0/24)',
+    ],
+    [
+      'the broadcast address as gateway',
+      { subnets: [parseCidr('10.1.0.0/24')], gateways: [parseIp('10.1.0.255')] },
+      'gateway 10.1.0.255 of network default is the broadcast address',
+    ],
+    ['a gateway without subnet', { gateways: [parseIp('10.1.0.1')] }, 'IPv4 gateways 10.1.0.1 (expected one gateway'],
+    [
+      'an MTU too small',
+      { mtu: 1000 },
+      'mtu 1000 of network default cannot be used (expected a whole number from 1280',
+    ],
+    ['no family at all', { without: [4, 6] }, 'network default has no subnet'],
+  ])('refuses %s', (_, change, message) => {
+    const define = (): unknown => defineNetwork({ ...settings, ...change }, host)
+    expect(define).toThrow(NetworkError)
+    expect(define).toThrow(message)
+  })
+
+  test('says so when every pool is taken', () => {
+    const routes = [route('172.16.0.0/12'), route('10.0.0.0/8')]
+    expect(() => defineNetwork(settings, { ...host, routes })).toThrow(
+      'no free IPv4 subnet is left for network default',
+    )
+  })
+})

@@ -1,0 +1,212 @@
+import { createHash } from 'node:crypto'
+import { parseLabelName } from '../model/names.ts'
+import {
+  addressAt,
+  cidrContains,
+  cidrFamily,
+  cidrsOverlap,
+  formatCidr,
+  lastAddress,
+  networkOf,
+  type Cidr,
+} from '../net/cidr.ts'
+import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { macFromBytes, type MacAddress } from '../net/mac-address.ts'
+import { isLinkName, networkAlias } from './names.ts'
+import { pickSubnet } from './subnet-pool.ts'
+
+/** What a user says about a network. Compatible with the `network` section of the daemon's configuration. */
+export interface NetworkSettings {
+  readonly name: string
+  readonly bridge: string
+  /** At most one per family. A family without one gets a subnet picked, unless it is in `without`. */
+  readonly subnets: readonly Cidr[]
+  /** At most one per family. Default: the first address of the subnet. */
+  readonly gateways?: readonly IpAddress[]
+  /** Families that the network does not have. */
+  readonly without?: readonly IpFamily[]
+  /** Undefined: as large as the link of the host's default route allows. */
+  readonly mtu?: number | undefined
+  /** Packets that leave the host carry the host's address. */
+  readonly masquerade: boolean
+}
+
+/** One subnet of a network, with the address that the bridge has in it. */
+export interface Subnet {
+  readonly cidr: Cidr
+  readonly gateway: IpAddress
+}
+
+/** A network with everything decided. */
+export interface Network {
+  readonly name: string
+  readonly bridge: string
+  /** Pinned, or the bridge would take the lowest address of its ports and change it as they come and go. */
+  readonly mac: MacAddress
+  readonly subnets: readonly Subnet[]
+  readonly mtu: number
+  readonly masquerade: boolean
+}
+
+/** A route of the host, as far as subnets must avoid it. */
+export interface HostRoute {
+  readonly destination: Cidr
+  /** Name of the outgoing link; undefined for blackholes and multipath routes. */
+  readonly device: string | undefined
+}
+
+/** What must be known of the host to decide a network. */
+export interface HostFacts {
+  readonly routes: readonly HostRoute[]
+  readonly links: readonly { readonly name: string; readonly alias: string | undefined }[]
+  /** Anything that tells this machine from others, like /etc/machine-id: the ULA prefix and MACs are made of it. */
+  readonly machineId: string
+  /** Ranges that have no route but are taken: Service addresses, other networks. */
+  readonly reserved: readonly { readonly range: Cidr; readonly what: string }[]
+  /** MTU of the link of the default route. */
+  readonly uplinkMtu: number | undefined
+  /** Whether the kernel has IPv6. */
+  readonly ipv6: boolean
+  /** Subnets that were picked for this network before. They stay while nothing overlaps them. */
+  readonly previous: readonly Cidr[]
+}
+
+/** Settings that cannot be used on this host. The message names the field, the value, and what was expected. */
+export class NetworkError extends Error {
+  override readonly name = 'NetworkError'
+  readonly field: string
+
+  constructor(field: string, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.field = field
+  }
+}
+
+/** RFC 8200, section 5: IPv6 needs 1,280; an Ethernet bridge takes up to 65,535. */
+const mtuRange = { min: 1280, max: 65_535 }
+
+/**
+ * Decides everything about a network: subnets that were left open are picked so that they meet no route of the host, and
+ * are the same again next time. Pure. Throws {@link NetworkError}.
+ */
+export function defineNetwork(settings: NetworkSettings, host: HostFacts): Network {
+  const { name, bridge, mtu } = settings
+  checkNames(settings, host)
+  if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= mtuRange.min && mtu <= mtuRange.max)) {
+    const expected = `expected a whole number from ${mtuRange.min} to ${mtuRange.max}`
+    throw new NetworkError('mtu', `mtu ${mtu} of network ${name} cannot be used (${expected})`)
+  }
+  checkFamilies(settings)
+  // The routes that our own bridge has are no obstacle: they are there because of this network.
+  const taken = [
+    ...host.routes
+      .filter(({ device, destination }) => device !== bridge && destination.prefix > 0)
+      .map(({ destination, device }) => ({
+        range: destination,
+        what: `route ${formatCidr(destination)}${device === undefined ? '' : ` dev ${device}`}`,
+      })),
+    ...host.reserved,
+  ]
+  const subnets: Subnet[] = []
+  for (const family of [4, 6] as const) {
+    const configured = settings.subnets.find((cidr) => cidrFamily(cidr) === family)
+    if (configured) checkSubnet(configured, { name, taken })
+    else if (settings.without?.includes(family) || (family === 6 && !host.ipv6)) continue
+    const cidr = configured ?? pickSubnet(family, { network: name, taken, ...host })
+    if (!cidr) {
+      const advice = 'set one in subnets that no route of the host overlaps'
+      throw new NetworkError('subnets', `no free IPv${family} subnet is left for network ${name} (${advice})`)
+    }
+    subnets.push({ cidr: networkOf(cidr), gateway: gatewayOf(cidr, settings) })
+  }
+  if (subnets.length === 0) throw new NetworkError('subnets', `network ${name} has no subnet (expected at least one)`)
+  return {
+    name,
+    bridge,
+    mac: stableMac(`${host.machineId} ${name}`),
+    subnets,
+    mtu: mtu ?? Math.min(Math.max(host.uplinkMtu ?? 1500, mtuRange.min), mtuRange.max),
+    masquerade: settings.masquerade,
+  }
+}
+
+/** A locally administered unicast address that is always the same for the same seed. */
+export function stableMac(seed: string): MacAddress {
+  const bytes = createHash('sha256').update(seed).digest().subarray(0, 6)
+  bytes[0] = (bytes[0]! & 0xfc) | 0x02
+  return macFromBytes(bytes)
+}
+
+function checkNames({ name, bridge }: NetworkSettings, host: HostFacts): void {
+  try {
+    parseLabelName(name)
+  } catch (error) {
+    throw new NetworkError('name', `name of a network: ${(error as Error).message}`, { cause: error })
+  }
+  if (!isLinkName(bridge)) {
+    const expected = 'expected 1 to 15 bytes without space, slash, colon or percent sign'
+    throw new NetworkError('bridge', `bridge "${bridge}" of network ${name} cannot name a link (${expected})`)
+  }
+  const existing = host.links.find((link) => link.name === bridge)
+  if (!existing || existing.alias === networkAlias(name)) return
+  const whose = existing.alias ? `its alias is "${existing.alias}"` : 'it has no alias'
+  throw new NetworkError(
+    'bridge',
+    `bridge ${bridge} of network ${name} exists and is not ours: ${whose}, ours has "${networkAlias(name)}" ` +
+      `(choose another name, or remove that link)`,
+  )
+}
+
+function checkFamilies({ name, subnets, gateways = [] }: NetworkSettings): void {
+  for (const family of [4, 6] as const) {
+    const of = subnets.filter((cidr) => cidrFamily(cidr) === family)
+    if (of.length > 1) {
+      const list = of.map(formatCidr).join(' and ')
+      throw new NetworkError('subnets', `network ${name} has subnets ${list} (expected at most one per family)`)
+    }
+    const ways = gateways.filter((ip) => ipFamilyOf(ip) === family)
+    if (ways.length > 1 || (ways.length === 1 && of.length === 0)) {
+      const expected = 'expected one gateway at most for each subnet that is given'
+      throw new NetworkError(
+        'gateways',
+        `network ${name} has IPv${family} gateways ${ways.join(' and ')} (${expected})`,
+      )
+    }
+  }
+}
+
+function checkSubnet(subnet: Cidr, context: { name: string; taken: HostFacts['reserved'] }): void {
+  const { name, taken } = context
+  const text = `subnet ${formatCidr(subnet)} of network ${name}`
+  const most = cidrFamily(subnet) === 4 ? 30 : 126
+  if (subnet.prefix < 8 || subnet.prefix > most) {
+    const expected = `expected a prefix from 8 to ${most}: at least a gateway and a pod`
+    throw new NetworkError('subnets', `${text} has a prefix of ${subnet.prefix} (${expected})`)
+  }
+  if (subnet.address !== networkOf(subnet).address) {
+    throw new NetworkError('subnets', `${text} has host bits set (expected ${formatCidr(networkOf(subnet))})`)
+  }
+  const clash = taken.find(({ range }) => cidrsOverlap(range, subnet))
+  if (clash) throw new NetworkError('subnets', `${text} overlaps ${clash.what} (expected a range that is free)`)
+}
+
+function gatewayOf(subnet: Cidr, { name, gateways = [] }: NetworkSettings): IpAddress {
+  const gateway = gateways.find((ip) => ipFamilyOf(ip) === cidrFamily(subnet))
+  if (gateway === undefined) return addressAt(subnet, 1n)
+  const text = `gateway ${gateway} of network ${name}`
+  if (!cidrContains(subnet, gateway)) {
+    throw new NetworkError(
+      'gateways',
+      `${text} is outside of its subnet (expected an address in ${formatCidr(subnet)})`,
+    )
+  }
+  const isBroadcast = cidrFamily(subnet) === 4 && gateway === lastAddress(subnet)
+  if (gateway === networkOf(subnet).address || isBroadcast) {
+    const kind = isBroadcast ? 'broadcast' : 'network'
+    throw new NetworkError(
+      'gateways',
+      `${text} is the ${kind} address (expected a host address in ${formatCidr(subnet)})`,
+    )
+  }
+  return gateway
+}
