@@ -1,3 +1,4 @@
+import { lastAddress, networkOf, type Cidr } from '../net/cidr.ts'
 import { ipFamilyOf, writeIp, type IpAddress } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import { protocolNumbers, type Protocol } from '../net/protocol.ts'
@@ -38,4 +39,9 @@ export function registerBytes(...fields: readonly KeyField[]): RegisterBytes {
 /** Bytes that an address takes in registers. */
 export function ipLength(ip: IpAddress): 4 | 16 {
   return ipFamilyOf(ip) === 4 ? 4 : 16
+}
+
+/** A prefix as an element of an interval set keyed by one address: first and last address. */
+export function addressRange(cidr: Cidr): readonly [first: RegisterBytes, last: RegisterBytes] {
+  return [registerBytes({ ip: networkOf(cidr).address }), registerBytes({ ip: lastAddress(cidr) })]
 }

@@ -74,6 +74,8 @@ export interface MapLookup {
 export type MatchValue =
   /** A whole register value: a mark, a class, a protocol number (`meta l4proto`), NFPROTO (`meta nfproto`). */
   | { readonly number: number }
+  /** One of several numbers, as an anonymous set: `meta l4proto { tcp, udp }`. */
+  | { readonly anyOf: readonly number[] }
   /** A prefix of an address. */
   | { readonly address: string; readonly prefix?: number }
   /** An interface name; with a trailing `*` a prefix of names. */
@@ -87,7 +89,10 @@ export interface NftSet {
   readonly key: readonly Expression[]
   /** `verdict` makes a verdict map. */
   readonly data?: readonly Expression[] | 'verdict'
-  /** Elements are ranges: each start key, and an end key flagged as such. Keep such sets small. */
+  /**
+   * Elements are ranges: the key is the first value of the range, the data its last (`addressRange` in `keys.ts`). Only
+   * sets, not maps. Keep such sets small: with several fields the kernel copies the whole set at each commit.
+   */
   readonly interval?: boolean
   readonly comment?: string
 }
@@ -98,7 +103,10 @@ export interface NftSet {
  */
 export type RegisterBytes = string
 
-/** Elements of one set: key to data. Sets have empty data; verdict maps have `goto CHAIN` or `jump CHAIN`. */
+/**
+ * Elements of one set: key to data. Sets have empty data, interval sets the last key of the range (empty: the key alone);
+ * verdict maps have `goto CHAIN`, `jump CHAIN`, `accept`, `drop` or `return`.
+ */
 export type Elements = ReadonlyMap<RegisterBytes, string>
 
 /** A whole table: what is wanted, or what the kernel holds. */
