@@ -15,22 +15,24 @@ export const maxServices = 200_000
 /** Writes manifests of Services and EndpointSlices, 100 Services a file, into `folder`. */
 export function generateServices(folder: string, set: ServiceSet): void {
   mkdirSync(folder, { recursive: true })
-  for (let first = 0; first < set.services; first += servicesPerFile) {
-    const last = Math.min(first + servicesPerFile, set.services)
-    const documents: string[] = []
-    for (let i = first; i < last; i++) documents.push(serviceManifest(i), sliceManifest(i, endpoints(set, i)))
-    writeFileSync(fileOf(folder, first), documents.join('---\n'))
-  }
+  for (let first = 0; first < set.services; first += servicesPerFile) writeServices(folder, set, first)
 }
 
-/** Rewrites the file of Service `index` with its first endpoint replaced by one that no Service has. */
-export function replaceOneEndpoint(folder: string, set: ServiceSet, index: number, round: number): void {
-  const first = index - (index % servicesPerFile)
-  const last = Math.min(first + servicesPerFile, set.services)
+/** Rewrites the file of Service `index`, its first endpoint replaced by `address`; without one as it was generated. */
+export function rewriteService(folder: string, set: ServiceSet, index: number, address?: string): void {
+  writeServices(folder, set, index - (index % servicesPerFile), address === undefined ? undefined : { index, address })
+}
+
+function writeServices(
+  folder: string,
+  set: ServiceSet,
+  first: number,
+  replaced?: { index: number; address: string },
+): void {
   const documents: string[] = []
-  for (let i = first; i < last; i++) {
+  for (let i = first; i < Math.min(first + servicesPerFile, set.services); i++) {
     const addresses = endpoints(set, i)
-    if (i === index) addresses[0] = `192.168.${round >> 8}.${round & 255}`
+    if (i === replaced?.index) addresses[0] = replaced.address
     documents.push(serviceManifest(i), sliceManifest(i, addresses))
   }
   writeFileSync(fileOf(folder, first), documents.join('---\n'))

@@ -1,0 +1,30 @@
+import type { Config } from '../daemon/config.ts'
+import { createLogger } from '../daemon/logger.ts'
+import { startDaemon, StartError, type Daemon } from '../daemon/start.ts'
+import { UsageError } from './usage-error.ts'
+import { versionText } from './version.ts'
+
+/** Starts the daemon in this process. What keeps it from starting becomes a message for the user. */
+export async function startForeground(config: Config): Promise<Daemon> {
+  if (process.getuid?.() !== 0) {
+    throw new UsageError('needs root: it creates network namespaces, links and nf_tables rules (try sudo)')
+  }
+  try {
+    return await startDaemon(config, { log: createLogger(config.log), version: versionText() })
+  } catch (error) {
+    if (error instanceof StartError) throw new UsageError(error.message, { cause: error })
+    throw error
+  }
+}
+
+/** Aborted by SIGINT, SIGTERM or SIGHUP. A second signal ends the process at once. */
+export function stopSignal(): AbortSignal {
+  const controller = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (controller.signal.aborted) process.exit(130)
+      controller.abort()
+    })
+  }
+  return controller.signal
+}

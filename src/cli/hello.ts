@@ -1,0 +1,99 @@
+import { fileURLToPath } from 'node:url'
+import { Command } from 'commander'
+import { loadConfig } from '../daemon/config.ts'
+import { formatEvent } from '../daemon/events.ts'
+import type { Daemon } from '../daemon/start.ts'
+import { checkHello } from './hello-check.ts'
+import { startForeground, stopSignal } from './foreground.ts'
+
+const example = fileURLToPath(new URL('../../examples/hello/', import.meta.url))
+const podNames = ['web-1', 'web-2', 'web-3']
+
+/** `fairlead hello`: the example of examples/hello, in the foreground, until Ctrl-C removes it. */
+export function helloCommand(): Command {
+  return new Command('hello')
+    .description('show it all at work: a network, three pods, a Service, its name; Ctrl-C removes every trace')
+    .option('--check', 'make the requests too, print a report, tear down, and exit 0 or 1')
+    .action(async (options: { check?: boolean }) => {
+      const stop = stopSignal()
+      const daemon = await startForeground(loadConfig(`${example}fairlead.yaml`))
+      let ok = true
+      try {
+        if (!options.check) daemon.events.follow((event) => console.log(formatEvent(event)))
+        await daemon.whenReady(AbortSignal.any([stop, AbortSignal.timeout(30_000)]))
+        await startPods(daemon)
+        if (options.check) ok = await checkHello(daemon, podNames)
+        else {
+          console.log(describe(daemon))
+          await stopped(stop)
+        }
+      } finally {
+        console.log('Removing everything from the kernel ...')
+        const removed = await daemon.close({ cleanup: true })
+        console.log(`Removed: ${removed.join(', ')}`)
+      }
+      if (options.check) console.log(ok ? 'check passed' : 'check FAILED')
+      process.exitCode = ok ? 0 : 1
+    })
+}
+
+/** Starts the three pods; those that a former run left alive are kept as they are. */
+async function startPods(daemon: Daemon): Promise<void> {
+  const running = new Set(
+    daemon.pods
+      .list()
+      .filter((pod) => pod.state === 'running')
+      .map((pod) => pod.name),
+  )
+  for (const name of podNames) {
+    if (running.has(name)) continue
+    if (daemon.pods.list().some((pod) => pod.name === name)) await daemon.pods.remove('default', name)
+    await daemon.pods.run({
+      namespace: 'default',
+      name,
+      labels: { app: 'web' },
+      network: 'default',
+      command: [process.execPath, `${example}server.js`, name, '8080'],
+    })
+  }
+}
+
+function describe(daemon: Daemon): string {
+  const status = daemon.status()
+  const pods = daemon.pods.list()
+  const fairlead = process.env['FAIRLEAD_LAUNCHER'] ?? 'fairlead'
+  return `
+What is there now
+  network   ${status.network?.name}: bridge ${status.network?.bridge}, ${status.network?.subnets.join(', ')}
+${pods.map((pod) => `  pod       ${pod.name}: ${pod.ips.join(', ')}`).join('\n')}
+  Service   default/web: 10.96.0.80:80 and every address of this machine on port 30080 -> the three pods
+  DNS       ${status.dns?.addresses.join(', ')}: web.default.svc.cluster.local, all else forwarded
+
+Try, in another terminal
+  curl http://10.96.0.80                                   # again and again: the answers come from all three
+  curl http://${nodeAddress(daemon)}:30080
+  ${fairlead} pod exec web-1 -- curl -s http://web
+  dig @${status.dns?.addresses[0]} web.default.svc.cluster.local
+  ${fairlead} status
+  nft list table inet fairlead-services                    # the rules, if nft is installed
+  ${fairlead} pod rm web-3                                 # then curl again
+  kill -9 ${process.pid}                                         # then npm start again: nothing is lost or leaked
+
+Ctrl-C ends it and removes every trace. Events:`
+}
+
+/** The address of this machine that the example shows: the bridge's own, which every machine has. */
+export function nodeAddress(daemon: Daemon): string {
+  return daemon.status().network?.gateways[0] ?? '127.0.0.1'
+}
+
+function stopped(stop: AbortSignal): Promise<void> {
+  if (stop.aborted) return Promise.resolve()
+  const keepAlive = setInterval(() => {}, 3_600_000)
+  return new Promise((resolve) => {
+    stop.addEventListener('abort', () => {
+      clearInterval(keepAlive)
+      resolve()
+    })
+  })
+}

@@ -1,0 +1,65 @@
+import { Command, CommanderError } from 'commander'
+import { cleanupCommand } from './cleanup.ts'
+import { ControlError } from './control-client.ts'
+import { doctorCommand } from './doctor.ts'
+import { helloCommand } from './hello.ts'
+import { planCommand } from './plan.ts'
+import { podCommand } from './pod.ts'
+import { runCommand } from './run.ts'
+import { statusCommand } from './status.ts'
+import { UsageError } from './usage-error.ts'
+import { versionCommand, versionText } from './version.ts'
+
+const program = new Command('fairlead')
+  .description('Bridge networks, Services and cluster DNS for this machine.')
+  .version(versionText(), '-V, --version')
+  .showHelpAfterError('(fairlead --help shows what there is)')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    `
+How it goes together:
+  fairlead run --config FILE      the daemon: follows manifests, programs the kernel, answers DNS
+  fairlead pod run NAME -- CMD    a command in a network namespace of its own, on the bridge
+  fairlead status                 what the daemon did last, and what it waits for
+
+Try it:
+  fairlead hello                  a network, three pods, a Service and its name; Ctrl-C removes it all
+  fairlead doctor                 what this machine can do
+  fairlead plan examples/hello/manifests
+                                  the rules that these manifests would make, without touching anything`,
+  )
+
+for (const command of [
+  runCommand(),
+  statusCommand(),
+  planCommand(),
+  podCommand(),
+  cleanupCommand(),
+  doctorCommand(),
+  helloCommand(),
+  versionCommand(),
+]) {
+  program.addCommand(command.exitOverride())
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  process.exitCode = report(error)
+}
+
+/** Prints what went wrong, for people, and returns the exit code: 2 for a wrong call, 1 for the rest. */
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
+  if (error instanceof UsageError) {
+    process.stderr.write(`fairlead: ${error.message}\n`)
+    return error.exitCode
+  }
+  if (error instanceof ControlError) {
+    process.stderr.write(`fairlead: ${error.message}\n`)
+    return 1
+  }
+  process.stderr.write(`fairlead: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  return 1
+}

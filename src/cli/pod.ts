@@ -1,0 +1,123 @@
+import { spawnSync } from 'node:child_process'
+import { constants } from 'node:os'
+import { Command } from 'commander'
+import type { ExecSpec, PodRequest, PodView } from '../daemon/control-api.ts'
+import { callDaemon } from './control-client.ts'
+import { socketOption } from './socket-option.ts'
+import { formatTable } from './table.ts'
+import { UsageError } from './usage-error.ts'
+
+/** `fairlead pod run|ls|exec|rm` */
+export function podCommand(): Command {
+  return new Command('pod')
+    .description('commands in network namespaces of their own, on the bridge')
+    .addCommand(runPod())
+    .addCommand(listPods())
+    .addCommand(execPod())
+    .addCommand(removePod())
+}
+
+interface Common {
+  readonly socket: string
+  readonly namespace: string
+  readonly json?: boolean
+}
+
+function runPod(): Command {
+  return new Command('run')
+    .description('start a command as a pod')
+    .argument('<name>', 'the name of the pod')
+    .argument('[command...]', 'what to run; nothing: the pod has a network, and "pod exec" runs things in it')
+    .option('-l, --label <key=value>', 'a label, for the selectors of Services; may be repeated', collectLabel, {})
+    .option('-N, --network <name>', 'the network to join', 'default')
+    .option('-n, --namespace <namespace>', 'the namespace', 'default')
+    .addOption(socketOption())
+    .option('--json', 'print the pod as JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  fairlead pod run web-1 --label app=web -- node server.js
+  fairlead pod run shell && fairlead pod exec shell -- sh`,
+    )
+    .action(
+      async (name: string, command: string[], options: Common & { label: Record<string, string>; network: string }) => {
+        const request: PodRequest = {
+          namespace: options.namespace,
+          name,
+          labels: options.label,
+          network: options.network,
+          command,
+        }
+        const pod = await callDaemon<PodView>(options.socket, 'POST', '/pods', request)
+        console.log(
+          options.json ? JSON.stringify(pod) : `pod ${pod.namespace}/${pod.name} ${pod.state}: ${pod.ips.join(', ')}`,
+        )
+      },
+    )
+}
+
+function listPods(): Command {
+  return new Command('ls')
+    .description('list the pods of this machine')
+    .addOption(socketOption())
+    .option('--json', 'print as JSON')
+    .action(async (options: Common) => {
+      const { pods } = await callDaemon<{ pods: PodView[] }>(options.socket, 'GET', '/pods')
+      if (options.json) return console.log(JSON.stringify(pods))
+      const rows = pods.map((pod) => [
+        pod.namespace,
+        pod.name,
+        pod.ips.join(','),
+        pod.state,
+        String(pod.pid ?? '-'),
+        Object.entries(pod.labels)
+          .map(([key, value]) => `${key}=${value}`)
+          .join(','),
+      ])
+      console.log(formatTable(['NAMESPACE', 'NAME', 'ADDRESSES', 'STATE', 'PID', 'LABELS'], rows))
+    })
+}
+
+function execPod(): Command {
+  return new Command('exec')
+    .description('run a command in a pod: its network, its /etc/resolv.conf')
+    .argument('<name>', 'the name of the pod')
+    .argument('<command...>', 'what to run')
+    .option('-n, --namespace <namespace>', 'the namespace', 'default')
+    .addOption(socketOption())
+    .passThroughOptions()
+    .action(async (name: string, command: string[], options: Common) => {
+      const { argv } = await callDaemon<ExecSpec>(options.socket, 'GET', `${podPath(options.namespace, name)}/exec`)
+      const [program = '', ...rest] = [...argv, ...command]
+      const { status, signal, error } = spawnSync(program, rest, { stdio: 'inherit' })
+      if (error) throw new UsageError(`cannot run ${program}: ${error.message}`, { cause: error })
+      process.exitCode = status ?? 128 + (signal ? constants.signals[signal] : 0)
+    })
+}
+
+function removePod(): Command {
+  return new Command('rm')
+    .description('stop a pod and take its network away')
+    .argument('<name...>', 'the names of pods')
+    .option('-n, --namespace <namespace>', 'the namespace', 'default')
+    .addOption(socketOption())
+    .action(async (names: string[], options: Common) => {
+      for (const name of names) {
+        await callDaemon(options.socket, 'DELETE', podPath(options.namespace, name))
+        console.log(`pod ${options.namespace}/${name} removed`)
+      }
+    })
+}
+
+function podPath(namespace: string, name: string): string {
+  return `/pods/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`
+}
+
+function collectLabel(text: string, labels: Record<string, string>): Record<string, string> {
+  const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? []
+  if (key === undefined || value === undefined) {
+    throw new UsageError(`--label ${text}: expected KEY=VALUE, like app=web`, { exitCode: 2 })
+  }
+  return { ...labels, [key]: value }
+}

@@ -1,0 +1,78 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { Command } from 'commander'
+import { ConfigError, defaultConfig, loadConfig, type Config, type LogLevel } from '../daemon/config.ts'
+import { startForeground, stopSignal } from './foreground.ts'
+import { UsageError } from './usage-error.ts'
+
+const defaultConfigFile = '/etc/fairlead/fairlead.yaml'
+
+interface RunOptions {
+  readonly config?: string
+  readonly files?: readonly string[]
+  readonly stateDir?: string
+  readonly socket?: string
+  readonly logLevel?: string
+  readonly logFormat?: string
+  readonly cleanupOnExit?: boolean
+}
+
+/** `fairlead run`: the daemon, in the foreground. */
+export function runCommand(): Command {
+  return new Command('run')
+    .description('run the daemon in the foreground')
+    .option('-c, --config <file>', `the configuration file (default: ${defaultConfigFile} if it exists)`)
+    .option('-f, --files <path...>', 'files or folders of manifests, instead of sources.files')
+    .option('--state-dir <path>', 'instead of stateDir')
+    .option('--socket <path>', 'instead of controlSocket')
+    .option('--log-level <level>', 'debug, info, warn or error')
+    .option('--log-format <format>', 'json or text')
+    .option('--cleanup-on-exit', 'remove everything from the kernel at exit')
+    .addHelpText(
+      'after',
+      `
+SIGTERM and SIGINT stop the daemon and leave the dataplane working; with --cleanup-on-exit they remove it.
+
+Examples:
+  fairlead run --files manifests/ --log-format text
+  fairlead run --config /etc/fairlead/fairlead.yaml`,
+    )
+    .action(async (options: RunOptions) => {
+      const config = readConfig(options)
+      const stop = stopSignal()
+      const daemon = await startForeground(config)
+      await daemon.stopped(stop)
+      await daemon.close({ cleanup: config.cleanupOnExit })
+    })
+}
+
+/** The file's configuration with the flags over it. */
+function readConfig(options: RunOptions): Config {
+  const file = options.config ?? (existsSync(defaultConfigFile) ? defaultConfigFile : undefined)
+  try {
+    const config = file === undefined ? defaultConfig() : loadConfig(resolve(file))
+    return {
+      ...config,
+      ...(options.files && { sources: { files: options.files.map((path) => resolve(path)) } }),
+      ...(options.stateDir !== undefined && { stateDir: resolve(options.stateDir) }),
+      ...(options.socket !== undefined && { controlSocket: resolve(options.socket) }),
+      log: {
+        level:
+          oneOf('--log-level', options.logLevel, ['debug', 'info', 'warn', 'error'] satisfies LogLevel[]) ??
+          config.log.level,
+        format: oneOf('--log-format', options.logFormat, ['text', 'json'] as const) ?? config.log.format,
+      },
+      cleanupOnExit: options.cleanupOnExit ?? config.cleanupOnExit,
+    }
+  } catch (error) {
+    if (error instanceof ConfigError) throw new UsageError(error.message, { exitCode: 2, cause: error })
+    throw error
+  }
+}
+
+function oneOf<Word extends string>(flag: string, value: string | undefined, words: readonly Word[]): Word | undefined {
+  if (value === undefined) return undefined
+  const word = words.find((word) => word === value)
+  if (word === undefined) throw new UsageError(`${flag} ${value}: expected ${words.join(', ')}`, { exitCode: 2 })
+  return word
+}

@@ -1,0 +1,59 @@
+import { Command } from 'commander'
+import type { StatusView, SyncView } from '../daemon/control-api.ts'
+import { callDaemon } from './control-client.ts'
+import { socketOption } from './socket-option.ts'
+
+/** `fairlead status`: exits 0 when the daemon is ready, 1 when it is not. */
+export function statusCommand(): Command {
+  return new Command('status')
+    .description('what the daemon did last, and what it waits for (exit code 1 until it is ready)')
+    .addOption(socketOption())
+    .option('--json', 'print as JSON')
+    .action(async (options: { socket: string; json?: boolean }) => {
+      const status = await callDaemon<StatusView>(options.socket, 'GET', '/status')
+      console.log(options.json ? JSON.stringify(status) : formatStatus(status))
+      process.exitCode = status.ready ? 0 : 1
+    })
+}
+
+/** The status for people. */
+export function formatStatus(status: StatusView): string {
+  const { sources, services, network, dns } = status
+  const lines = [
+    `fairlead ${status.version} on ${status.node}: ${status.ready ? 'ready' : `waiting for ${status.waitingFor.join(', ')}`}`,
+    `  up ${formatDuration(status.uptimeSeconds)}, pid ${status.pid}, memory ${(status.rssBytes / 1e6).toFixed(0)} MB`,
+    `sources   ${sources.objects.services} Services, ${sources.objects.slices} EndpointSlices, ${sources.objects.pods} pods`,
+    ...sources.problems.map((problem) => `  ! ${problem}`),
+  ]
+  if (services) {
+    lines.push(
+      `services  ${services.mode}: ${services.services} Services, ${services.endpoints} endpoints; ` +
+        `${services.syncs} syncs, ${services.failures} failed, ${services.repairs} repairs`,
+    )
+    if (services.firstSync) lines.push(`  first sync  ${formatSync(services.firstSync)}`)
+    if (services.lastSync) lines.push(`  last sync   ${formatSync(services.lastSync)}`)
+    lines.push(...services.problems.map((problem) => `  ! ${problem}`))
+  }
+  if (network) {
+    lines.push(
+      `network   ${network.name}: bridge ${network.bridge}, ${network.subnets.join(', ')}, MTU ${network.mtu}, ${network.pods} pods`,
+    )
+  }
+  if (dns)
+    lines.push(
+      `dns       ${dns.addresses.join(', ')} for ${dns.zone}: ${dns.queries} queries, ${dns.forwarded} forwarded`,
+    )
+  return lines.join('\n')
+}
+
+function formatSync(sync: SyncView): string {
+  return (
+    `${sync.time}: ${sync.changedServices} Services, ${sync.elements} elements in ${sync.messages} messages, ${sync.bytes} bytes; ` +
+    `${sync.wallMs.toFixed(1)} ms, of it ${sync.kernelMs.toFixed(2)} in the kernel`
+  )
+}
+
+function formatDuration(seconds: number): string {
+  if (seconds < 120) return `${Math.floor(seconds)} s`
+  return seconds < 7200 ? `${Math.floor(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`
+}

@@ -1,0 +1,104 @@
+/**
+ * What goes over the control socket: HTTP with JSON bodies on a unix socket (mode 0600). The same shapes are what
+ * `--json` prints.
+ *
+ *     GET    /status
+ *     GET    /events                          one JSON object a line, for ever
+ *     GET    /pods
+ *     POST   /pods                            PodRequest -> PodView
+ *     GET    /pods/:namespace/:name/exec      ExecSpec
+ *     DELETE /pods/:namespace/:name
+ */
+
+/** `GET /status` */
+export interface StatusView {
+  readonly version: string
+  readonly node: string
+  readonly pid: number
+  readonly uptimeSeconds: number
+  /** The first complete state is in the kernel. */
+  readonly ready: boolean
+  /** Why it is not ready; empty when it is. */
+  readonly waitingFor: readonly string[]
+  readonly rssBytes: number
+  readonly sources: {
+    readonly synced: boolean
+    readonly objects: Readonly<Record<'services' | 'slices' | 'pods' | 'nodes', number>>
+    /** Manifests that cannot be used, each as one line. */
+    readonly problems: readonly string[]
+  }
+  readonly services: ServicesView | undefined
+  readonly network: NetworkView | undefined
+  readonly dns: DnsView | undefined
+}
+
+export interface ServicesView {
+  readonly mode: string
+  readonly services: number
+  readonly endpoints: number
+  /** Conflicts between Services, each as one line. */
+  readonly problems: readonly string[]
+  readonly syncs: number
+  readonly failures: number
+  /** How often something that another program changed was put back. */
+  readonly repairs: number
+  readonly firstSync: SyncView | undefined
+  readonly lastSync: SyncView | undefined
+}
+
+/** One sync that changed something. */
+export interface SyncView {
+  readonly time: string
+  /** Services looked at again. */
+  readonly changedServices: number
+  readonly elements: number
+  readonly bytes: number
+  readonly messages: number
+  /** Milliseconds: all of it, and the kernel's part. */
+  readonly wallMs: number
+  readonly kernelMs: number
+}
+
+export interface NetworkView {
+  readonly name: string
+  readonly bridge: string
+  readonly subnets: readonly string[]
+  readonly gateways: readonly string[]
+  readonly mtu: number
+  readonly pods: number
+}
+
+export interface DnsView {
+  readonly addresses: readonly string[]
+  readonly zone: string
+  readonly queries: number
+  readonly forwarded: number
+}
+
+/** `POST /pods` */
+export interface PodRequest {
+  readonly namespace: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly network: string
+  /** Empty: the pod has a network, but nothing runs in it yet. */
+  readonly command: readonly string[]
+}
+
+export interface PodView {
+  readonly namespace: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly network: string
+  readonly ips: readonly string[]
+  readonly mac: string
+  readonly pid: number | undefined
+  /** `running`, `exited 0`, `no process`. */
+  readonly state: string
+  readonly started: string
+}
+
+/** `GET /pods/:namespace/:name/exec`: put these words before a command to run it in the pod. */
+export interface ExecSpec {
+  readonly argv: readonly string[]
+}

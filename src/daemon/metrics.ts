@@ -1,0 +1,96 @@
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { StatusView, SyncView } from './control-api.ts'
+
+/** The daemon's metrics. Every name stands in docs/metrics.md (a test compares). */
+export interface Metrics {
+  readonly registry: Registry
+  /** Called after each sync of the Services that changed something. */
+  observeSync(sync: SyncView): void
+  observeSyncFailure(): void
+  /** Called when something that another program changed was put back. */
+  observeRepair(part: 'services' | 'network'): void
+}
+
+/** Creates the metrics; values that the status has are read from it at scrape time. */
+export function createMetrics(status: () => StatusView): Metrics {
+  const registry = new Registry()
+  const registers = [registry]
+  collectDefaultMetrics({ register: registry })
+
+  const gauge = (name: string, help: string, read: (view: StatusView) => number | undefined): void => {
+    new Gauge({
+      name,
+      help,
+      registers,
+      collect() {
+        this.set(read(status()) ?? 0)
+      },
+    })
+  }
+  new Gauge({
+    name: 'fairlead_build_info',
+    help: 'Version of the daemon; always 1.',
+    labelNames: ['version'],
+    registers,
+    collect() {
+      this.set({ version: status().version }, 1)
+    },
+  })
+  gauge('fairlead_ready', '1 once the first complete state is in the kernel.', (view) => Number(view.ready))
+  gauge('fairlead_sources_synced', '1 once every source delivered its first complete list.', (view) =>
+    Number(view.sources.synced),
+  )
+  gauge('fairlead_source_problems', 'Manifests that cannot be used.', (view) => view.sources.problems.length)
+  gauge('fairlead_service_problems', 'Conflicts between Services.', (view) => view.services?.problems.length)
+  gauge('fairlead_services', 'Services programmed.', (view) => view.services?.services)
+  gauge('fairlead_endpoints', 'Endpoints of programmed Services.', (view) => view.services?.endpoints)
+  gauge('fairlead_pods', 'Pods of this machine.', (view) => view.network?.pods)
+  gauge('fairlead_dns_queries', 'DNS queries answered since the start.', (view) => view.dns?.queries)
+  gauge('fairlead_dns_forwarded', 'DNS queries forwarded since the start.', (view) => view.dns?.forwarded)
+
+  const syncs = new Counter({
+    name: 'fairlead_syncs_total',
+    help: 'Syncs of the Services.',
+    labelNames: ['result'] as const,
+    registers,
+  })
+  const repairs = new Counter({
+    name: 'fairlead_repairs_total',
+    help: 'Times that state which another program changed was put back.',
+    labelNames: ['part'] as const,
+    registers,
+  })
+  const elements = new Counter({ name: 'fairlead_elements_total', help: 'Map elements sent to the kernel.', registers })
+  const bytes = new Counter({
+    name: 'fairlead_netlink_bytes_total',
+    help: 'Bytes of transactions sent to the kernel.',
+    registers,
+  })
+  const duration = new Histogram({
+    name: 'fairlead_sync_duration_seconds',
+    help: 'A sync of the Services: compile, send, commit.',
+    buckets: [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30],
+    registers,
+  })
+  const kernel = new Histogram({
+    name: 'fairlead_transaction_duration_seconds',
+    help: "The kernel's part of a sync.",
+    buckets: [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1],
+    registers,
+  })
+  for (const result of ['success', 'failure'] as const) syncs.inc({ result }, 0)
+  for (const part of ['services', 'network'] as const) repairs.inc({ part }, 0)
+
+  return {
+    registry,
+    observeSync(sync) {
+      syncs.inc({ result: 'success' })
+      elements.inc(sync.elements)
+      bytes.inc(sync.bytes)
+      duration.observe(sync.wallMs / 1000)
+      kernel.observe(sync.kernelMs / 1000)
+    },
+    observeSyncFailure: () => syncs.inc({ result: 'failure' }),
+    observeRepair: (part) => repairs.inc({ part }),
+  }
+}
