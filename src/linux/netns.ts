@@ -29,11 +29,11 @@ export class Netns implements Disposable {
   #open = true
 
   /** Use {@link createNetns} or {@link openNetns}. */
-  constructor(path: string, options: { name?: string; owned: boolean }) {
+  constructor(path: string, options: { name?: string; owned: boolean; fd?: number }) {
     this.path = path
     this.name = options.name
     this.#owned = options.owned
-    this.fd = openSync(path, 'r')
+    this.fd = options.fd ?? openSync(path, 'r')
   }
 
   /** Identifies the namespace whatever path leads to it. */
@@ -83,22 +83,21 @@ export function createNetns(name: string): Netns {
     throw error
   }
   try {
-    const home = openSync('/proc/thread-self/ns/net', 'r')
-    try {
-      unshare(CLONE_NEWNET)
-      try {
-        mount('/proc/thread-self/ns/net', path, MS_BIND)
-      } finally {
-        returnTo(home)
-      }
-    } finally {
-      closeSync(home)
-    }
+    inNewNamespace(() => mount('/proc/thread-self/ns/net', path, MS_BIND))
     return new Netns(path, { name, owned: true })
   } catch (error) {
     rmSync(path, { force: true })
     throw error
   }
+}
+
+/**
+ * Creates a namespace without a name: it goes with the last descriptor, socket and process that holds it, so a crash
+ * leaves nothing behind. Throws {@link SyscallError}.
+ */
+export function createAnonymousNetns(): Netns {
+  const fd = inNewNamespace(() => openSync('/proc/thread-self/ns/net', 'r'))
+  return new Netns(`/proc/${process.pid}/fd/${fd}`, { owned: false, fd })
 }
 
 /** Opens a namespace by name, by absolute path, or the one that a process is in. */
@@ -145,6 +144,20 @@ function prepareFolder(): void {
   if (isMount) return
   mount(netnsFolder, netnsFolder, MS_BIND | MS_REC)
   mount('none', netnsFolder, MS_SHARED | MS_REC)
+}
+
+function inNewNamespace<T>(work: () => T): T {
+  const home = openSync('/proc/thread-self/ns/net', 'r')
+  try {
+    unshare(CLONE_NEWNET)
+    try {
+      return work()
+    } finally {
+      returnTo(home)
+    }
+  } finally {
+    closeSync(home)
+  }
 }
 
 /** A thread that cannot come home would run the rest of the program in a foreign namespace: better to stop. */

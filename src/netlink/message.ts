@@ -26,6 +26,8 @@ export interface NetlinkMessage {
   readonly type: number
   readonly flags: number
   readonly seq: number
+  /** Port of the socket whose request this is about; 0 for changes that nobody asked for by netlink. */
+  readonly port: number
   /** Everything after the 16-byte header. A view into the receive buffer. */
   readonly payload: Buffer
 }
@@ -41,6 +43,7 @@ export function splitMessages(datagram: Buffer): NetlinkMessage[] {
       type: datagram.readUInt16LE(at + 4),
       flags: datagram.readUInt16LE(at + 6),
       seq: datagram.readUInt32LE(at + 8),
+      port: datagram.readUInt32LE(at + 12),
       payload: datagram.subarray(at + 16, at + length),
     })
     at += (length + 3) & ~3

@@ -148,7 +148,8 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
-   * Joins a multicast group. `onLost` is called when the kernel had to drop notifications: whoever follows changes must
+   * Joins a multicast group; the listener hears every group of this socket. Not on a socket that makes changes itself:
+   * their notifications would be taken for answers. `onLost` is called when the kernel had to drop notifications: whoever follows changes must
    * then read the whole state again.
    */
   subscribe(group: number, onMessage: (message: NetlinkMessage) => void, onLost: (error: Error) => void): void {
@@ -178,9 +179,13 @@ export class NetlinkSocket implements Disposable {
   #receive(datagram: Buffer): void {
     for (const message of splitMessages(datagram)) {
       if (message.type === NLMSG_NOOP) continue
-      const pending = this.#pending.get(message.seq)
+      // A notification carries the port and sequence number of the request that caused it: another program's may have
+      // a number that is pending here.
+      const isOurs = this.#transport.port === undefined || message.port === this.#transport.port
+      const pending = isOurs ? this.#pending.get(message.seq) : undefined
       if (pending) this.#answer(pending, message)
-      else if (!this.#answerBatch(message)) for (const listener of this.#listeners) listener.onMessage(message)
+      else if (!isOurs || !this.#answerBatch(message))
+        for (const listener of this.#listeners) listener.onMessage(message)
     }
     if (!this.#closed && this.#pending.size === 0 && this.#batches.length === 0) this.#transport.unref()
   }

@@ -5,6 +5,8 @@ import type { Netns } from '../linux/netns.ts'
 
 /** What carries datagrams to a kernel: the real one, or a scripted one in tests. */
 export interface NetlinkTransport {
+  /** The socket's port, which answers to its requests carry. Undefined: every message may be an answer. */
+  readonly port?: number
   /**
    * Hands one datagram to the kernel. The kernel works on it before this returns; its answers come through `receive`
    * later. Returns the milliseconds that the kernel took.
@@ -54,6 +56,7 @@ export function openTransport(options: TransportOptions): NetlinkTransport {
   const open = (): RawNetlinkSocket => openAndConfigure(protocol, sendBuffer, receiveBuffer)
   const socket = netns ? netns.enter(open) : open()
   const transport: NetlinkTransport = {
+    port: socket.address().port,
     send(datagram) {
       const start = performance.now()
       socket.send(datagram, {}, (error) => {
