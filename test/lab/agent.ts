@@ -1,0 +1,215 @@
+import { createSocket, type Socket as UdpSocket } from 'node:dgram'
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { parentPort, workerData } from 'node:worker_threads'
+import { CLONE_NEWNET, setns } from '../../src/linux/libc.ts'
+import type { AgentCall, AgentReply, Failure, Greeting } from './agent-protocol.ts'
+
+/*
+ * A worker thread that lives in one host's network namespace. setns(2) is per thread, and Node makes a thread's sockets
+ * on that thread, so everything that node:net and node:dgram do here happens in the namespace.
+ */
+const { netnsFd } = workerData as { netnsFd: number }
+setns(netnsFd, CLONE_NEWNET)
+
+const port = parentPort
+if (!port) throw new Error('test/lab/agent.ts runs as a worker thread')
+
+const servers = new Map<number, Server | UdpSocket>()
+const connections = new Map<number, Socket>()
+let nextHandle = 1
+
+port.on('message', ({ id, call }: { id: number; call: AgentCall }) => {
+  answer(call).then(
+    (result) => port.postMessage({ id, result } satisfies { id: number; result: AgentReply }),
+    (error: unknown) => port.postMessage({ id, error: error instanceof Error ? error.message : String(error) }),
+  )
+})
+port.postMessage({ id: 0, result: {} })
+
+async function answer(call: AgentCall): Promise<AgentReply> {
+  switch (call.kind) {
+    case 'listen-tcp':
+      return await listenTcp(call)
+    case 'listen-udp':
+      return await listenUdp(call)
+    case 'close':
+      return await close(call.handle)
+    case 'connect-tcp':
+      return await connectTcp(call)
+    case 'ask-udp':
+      return await askUdp(call)
+    case 'echo':
+      return await echo(call.handle, call.text, call.timeout)
+    default:
+      return call satisfies never
+  }
+}
+
+/** Greets each connection with a line that says who answers and who is seen to ask, then echoes. */
+function listenTcp(call: Extract<AgentCall, { kind: 'listen-tcp' }>): Promise<AgentReply> {
+  const handle = nextHandle++
+  const server = createServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    socket.write(`${JSON.stringify(greeting(call.reply, socket.remoteAddress, socket.remotePort))}\n`)
+    socket.pipe(socket)
+  })
+  servers.set(handle, server)
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    // A long queue: storms of connections must not be refused by the listener itself.
+    server.listen({ port: call.port, host: call.address ?? '::', exclusive: true, backlog: 4096 }, () => {
+      const address = server.address()
+      resolve({ handle, port: typeof address === 'object' ? address?.port : undefined })
+    })
+  })
+}
+
+function listenUdp(call: Extract<AgentCall, { kind: 'listen-udp' }>): Promise<AgentReply> {
+  const handle = nextHandle++
+  const address = call.address ?? '::'
+  const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
+  servers.set(handle, socket)
+  socket.on('message', (_message, source) => {
+    socket.send(JSON.stringify(greeting(call.reply, source.address, source.port)), source.port, source.address)
+  })
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject)
+    socket.bind({ port: call.port, address, exclusive: true }, () => {
+      // From now on an error is an ICMP answer to one of our replies.
+      socket.off('error', reject).on('error', () => {})
+      resolve({ handle, port: socket.address().port })
+    })
+  })
+}
+
+function close(handle: number): Promise<AgentReply> {
+  const server = servers.get(handle)
+  const connection = connections.get(handle)
+  servers.delete(handle)
+  connections.delete(handle)
+  connection?.destroy()
+  return new Promise((resolve) => {
+    if (!server) return resolve({})
+    server.close(() => resolve({}))
+    // Connections that were accepted live on, as those of a pod do that is taken out of its Service.
+    if ('listening' in server) resolve({})
+  })
+}
+
+function connectTcp(call: Extract<AgentCall, { kind: 'connect-tcp' }>): Promise<AgentReply> {
+  return new Promise((resolve, reject) => {
+    const handle = nextHandle++
+    const socket = connect({
+      host: call.address,
+      port: call.port,
+      ...(call.sourceAddress !== undefined && { localAddress: call.sourceAddress }),
+      ...(call.sourcePort !== undefined && { localPort: call.sourcePort }),
+    })
+    let received = ''
+    const finish = (reply: AgentReply): void => {
+      clearTimeout(timer)
+      socket.removeAllListeners('data')
+      if (reply.greeting && call.keep) connections.set(handle, socket)
+      // RST rather than FIN: thousands of probes must not use up ports in TIME_WAIT.
+      else socket.resetAndDestroy()
+      resolve(reply)
+    }
+    const timer = setTimeout(() => finish({ failure: 'timeout' }), call.timeout)
+    socket.setNoDelay(true)
+    const fail = (error: NodeJS.ErrnoException): void => {
+      const failure = failureOf(error)
+      // Not the network's answer but a mistake of the caller: EADDRNOTAVAIL, EADDRINUSE, ...
+      if (!failure) reject(error)
+      finish(failure ? { failure } : {})
+    }
+    socket.on('error', fail)
+    socket.on('close', () => finish({ failure: 'reset' }))
+    socket.on('data', (chunk: Buffer) => {
+      received += chunk.toString()
+      const end = received.indexOf('\n')
+      if (end >= 0) finish({ handle, greeting: JSON.parse(received.slice(0, end)) as Greeting })
+    })
+  })
+}
+
+function askUdp(call: Extract<AgentCall, { kind: 'ask-udp' }>): Promise<AgentReply> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket(call.address.includes(':') ? 'udp6' : 'udp4')
+    let open = true
+    const finish = (reply: AgentReply): void => {
+      if (!open) return
+      open = false
+      clearTimeout(timer)
+      socket.close()
+      resolve(reply)
+    }
+    const timer = setTimeout(() => finish({ failure: 'timeout' }), call.timeout)
+    const fail = (error: NodeJS.ErrnoException): void => {
+      const failure = failureOf(error)
+      // Not the network's answer but a mistake of the caller: EADDRNOTAVAIL, EADDRINUSE, ...
+      if (!failure) reject(error)
+      finish(failure ? { failure } : {})
+    }
+    socket.on('error', fail)
+    socket.on('message', (message) => finish({ greeting: JSON.parse(message.toString()) as Greeting }))
+    // Connected, so that an ICMP port unreachable comes back as an error.
+    const ask = (): void => {
+      socket.connect(call.port, call.address, (error?: Error) => {
+        if (error) fail(error)
+        else socket.send('?')
+      })
+    }
+    if (call.sourceAddress === undefined && call.sourcePort === undefined) return ask()
+    socket.bind(
+      {
+        ...(call.sourcePort !== undefined && { port: call.sourcePort }),
+        ...(call.sourceAddress !== undefined && { address: call.sourceAddress }),
+      },
+      ask,
+    )
+  })
+}
+
+/** Sends text over a kept connection; answers whether it came back in time. */
+function echo(handle: number, text: string, timeout: number): Promise<AgentReply> {
+  const socket = connections.get(handle)
+  if (!socket || socket.destroyed) return Promise.resolve({ failure: 'reset' })
+  return new Promise((resolve) => {
+    let received = ''
+    const finish = (reply: AgentReply): void => {
+      clearTimeout(timer)
+      socket.off('data', onData).off('close', onClose)
+      resolve(reply)
+    }
+    const onData = (chunk: Buffer): void => {
+      received += chunk.toString()
+      if (received.endsWith(text)) finish({})
+    }
+    const onClose = (): void => finish({ failure: 'reset' })
+    const timer = setTimeout(() => finish({ failure: 'timeout' }), timeout)
+    socket.on('data', onData).on('close', onClose)
+    socket.write(text)
+  })
+}
+
+function greeting(reply: string, address: string | undefined, port: number | undefined): Greeting {
+  return { reply, source: address ?? '', sourcePort: port ?? 0 }
+}
+
+function failureOf(error: NodeJS.ErrnoException): Failure | undefined {
+  switch (error.code) {
+    case 'ECONNREFUSED':
+      return 'refused'
+    case 'ECONNRESET':
+    case 'EPIPE':
+      return 'reset'
+    case 'EHOSTUNREACH':
+    case 'ENETUNREACH':
+    case 'EACCES':
+      return 'unreachable'
+    case 'ETIMEDOUT':
+      return 'timeout'
+    default:
+      return undefined
+  }
+}
