@@ -1,5 +1,5 @@
 import type { Cidr } from '../net/cidr.ts'
-import type { IpAddress } from '../net/ip-address.ts'
+import type { IpAddress, IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
 
@@ -28,6 +28,11 @@ export interface Service {
   readonly externalTrafficPolicy: TrafficPolicy
   readonly healthCheckNodePort: Port | undefined
   readonly publishNotReadyAddresses: boolean
+  /** What `spec.ipFamilies` asks of whoever gives the addresses, the primary first. Absent: nothing was asked. */
+  readonly ipFamilies?: readonly IpFamily[] | undefined
+  readonly ipFamilyPolicy?: 'SingleStack' | 'PreferDualStack' | 'RequireDualStack' | undefined
+  /** False keeps a LoadBalancer Service from being given node ports. Absent counts as true. */
+  readonly allocateLoadBalancerNodePorts?: boolean | undefined
 }
 
 export interface ServicePort {
