@@ -165,6 +165,8 @@ export class NetlinkSocket implements Disposable {
   }
 
   #send(datagram: Buffer): number {
+    // The answers that are awaited were rejected already.
+    if (this.#closed) return 0
     this.#transport.ref()
     return this.#transport.send(datagram)
   }
