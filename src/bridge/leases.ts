@@ -1,10 +1,10 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
 import { open, type FileHandle } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import type { Log } from '../base/log.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { parseMac, type MacAddress } from '../net/mac-address.ts'
 import type { Owner } from './names.ts'
+import { readStateFile, writeStateFile } from './state-file.ts'
 
 /** The addresses that an owner holds in one network: enough to build its endpoint again. */
 export interface Lease {
@@ -46,6 +46,8 @@ export class LeaseJournal implements AsyncDisposable {
   #records: number
   #queue: string[] = []
   #writing: Promise<void> | undefined
+  /** A write failed half-way (a full disk): the file may end in a torn line, and must be written anew. */
+  #torn = false
 
   private constructor(path: string, options: { fsync: boolean; leases: Map<LeaseKey, Lease>; file: FileHandle }) {
     this.#path = path
@@ -57,11 +59,11 @@ export class LeaseJournal implements AsyncDisposable {
 
   /** Reads the journal (none is an empty one), drops what is torn, and begins a compacted one. */
   static async open(path: string, options: { log: Log; fsync?: boolean }): Promise<LeaseJournal> {
-    const { leases, broken } = parseJournal(readIfThere(path))
+    const { leases, broken } = parseJournal(readStateFile(path) ?? '')
     if (broken > 0) {
       options.log.warn({ file: path, broken }, 'The lease journal had broken lines, which were dropped')
     }
-    writeCompacted(path, leases.values())
+    writeStateFile(path, formatLeases(leases.values()))
     const file = await open(path, 'a', 0o600)
     return new LeaseJournal(path, { fsync: options.fsync ?? false, leases, file })
   }
@@ -106,15 +108,23 @@ export class LeaseJournal implements AsyncDisposable {
     const records = this.#queue
     this.#queue = []
     this.#records += records.length
-    if (this.#records - this.#leases.size > Math.max(compactAfter, this.#leases.size)) {
-      await this.#file.close()
-      writeCompacted(this.#path, this.#leases.values())
+    const dead = this.#records - this.#leases.size
+    if (this.#torn || dead > Math.max(compactAfter, this.#leases.size)) {
+      writeStateFile(this.#path, formatLeases(this.#leases.values()))
+      const old = this.#file
       this.#file = await open(this.#path, 'a', 0o600)
+      await old.close()
       this.#records = this.#leases.size
+      this.#torn = false
       return
     }
-    await this.#file.appendFile(records.join(''))
-    if (this.#fsync) await this.#file.datasync()
+    try {
+      await this.#file.appendFile(records.join(''))
+      if (this.#fsync) await this.#file.datasync()
+    } catch (error) {
+      this.#torn = true
+      throw error
+    }
   }
 }
 
@@ -155,24 +165,6 @@ function parseRecord(line: string): JournalRecord | undefined {
   }
 }
 
-function readIfThere(path: string): string {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return ''
-    throw error
-  }
-}
-
-/** Synchronous, so that no change can come between; a few ms for thousands of leases. */
-function writeCompacted(path: string, leases: Iterable<Lease>): void {
-  const temporary = `${path}.new`
-  const file = openSync(temporary, 'w', 0o600)
-  try {
-    writeSync(file, Array.from(leases, (lease) => formatRecord({ add: lease })).join(''))
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
-  }
-  renameSync(temporary, path)
+function formatLeases(leases: Iterable<Lease>): string {
+  return Array.from(leases, (lease) => formatRecord({ add: lease })).join('')
 }

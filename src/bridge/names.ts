@@ -10,6 +10,17 @@ import { netnsFolder } from '../linux/netns.ts'
 /** Every link of ours has an alias that begins so (`ip link set dev X alias ...`, IFLA_IFALIAS). */
 export const aliasPrefix = 'fairlead '
 
+/**
+ * Every link of ours is in this link group ("fl"). The kernel takes a group at a link's birth but an alias only afterwards,
+ * so a link that was cut off in the making is still known as ours.
+ */
+export const linkGroup = 0x666c
+
+/** Whether a link is ours. */
+export function isOurs(link: { readonly alias: string | undefined; readonly group: number }): boolean {
+  return link.group === linkGroup || (link.alias?.startsWith(aliasPrefix) ?? false)
+}
+
 /** The names of the network namespaces of our pods begin so. */
 export const defaultNetnsPrefix = 'fl-'
 
@@ -22,6 +33,14 @@ export const podInterface = 'eth0'
 /** The alias of a network's bridge. */
 export function networkAlias(network: string): string {
   return `${aliasPrefix}network ${network}`
+}
+
+/** Whether a link is the bridge of this network, or one of ours that never got its alias. */
+export function isNetworkBridge(
+  link: { readonly alias: string | undefined; readonly group: number },
+  network: string,
+): boolean {
+  return link.alias === networkAlias(network) || (link.alias === undefined && link.group === linkGroup)
 }
 
 /** Who holds a lease: a kind and a name, `pod default/web-1`. It is also the alias of the host's veth end. */

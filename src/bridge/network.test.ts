@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { cidrsOverlap, formatCidr, parseCidr, parseNetwork } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
+import { linkGroup } from './names.ts'
 import { defineNetwork, NetworkError, type HostFacts, type NetworkSettings } from './network.ts'
 
 const settings: NetworkSettings = { name: 'default', bridge: 'fl0', subnets: [], masquerade: true }
@@ -10,7 +11,7 @@ const host: HostFacts = {
     { destination: parseCidr('192.0.2.0/24'), device: 'eth0' },
     { destination: parseCidr('198.51.100.0/24'), device: undefined },
   ],
-  links: [{ name: 'eth0', alias: undefined }],
+  links: [{ name: 'eth0', alias: undefined, group: 0 }],
   machineId: '0123456789abcdef',
   reserved: [{ range: parseCidr('10.96.0.0/12'), what: 'Service addresses 10.96.0.0/12' }],
   uplinkMtu: 1500,
@@ -61,8 +62,15 @@ describe('defineNetwork()', () => {
   })
 
   test('adopts a bridge that carries its alias', () => {
-    const links = [{ name: 'fl0', alias: 'fairlead network default' }]
+    const links = [{ name: 'fl0', alias: 'fairlead network default', group: 0 }]
     expect(defineNetwork(settings, { ...host, links }).bridge).toBe('fl0')
+  })
+
+  test('adopts a bridge of ours that was cut off before it got its alias, but not one of another network', () => {
+    const link = { name: 'fl0', alias: undefined, group: linkGroup }
+    expect(defineNetwork(settings, { ...host, links: [link] }).bridge).toBe('fl0')
+    const links = [{ ...link, alias: 'fairlead network other' }]
+    expect(() => defineNetwork(settings, { ...host, links })).toThrow('its alias is "fairlead network other"')
   })
 
   test('leaves IPv6 out when the kernel has none, and a family that is not wanted', () => {

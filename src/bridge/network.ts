@@ -12,7 +12,7 @@ import {
 } from '../net/cidr.ts'
 import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { macFromBytes, type MacAddress } from '../net/mac-address.ts'
-import { isLinkName, networkAlias } from './names.ts'
+import { isLinkName, isNetworkBridge, networkAlias } from './names.ts'
 import { pickSubnet } from './subnet-pool.ts'
 
 /** What a user says about a network. Compatible with the `network` section of the daemon's configuration. */
@@ -58,7 +58,7 @@ export interface HostRoute {
 /** What must be known of the host to decide a network. */
 export interface HostFacts {
   readonly routes: readonly HostRoute[]
-  readonly links: readonly { readonly name: string; readonly alias: string | undefined }[]
+  readonly links: readonly { readonly name: string; readonly alias: string | undefined; readonly group: number }[]
   /** Anything that tells this machine from others, like /etc/machine-id: the ULA prefix and MACs are made of it. */
   readonly machineId: string
   /** Ranges that have no route but are taken: Service addresses, other networks. */
@@ -148,7 +148,7 @@ function checkNames({ name, bridge }: NetworkSettings, host: HostFacts): void {
     throw new NetworkError('bridge', `bridge "${bridge}" of network ${name} cannot name a link (${expected})`)
   }
   const existing = host.links.find((link) => link.name === bridge)
-  if (!existing || existing.alias === networkAlias(name)) return
+  if (!existing || isNetworkBridge(existing, name)) return
   const whose = existing.alias ? `its alias is "${existing.alias}"` : 'it has no alias'
   throw new NetworkError(
     'bridge',

@@ -1,0 +1,385 @@
+import { join } from 'node:path'
+import { BoundedRunner } from '../base/bounded-runner.ts'
+import { systemClock, type Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { cidrContains, formatCidr } from '../net/cidr.ts'
+import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
+import type { MacAddress } from '../net/mac-address.ts'
+import type { NftClient } from '../nftables/client.ts'
+import { createEndpoint, deleteLinks } from './apply.ts'
+import { enableForwarding } from './forwarding.ts'
+import { readHostFacts } from './host-facts.ts'
+import { AddressPool } from './ipam.ts'
+import type { BridgeKernel } from './kernel.ts'
+import { leaseKey, LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
+import { MasqueradeTable } from './masquerade-table.ts'
+import { hostLinkName, isOurs, type Owner } from './names.ts'
+import {
+  defineNetwork,
+  NetworkError,
+  stableMac,
+  type HostFacts,
+  type Network,
+  type NetworkSettings,
+} from './network.ts'
+import { readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
+import { planEndpoint, planHost, type HostPlan } from './plan.ts'
+import { reconcileHost } from './reconcile.ts'
+
+/** What {@link openBridgeNetworks} needs. */
+export interface BridgeNetworksOptions {
+  /** Leases and picked subnets are kept here. */
+  readonly stateDir: string
+  /** The first one carries the service addresses. */
+  readonly networks: readonly NetworkSettings[]
+  /** Addresses that the host serves on the first bridge, like the cluster DNS address. */
+  readonly serviceAddresses?: readonly IpAddress[]
+  /** Ranges that no subnet may overlap although they have no route, like Service addresses. */
+  readonly reserved?: HostFacts['reserved']
+  /** As in /etc/machine-id. */
+  readonly machineId: string
+  /** As in /proc/sys/kernel/random/boot_id. */
+  readonly bootId: string
+  /** The caller's: it is not disposed here. */
+  readonly kernel: BridgeKernel
+  /** The caller's too; of the same namespace as `kernel`. */
+  readonly nft: NftClient
+  readonly log: Log
+  readonly clock?: Clock
+  /** Whether a lease of this boot, whose namespace exists, is still wanted. Those that are not are reclaimed. */
+  readonly keepLease: (lease: Lease) => boolean
+}
+
+/** What to attach. */
+export interface AttachRequest {
+  readonly owner: Owner
+  readonly network: string
+  /** Path of the namespace, which must exist. */
+  readonly netns: string
+  /** Static addresses, at most one per family; a family without one gets the next of the pool. */
+  readonly ips?: readonly IpAddress[]
+  /** Default: derived from the address, so that neighbours who remember an address remember the right MAC. */
+  readonly mac?: MacAddress
+}
+
+/** A network, and how full its pools are. */
+export interface NetworkStatus {
+  readonly network: Network
+  readonly endpoints: number
+  readonly pools: readonly { readonly subnet: string; readonly used: number; readonly size: number }[]
+}
+
+/** An attach or detach that cannot be done as asked; nothing was changed. */
+export class AttachError extends Error {
+  override readonly name = 'AttachError'
+}
+
+/** The bridge networks of a host: it makes them, attaches endpoints, and keeps the kernel as it should be until disposed. */
+export class BridgeNetworks implements AsyncDisposable {
+  readonly networks: readonly Network[]
+  readonly #options: BridgeNetworksOptions
+  readonly #journal: LeaseJournal
+  /** By network, one pool per subnet. */
+  readonly #pools: ReadonlyMap<string, readonly AddressPool[]>
+  /** Ports that are being made or removed. */
+  readonly #busy = new Set<string>()
+  readonly #table: MasqueradeTable
+  readonly #runner: BoundedRunner
+  #following = false
+
+  /** Use {@link openBridgeNetworks}. */
+  constructor(networks: readonly Network[], journal: LeaseJournal, options: BridgeNetworksOptions) {
+    this.networks = networks
+    this.#journal = journal
+    this.#options = options
+    this.#pools = new Map(networks.map((network) => [network.name, poolsOf(network, journal, options)]))
+    this.#table = new MasqueradeTable(networks, options)
+    this.#runner = new BoundedRunner({
+      run: async (reason) => {
+        await this.#reconcile({ everyEndpoint: reason === 'verify' })
+      },
+      clock: options.clock ?? systemClock,
+      onError: (error, { failures, retryInMs }) =>
+        options.log.error({ err: error, failures, retryInMs }, 'Cannot repair the bridge networks, trying again'),
+    })
+  }
+
+  /** All leases, by `network/owner`. */
+  get leases(): ReadonlyMap<LeaseKey, Lease> {
+    return this.#journal.leases
+  }
+
+  /** The state that the kernel should have: what `fairlead plan` prints. */
+  get plan(): HostPlan {
+    const { serviceAddresses = [] } = this.#options
+    return planHost({ networks: this.networks, leases: this.leases.values(), serviceAddresses })
+  }
+
+  /** Networks with the use of their pools. */
+  status(): NetworkStatus[] {
+    return this.networks.map((network) => ({
+      network,
+      endpoints: Iterator.from(this.leases.values())
+        .filter((lease) => lease.network === network.name)
+        .toArray().length,
+      pools: (this.#pools.get(network.name) ?? []).map(({ subnet, used, size }) => {
+        return { subnet: formatCidr(subnet), used, size }
+      }),
+    }))
+  }
+
+  /**
+   * Gives an owner an endpoint in a network: a lease first, then the kernel's part; on failure neither is left. Throws
+   * {@link AttachError}, PoolExhaustedError, AddressUnavailableError, BridgeFullError, NetlinkError.
+   */
+  async attach(request: AttachRequest): Promise<Lease> {
+    const { owner, network: name, netns } = request
+    const network = this.networks.find((network) => network.name === name)
+    if (!network) {
+      const known = this.networks.map((network) => network.name).join(', ')
+      throw new AttachError(`there is no network "${name}" (expected one of: ${known})`)
+    }
+    const key = leaseKey({ network: name, owner })
+    const port = hostLinkName(owner)
+    if (this.leases.has(key) || this.#busy.has(port)) throw new AttachError(`${owner} has an endpoint already`)
+    this.#busy.add(port)
+    try {
+      const ips = this.#allocate(network, request.ips ?? [])
+      const { machineId, bootId } = this.#options
+      const mac = request.mac ?? stableMac(`${machineId} ${name} ${ips.join(' ')}`)
+      const lease: Lease = { owner, network: name, ips, mac, netns, bootId }
+      try {
+        await this.#journal.add([lease])
+        await createEndpoint(planEndpoint(network, lease), this.#options)
+      } catch (error) {
+        await this.#undo(lease, error)
+        throw error
+      }
+      return lease
+    } finally {
+      this.#busy.delete(port)
+    }
+  }
+
+  /** Takes the endpoint away. One that is not there is no error. Throws NetlinkError; then it can be tried again. */
+  async detach(owner: Owner, network: string): Promise<void> {
+    const lease = this.leases.get(leaseKey({ network, owner }))
+    if (!lease) return
+    const port = hostLinkName(owner)
+    if (this.#busy.has(port)) throw new AttachError(`the endpoint of ${owner} is being made or removed`)
+    this.#busy.add(port)
+    try {
+      await this.#remove(lease)
+    } finally {
+      this.#busy.delete(port)
+    }
+  }
+
+  /**
+   * Makes the kernel what it should be, and looks into every endpoint's namespace too. Returns what was done, in words;
+   * a second call returns nothing. Throws AggregateError with all that failed, after trying everything.
+   */
+  async reconcile(): Promise<readonly string[]> {
+    await this.#table.sync()
+    return await this.#reconcile({ everyEndpoint: true })
+  }
+
+  /** Repairs, from now on, what other programs change: notices it by netlink, and logs what was repaired. */
+  follow(): void {
+    if (this.#following) return
+    this.#following = true
+    const { rtnetlink } = this.#options.kernel
+    const bridges = new Set(this.networks.map(({ bridge }) => bridge))
+    let indexes = new Set<number>()
+    const request = (): void => this.#runner.request()
+    const lost = (error: Error): void => {
+      this.#options.log.warn({ err: error }, 'Netlink notifications were lost, looking at everything')
+      request()
+    }
+    rtnetlink.links.list().then((links) => {
+      for (const { name, index } of links) if (bridges.has(name)) indexes.add(index)
+      // A hole between the first look and this one.
+      request()
+    }, lost)
+    rtnetlink.watchLinks(({ kind, link }) => {
+      if (bridges.has(link.name)) {
+        if (kind === 'set') indexes.add(link.index)
+        else indexes = new Set([...indexes].filter((index) => index !== link.index))
+        request()
+      } else if (isOurs(link) && !this.#busy.has(link.name)) request()
+    }, lost)
+    rtnetlink.watchAddresses(({ address }) => {
+      if (indexes.has(address.link)) request()
+    }, lost)
+    rtnetlink.watchRoutes(({ kind, route }) => {
+      if (kind === 'deleted' && route.dev !== undefined && indexes.has(route.dev)) request()
+    }, lost)
+    this.#table.follow()
+  }
+
+  /** Stops looking. The kernel keeps everything, so that pods go on while the daemon restarts. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#runner.stop()
+    await this.#table[Symbol.asyncDispose]()
+    await this.#runner.settled()
+    await this.#journal[Symbol.asyncDispose]()
+  }
+
+  async #reconcile(options: { everyEndpoint: boolean }): Promise<readonly string[]> {
+    const { kernel, log } = this.#options
+    const { done, errors } = await reconcileHost(this.plan, { kernel, busy: this.#busy, ...options })
+    if (this.#following) {
+      for (const action of done) log.warn({ action }, `Repaired what another program changed: ${action}`)
+    }
+    if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => error.message).join('; '))
+    return done
+  }
+
+  #allocate(network: Network, wanted: readonly IpAddress[]): IpAddress[] {
+    const pools = this.#pools.get(network.name) ?? []
+    for (const ip of wanted) {
+      if (pools.some(({ subnet }) => cidrContains(subnet, ip))) continue
+      const subnets = pools.map(({ subnet }) => formatCidr(subnet)).join(' or ')
+      throw new AttachError(`${ip} is in no subnet of network ${network.name} (expected an address in ${subnets})`)
+    }
+    const taken: IpAddress[] = []
+    try {
+      for (const pool of pools) {
+        const ip = wanted.find((ip) => ipFamilyOf(ip) === ipFamilyOf(pool.subnet.address))
+        if (ip === undefined) taken.push(pool.allocate())
+        else {
+          pool.reserve(ip)
+          taken.push(ip)
+        }
+      }
+      return taken
+    } catch (error) {
+      for (const ip of taken) this.#release(network.name, ip)
+      throw error
+    }
+  }
+
+  #release(network: string, ip: IpAddress): void {
+    for (const pool of this.#pools.get(network) ?? []) pool.release(ip)
+  }
+
+  async #remove(lease: Lease): Promise<void> {
+    const { rtnetlink } = this.#options.kernel
+    const link = await rtnetlink.links.find(hostLinkName(lease.owner))
+    if (link) await deleteLinks([link.index], rtnetlink)
+    await this.#journal.remove([leaseKey(lease)])
+    for (const ip of lease.ips) this.#release(lease.network, ip)
+  }
+
+  /** After a failed attach. If this fails too, the lease stays and the next start reclaims it. */
+  async #undo(lease: Lease, error: unknown): Promise<void> {
+    try {
+      await this.#remove(lease)
+    } catch (undoError) {
+      const { owner } = lease
+      this.#options.log.error({ owner, err: undoError, after: error }, 'Cannot undo an attach that failed')
+    }
+  }
+}
+
+/**
+ * Decides the networks, reclaims leases that nobody holds any more, and makes the kernel's part, adopting what is right
+ * already. Throws {@link NetworkError} for settings that cannot be used, before anything was changed.
+ */
+export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
+  const { kernel, log, stateDir } = options
+  const subnetsFile = join(stateDir, 'subnets.json')
+  const networks = await defineNetworks(options, subnetsFile)
+  writePickedSubnets(subnetsFile, networks)
+  const journal = await LeaseJournal.open(join(stateDir, 'leases'), { log })
+  try {
+    await reclaim(journal, options)
+    checkLeases(journal.leases.values(), networks)
+    const opened = new BridgeNetworks(networks, journal, options)
+    await enableForwarding(opened.plan.sysctls, { kernel, log })
+    for (const action of await opened.reconcile()) log.info({ action }, `Networks: ${action}`)
+    opened.follow()
+    return opened
+  } catch (error) {
+    await journal[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+async function defineNetworks(options: BridgeNetworksOptions, subnetsFile: string): Promise<Network[]> {
+  const { kernel, machineId, log, reserved = [], serviceAddresses = [] } = options
+  const previous = readPickedSubnets(subnetsFile, log)
+  const facts = await readHostFacts(kernel, {
+    machineId,
+    previous: [],
+    reserved: [
+      ...reserved,
+      ...serviceAddresses.map((ip) => ({
+        range: { address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 },
+        what: `the service address ${ip}`,
+      })),
+    ],
+  })
+  const bridges = new Set(options.networks.map(({ bridge }) => bridge))
+  const networks: Network[] = []
+  for (const settings of options.networks) {
+    const { name, bridge } = settings
+    const twin = networks.find((other) => other.name === name || other.bridge === bridge)
+    if (twin) throw new NetworkError('name', `networks ${twin.name} and ${name} share a name or the bridge ${bridge}`)
+    const others = networks.flatMap((other) =>
+      other.subnets.map(({ cidr }) => ({ range: cidr, what: `subnet ${formatCidr(cidr)} of network ${other.name}` })),
+    )
+    networks.push(
+      defineNetwork(settings, {
+        ...facts,
+        // Routes of our other bridges may be about to go.
+        routes: facts.routes.filter(({ device }) => device === undefined || !bridges.has(device)),
+        previous: previous.get(name) ?? [],
+        reserved: [...facts.reserved, ...others],
+      }),
+    )
+  }
+  return networks
+}
+
+async function reclaim(journal: LeaseJournal, options: BridgeNetworksOptions): Promise<void> {
+  const { kernel, log, bootId, keepLease } = options
+  const gone = [...journal.leases.values()].filter((lease) => {
+    if (lease.bootId !== bootId || !keepLease(lease)) return true
+    try {
+      using _namespace = kernel.openNamespace(lease.netns)
+      return false
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true
+      throw error
+    }
+  })
+  await journal.remove(gone.map(leaseKey))
+  for (const { owner, network, ips } of gone) {
+    log.info({ owner, network, ips }, `Reclaimed the lease of ${owner}, which is gone`)
+  }
+}
+
+/** Pods cannot move to another subnet while they run. */
+function checkLeases(leases: Iterable<Lease>, networks: readonly Network[]): void {
+  for (const { owner, network: name, ips } of leases) {
+    const network = networks.find((network) => network.name === name)
+    const subnets = network?.subnets.map(({ cidr }) => cidr) ?? []
+    if (network && ips.every((ip) => subnets.some((cidr) => cidrContains(cidr, ip)))) continue
+    const now = network ? `has subnet ${subnets.map(formatCidr).join(' and ')} now` : 'is not there any more'
+    throw new NetworkError(
+      'subnets',
+      `${owner} has ${ips.join(' and ')} in network ${name}, which ${now} (remove the pod first, or keep the subnet)`,
+    )
+  }
+}
+
+function poolsOf(network: Network, journal: LeaseJournal, options: BridgeNetworksOptions): AddressPool[] {
+  const { serviceAddresses = [] } = options
+  const pools = network.subnets.map(({ cidr, gateway }) => new AddressPool(cidr, [gateway, ...serviceAddresses]))
+  for (const lease of journal.leases.values()) {
+    if (lease.network !== network.name) continue
+    for (const ip of lease.ips) pools.find(({ subnet }) => cidrContains(subnet, ip))?.reserve(ip)
+  }
+  return pools
+}

@@ -1,0 +1,62 @@
+import { openNetns, type Netns } from '../linux/netns.ts'
+import { readSysctl, SysctlError, writeSysctl } from '../linux/sysctl.ts'
+import type { NetnsHandle } from '../netlink/link-requests.ts'
+import { openRtnetlink, type Rtnetlink } from '../netlink/rtnetlink.ts'
+
+/** What bridge networks need of a network namespace: a machine's own, or a pod's. Tests hand in a fake. */
+export interface NamespaceKernel extends Disposable {
+  /** To give birth to links in it; undefined for the namespace that the daemon is in. */
+  readonly handle: NetnsHandle | undefined
+  /** Links, addresses and routes. */
+  readonly rtnetlink: Rtnetlink
+  /** The value of a setting below /proc/sys; undefined when the kernel has no such setting. Throws SysctlError. */
+  readSysctl(path: string): string | undefined
+  /** Sets it. Throws SysctlError. */
+  writeSysctl(path: string, value: string): void
+}
+
+/** The host's namespace, and the way to those of its pods. */
+export interface BridgeKernel extends NamespaceKernel {
+  /** Opens a namespace by path. Throws when there is none (ENOENT). */
+  openNamespace(path: string): NamespaceKernel
+}
+
+/** The real kernel. With `netns`, that namespace plays the host, and nothing of the machine's own is touched. */
+export function openBridgeKernel(options: { readonly netns?: Netns } = {}): BridgeKernel {
+  return { ...namespaceKernel(options.netns), openNamespace: (path) => ownedNamespaceKernel(openNetns(path)) }
+}
+
+function ownedNamespaceKernel(netns: Netns): NamespaceKernel {
+  try {
+    const kernel = namespaceKernel(netns)
+    return {
+      ...kernel,
+      [Symbol.dispose]() {
+        kernel[Symbol.dispose]()
+        netns[Symbol.dispose]()
+      },
+    }
+  } catch (error) {
+    netns[Symbol.dispose]()
+    throw error
+  }
+}
+
+function namespaceKernel(netns: Netns | undefined): NamespaceKernel {
+  const where = netns ? { netns } : {}
+  const rtnetlink = openRtnetlink(where)
+  return {
+    handle: netns,
+    rtnetlink,
+    readSysctl(path) {
+      try {
+        return readSysctl(path, where)
+      } catch (error) {
+        if (error instanceof SysctlError && error.code === 'ENOENT') return undefined
+        throw error
+      }
+    },
+    writeSysctl: (path, value) => writeSysctl(path, value, where),
+    [Symbol.dispose]: () => rtnetlink[Symbol.dispose](),
+  }
+}
