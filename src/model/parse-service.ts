@@ -94,13 +94,14 @@ function readPorts(spec: ManifestReader): readonly ServicePort[] {
   const ports: ServicePort[] = []
   const names = new Set<string>()
   const numbers = new Set<string>()
-  const count = spec.list('ports').length
-  for (const reader of spec.objects('ports')) {
+  const entries = [...spec.objects('ports')]
+  for (const reader of entries) {
     const name = reader.parsedText('name', parsePortName) ?? ''
     const protocol = reader.parsedText('protocol', parseProtocol) ?? 'tcp'
     if (!reader.has('port')) reader.fail('port', 'is missing (expected a whole number from 1 to 65535)')
     const port = reader.parsed('port', parsePort)
-    if (count > 1 && !reader.has('name')) reader.fail('name', 'is missing (expected when there is more than one port)')
+    if (entries.length > 1 && !reader.has('name'))
+      reader.fail('name', 'is missing (expected when there is more than one port)')
     if (name !== '' && names.has(name)) reader.fail('name', `"${name}" stands twice (expected different names)`)
     names.add(name)
     if (port !== undefined) {

@@ -80,7 +80,7 @@ export function* readManifestFile(
   }
   const documents: ManifestDocument[] = []
   for (const [index, source] of texts.entries()) {
-    const digest = hash('sha1', source.text, 'base64')
+    const digest = hash('sha1', source.text.trimEnd(), 'base64')
     const same = known.get(digest)?.shift()
     if (same) moveDocument(same, index + 1, source.line)
     documents.push(same ?? readDocument(source, { ...options, format, number: index + 1, digest }))

@@ -30,8 +30,14 @@ export function splitDocuments(stream: string): DocumentText[] {
     const next = newline === -1 ? text.length : newline + 1
     if (isMarker(text, at, '---')) {
       // `%YAML 1.2` before the marker belongs to the document after it.
-      if (!(directives && !content)) end(at)
+      const whole = directives && !content
+      if (!whole) end(at)
       content ||= hasContent(text, at + 3, next)
+      // Without the marker, a document's text does not depend on whether it is the first.
+      if (!whole && !content) {
+        start = next
+        startLine = line + 1
+      }
     } else if (isMarker(text, at, '...')) {
       end(at)
       start = next
