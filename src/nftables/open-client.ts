@@ -1,0 +1,296 @@
+import { silentLog, type Log } from '../base/log.ts'
+import type { Netns } from '../linux/netns.ts'
+import { isNetlinkError } from '../netlink/netlink-error.ts'
+import { openNetlink, type NetlinkSocket } from '../netlink/netlink-socket.ts'
+import type { ForeignChange, NftClient, ReadTable } from './client.ts'
+import { encodeTransaction, type EncodedTransaction } from './encode-transaction.ts'
+import { GenerationLog, type Generation } from './generation-log.ts'
+import { generationAttributes, nftMessages, NFNLGRP_NFTABLES, tableAttributes } from './nf-tables-messages.ts'
+import { NftablesError, refusal, refusedError, tableChangedError } from './nftables-error.ts'
+import type { NftFamily } from './objects.ts'
+import { decodeNft, nftPayload, readTable } from './read-table.ts'
+import type { Transaction, TransactionResult } from './transaction.ts'
+
+export interface NftablesOptions {
+  /** The network namespace whose nf_tables it is. Default: the calling thread's own. */
+  readonly netns?: Netns
+  readonly log?: Log
+}
+
+const NETLINK_NETFILTER = 12
+/** One transaction is one sendmsg: a million elements take some 70 MB; larger ones fail with EMSGSIZE. */
+const sendBuffer = 256 << 20
+/** Answers: every refused change is one. */
+const receiveBuffer = 8 << 20
+/** How often a transaction is sent again when others commit to other tables meanwhile. */
+const maxAttempts = 10
+/** How long notifications of a commit that is known to have happened may take. */
+const notificationTimeoutMs = 1000
+/**
+ * The kernel announces every element to whoever follows the ruleset. From here on our own notifications are not waited
+ * for: the subscription is dropped during the transaction, which is then a third faster.
+ */
+const manyElements = 2000
+
+/**
+ * Opens nf_tables of a network namespace over nfnetlink. Throws {@link NftablesError}: isPermissionDenied without
+ * CAP_NET_ADMIN, isUnsupported without nfnetlink. A kernel without nf_tables shows at the first request (isUnsupported).
+ */
+export function openNftables(options: NftablesOptions = {}): NftClient {
+  return new KernelNftClient(options)
+}
+
+class KernelNftClient implements NftClient {
+  readonly #socket: NetlinkSocket
+  readonly #netns: Netns | undefined
+  readonly #log: Log
+  readonly #generations: GenerationLog
+  readonly #listeners: { onChange(change: ForeignChange): void; onLost(): void }[] = []
+  /** By table: the generation that the caller's knowledge of the table is from. */
+  readonly #known = new Map<string, number>()
+  #notifications: NetlinkSocket
+  /** What the kernel calls us: our process id in the first pid namespace. */
+  #ownPid: number = process.pid
+  /** Reads and transactions go one after another. */
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(options: NftablesOptions) {
+    this.#netns = options.netns
+    this.#log = options.log ?? silentLog
+    this.#generations = new GenerationLog((generation) => this.#announce(generation))
+    this.#socket = this.#open(sendBuffer)
+    try {
+      this.#notifications = this.#follow()
+    } catch (error) {
+      this.#socket[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  read(family: NftFamily, table: string): Promise<ReadTable | undefined> {
+    return this.#inTurn(() => this.#read(family, table))
+  }
+
+  run(transaction: Transaction): Promise<TransactionResult> {
+    return this.#inTurn(() => this.#run(transaction))
+  }
+
+  async listTables(): Promise<readonly { readonly family: NftFamily; readonly name: string }[]> {
+    const found: { family: NftFamily; name: string }[] = []
+    await translating('list tables', async () => {
+      for (const family of ['inet', 'ip', 'ip6', 'bridge'] as const) {
+        const payload = nftPayload(family, tableAttributes, {})
+        const messages = await this.#socket.dump({ name: 'list tables', type: nftMessages.getTable, payload })
+        for (const message of messages) {
+          const { name } = decodeNft(tableAttributes, message)
+          if (name !== undefined) found.push({ family, name })
+        }
+      }
+    })
+    return found
+  }
+
+  watch(listener: { onChange(change: ForeignChange): void; onLost(): void }): void {
+    this.#listeners.push(listener)
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket[Symbol.dispose]()
+    this.#notifications[Symbol.dispose]()
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#last
+    const mine = (async () => {
+      await before
+      return await work()
+    })()
+    this.#last = mine.catch(() => {})
+    return await mine
+  }
+
+  async #read(family: NftFamily, table: string): Promise<ReadTable | undefined> {
+    const name = `read table ${family} ${table}`
+    return await translating(name, async () => {
+      for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+        const before = await this.#generation()
+        const found = await this.#readOnce(family, table)
+        const after = await this.#generation()
+        if (before !== after || found === 'gone') continue
+        this.#known.set(`${family} ${table}`, after)
+        return found
+      }
+      throw new NftablesError(`${name}: the ruleset changed during each of ${maxAttempts} reads`, { code: 'EAGAIN' })
+    })
+  }
+
+  async #readOnce(family: NftFamily, table: string): Promise<ReadTable | undefined | 'gone'> {
+    try {
+      return await readTable(this.#socket, family, table)
+    } catch (error) {
+      if (isNetlinkError(error, 'ENOENT')) return 'gone'
+      throw error
+    }
+  }
+
+  async #run(transaction: Transaction): Promise<TransactionResult> {
+    const { family, table, changes } = transaction
+    if (changes.length === 0) return { bytes: 0, messages: 0, elements: 0, kernelMs: 0 }
+    const name = `change table ${family} ${table}`
+    return await translating(name, async () => {
+      const key = `${family} ${table}`
+      // What deletes the whole table does not depend on what is in it.
+      const checked = changes[0]?.op !== 'delete-table'
+      let known = checked ? (this.#known.get(key) ?? (await this.#generation())) : undefined
+      for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+        known &&= this.#skipOthers(family, table, known)
+        const { encoded, errors, kernelMs } = await this.#send(name, transaction, known)
+        const [first] = errors
+        if (!first) {
+          if (known === undefined) this.#known.delete(key)
+          else this.#known.set(key, known + 1)
+          const { datagram, messages, elements } = encoded
+          return { bytes: datagram.length, messages, elements, kernelMs }
+        }
+        if (first.errno !== ERESTART || known === undefined) {
+          throw refusedError(
+            transaction,
+            errors.map(({ seq, errno, offset, message }) => {
+              const origin = encoded.describe(seq, offset)
+              return refusal(origin?.change, errno, {
+                ...(origin?.key !== undefined && { key: origin.key }),
+                ...(message !== undefined && { kernelMessage: message }),
+              })
+            }),
+          )
+        }
+        const now = await this.#generation()
+        await this.#generations.reached(now, notificationTimeoutMs)
+        const change = this.#generations.touched(family, table, known, now)
+        if (change !== undefined) {
+          const by = change === 'unknown' ? undefined : change.process
+          throw tableChangedError(transaction, by && `${by.name} (pid ${by.pid})`)
+        }
+        known = now
+      }
+      throw new NftablesError(`${name}: others committed during each of ${maxAttempts} attempts`, { code: 'EAGAIN' })
+    })
+  }
+
+  async #send(
+    name: string,
+    transaction: Transaction,
+    generation: number | undefined,
+  ): Promise<{ encoded: EncodedTransaction } & Awaited<ReturnType<NetlinkSocket['batch']>>> {
+    const encode = (firstSeq: number): EncodedTransaction =>
+      encodeTransaction(transaction, { firstSeq, ...(generation !== undefined && { generation }) })
+    let encoded = encode(this.#socket.takeSeqs(0))
+    const firstSeq = this.#socket.takeSeqs(encoded.messages)
+    // Only where the numbers begin anew.
+    if (firstSeq !== encoded.firstSeq) encoded = encode(firstSeq)
+    const { datagram, lastSeq } = encoded
+    const quiet = generation !== undefined && encoded.elements >= manyElements
+    if (quiet) this.#notifications[Symbol.dispose]()
+    try {
+      return { encoded, ...(await this.#socket.batch({ name, datagram, firstSeq, lastSeq })) }
+    } finally {
+      if (quiet) await this.#resume(transaction, generation)
+    }
+  }
+
+  /** Subscribes again after a large transaction. Nothing was missed if the only new generation can be our own. */
+  async #resume({ family, table }: Transaction, generation: number): Promise<void> {
+    this.#notifications = this.#follow()
+    const now = await this.#generation()
+    if (now === generation + 1) {
+      const process = { pid: this.#ownPid, name: 'fairlead' }
+      this.#generations.record({ id: now, changes: [{ family, table, process }] })
+    } else if (now !== generation) this.#lost()
+  }
+
+  /** The newest generation that is as good as `known` for this table: all in between are known to be about others. */
+  #skipOthers(family: NftFamily, table: string, known: number): number {
+    const latest = this.#generations.latest
+    return latest > known && this.#generations.touched(family, table, known, latest) === undefined ? latest : known
+  }
+
+  async #generation(): Promise<number> {
+    const [message] = await this.#socket.request({
+      name: 'get the generation of the ruleset',
+      type: nftMessages.getGeneration,
+      payload: nftPayload('unspec', generationAttributes, {}),
+    })
+    const { id, processId } = message ? decodeNft(generationAttributes, message) : {}
+    if (id === undefined) throw new NftablesError('the kernel did not say its ruleset generation', { code: 'EPROTO' })
+    // The answer names the process that asked.
+    if (processId !== undefined) this.#ownPid = processId
+    return id
+  }
+
+  #announce(generation: Generation): void {
+    for (const change of generation.changes) {
+      if (change.process?.pid === this.#ownPid) continue
+      for (const listener of this.#listeners) listener.onChange(change)
+    }
+  }
+
+  #open(send: number): NetlinkSocket {
+    const netns = this.#netns
+    try {
+      return openNetlink({
+        protocol: NETLINK_NETFILTER,
+        sendBuffer: send,
+        receiveBuffer,
+        ...(netns && { netns }),
+      })
+    } catch (error) {
+      throw translate('open nf_tables', error)
+    }
+  }
+
+  #follow(): NetlinkSocket {
+    const socket = this.#open(1 << 16)
+    socket.subscribe(
+      NFNLGRP_NFTABLES,
+      (message) => this.#generations.receive(message),
+      () => this.#lost(),
+    )
+    return socket
+  }
+
+  #lost(): void {
+    this.#log.warn({}, 'nf_tables: notifications of changes were lost')
+    this.#generations.reset()
+    for (const listener of this.#listeners) listener.onLost()
+  }
+}
+
+const ERESTART = 85
+
+async function translating<T>(name: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    throw translate(name, error)
+  }
+}
+
+/** Errors of the wire as {@link NftablesError}. Mistakes of the caller (StatementError, ElementError) stay as they are. */
+function translate(name: string, error: unknown): unknown {
+  if (error instanceof NftablesError || !(error instanceof Error)) return error
+  const code = (error as { code?: unknown }).code
+  if (code === 'EPERM' || code === 'EACCES') {
+    return new NftablesError(`${name}: not permitted: nf_tables needs root or CAP_NET_ADMIN`, { code, cause: error })
+  }
+  // nfnetlink answers EINVAL to a subsystem that it does not have (nfnetlink_rcv_msg).
+  const missing = code === 'EOPNOTSUPP' || code === 'EPROTONOSUPPORT' || code === 'EAFNOSUPPORT'
+  if (missing || (code === 'EINVAL' && isNetlinkError(error))) {
+    return new NftablesError(`${name}: this kernel has no nf_tables (CONFIG_NF_TABLES)`, {
+      code: 'EOPNOTSUPP',
+      cause: error,
+    })
+  }
+  if (typeof code === 'string') return new NftablesError(`${name}: ${error.message}`, { code, cause: error })
+  if (error.name === 'NetlinkSocketError') return new NftablesError(error.message, { code: 'ENOBUFS', cause: error })
+  return error
+}
