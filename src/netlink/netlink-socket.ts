@@ -74,6 +74,8 @@ export class NetlinkSocket implements Disposable {
   readonly #batches: PendingBatch[] = []
   readonly #listeners: { onMessage: (message: NetlinkMessage) => void; onLost: (error: Error) => void }[] = []
   #seq = 1
+  /** The kernel does one dump at a time for a socket and answers EBUSY to the next (netlink_dump_start()). */
+  #dumping: Promise<unknown> = Promise.resolve()
   #closed = false
 
   constructor(transport: NetlinkTransport) {
@@ -113,6 +115,12 @@ export class NetlinkSocket implements Disposable {
 
   /** Lists things. Starts again when the kernel says that the list changed while it was read. */
   async dump(request: NetlinkRequest): Promise<NetlinkMessage[]> {
+    const turn = this.#dumping.then(() => this.#dumpNow(request))
+    this.#dumping = turn.catch(() => {})
+    return await turn
+  }
+
+  async #dumpNow(request: NetlinkRequest): Promise<NetlinkMessage[]> {
     for (let attempt = 1; ; attempt++) {
       const seq = this.takeSeqs(1)
       const writer = new AttributeWriter(64 + request.payload.length)
