@@ -350,7 +350,8 @@ async function reclaim(journal: LeaseJournal, options: BridgeNetworksOptions): P
       using _namespace = kernel.openNamespace(lease.netns)
       return false
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return true
+      // EINVAL: the name is a plain file, with no namespace mounted on it.
+      if (['ENOENT', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '')) return true
       throw error
     }
   })
