@@ -9,7 +9,6 @@ import {
   RTM_DELLINK,
   RTM_GETLINK,
   RTM_NEWLINK,
-  RTM_SETLINK,
   vethAttributes,
   type BridgePortOptions,
   type LinkAttributes,
@@ -182,8 +181,8 @@ export function setLink(link: LinkRef, changes: LinkChanges): NetlinkRequest {
   }
   return {
     name: `set link ${link}`,
-    // RTM_SETLINK passes over IFLA_LINKINFO; RTM_NEWLINK without NLM_F_CREATE changes what exists.
-    type: isPort ? RTM_NEWLINK : RTM_SETLINK,
+    // Without NLM_F_CREATE, it changes what exists. RTM_SETLINK would pass over IFLA_LINKINFO.
+    type: RTM_NEWLINK,
     payload: linkPayload({ ...target(link), ...(up !== undefined && upFlag(up)) }, attributes),
   }
 }

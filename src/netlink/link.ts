@@ -6,7 +6,6 @@ import { decodeAttributes, encodeAttributes, type AttributeTable, type Attribute
 export const RTM_NEWLINK = 16
 export const RTM_DELLINK = 17
 export const RTM_GETLINK = 18
-export const RTM_SETLINK = 19
 
 /** include/uapi/linux/if.h */
 export const IFF_UP = 0x1
