@@ -19,7 +19,10 @@ describe('SharedMap', () => {
         for (const { set, deleted } of edits) {
           const before = shared
           const frozen = entries(before)
-          shared = shared.with(set.map((e) => [e.key, e.value]), deleted)
+          shared = shared.with(
+            set.map((e) => [e.key, e.value]),
+            deleted,
+          )
           for (const { key, value } of set) plain.set(key, value)
           for (const key of deleted) plain.delete(key)
           expect(entries(before)).toEqual(frozen)
@@ -34,7 +37,14 @@ describe('SharedMap', () => {
     assert(
       property(edits, edits, (first, second) => {
         const apply = (map: SharedMap<number>, list: typeof first) =>
-          list.reduce((map, e) => map.with(e.set.map((e) => [e.key, e.value]), e.deleted), map)
+          list.reduce(
+            (map, e) =>
+              map.with(
+                e.set.map((e) => [e.key, e.value]),
+                e.deleted,
+              ),
+            map,
+          )
         const before = apply(SharedMap.empty<number>(), first)
         const after = apply(before, second)
         const keys = new Set([...before.keys(), ...after.keys()])

@@ -1,6 +1,15 @@
 import { assert, constantFrom, property, tuple, uint8Array } from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { compareIp, ipFamilyOf, ipFromBigInt, ipFromBytes, ipToBigInt, ipToBytes, parseIp, writeIp } from './ip-address.ts'
+import {
+  compareIp,
+  ipFamilyOf,
+  ipFromBigInt,
+  ipFromBytes,
+  ipToBigInt,
+  ipToBytes,
+  parseIp,
+  writeIp,
+} from './ip-address.ts'
 import { ParseError } from './parse-error.ts'
 
 const anyBytes = constantFrom(4, 16).chain((length) => uint8Array({ minLength: length, maxLength: length }))
@@ -17,13 +26,21 @@ describe('parseIp()', () => {
     expect(parseIp(text)).toBe(expected)
   })
 
-  test.each(['', 'web', '10.0.0', '10.0.0.256', '010.0.0.1', '10.0.0.1/8', 'fe80::1%eth0', 'fd00::/64', ':::', '1::2::3'])(
-    'refuses "%s" and names it',
-    (text) => {
-      expect(() => parseIp(text)).toThrow(ParseError)
-      expect(() => parseIp(text)).toThrow(`"${text}" is not an IP address`)
-    },
-  )
+  test.each([
+    '',
+    'web',
+    '10.0.0',
+    '10.0.0.256',
+    '010.0.0.1',
+    '10.0.0.1/8',
+    'fe80::1%eth0',
+    'fd00::/64',
+    ':::',
+    '1::2::3',
+  ])('refuses "%s" and names it', (text) => {
+    expect(() => parseIp(text)).toThrow(ParseError)
+    expect(() => parseIp(text)).toThrow(`"${text}" is not an IP address`)
+  })
 })
 
 describe('ipFromBytes()', () => {
@@ -41,7 +58,8 @@ describe('ipFromBytes()', () => {
     assert(
       property(anyBytes, (bytes) => {
         const ip = ipFromBytes(bytes)
-        const mapped = bytes.length === 16 && bytes.slice(0, 10).every((b) => b === 0) && bytes[10] === 255 && bytes[11] === 255
+        const mapped =
+          bytes.length === 16 && bytes.slice(0, 10).every((b) => b === 0) && bytes[10] === 255 && bytes[11] === 255
         if (!mapped) expect(parseIp(ip)).toBe(ip)
       }),
     )
@@ -69,7 +87,9 @@ describe('compareIp()', () => {
       property(tuple(anyBytes, anyBytes), ([a, b]) => {
         const [x, y] = [ipFromBytes(a), ipFromBytes(b)]
         const expected =
-          ipFamilyOf(x) === ipFamilyOf(y) ? Number(ipToBigInt(x) > ipToBigInt(y)) - Number(ipToBigInt(x) < ipToBigInt(y)) : ipFamilyOf(x) - ipFamilyOf(y)
+          ipFamilyOf(x) === ipFamilyOf(y)
+            ? Number(ipToBigInt(x) > ipToBigInt(y)) - Number(ipToBigInt(x) < ipToBigInt(y))
+            : ipFamilyOf(x) - ipFamilyOf(y)
         expect(Math.sign(compareIp(x, y))).toBe(Math.sign(expected))
       }),
     )

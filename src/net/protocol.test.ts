@@ -14,7 +14,9 @@ describe('parseProtocol()', () => {
 })
 
 describe('protocolFromNumber()', () => {
-  test.each(Object.entries(protocolNumbers))('knows %s', (name, number) => expect(protocolFromNumber(number)).toBe(name))
+  test.each(Object.entries(protocolNumbers))('knows %s', (name, number) =>
+    expect(protocolFromNumber(number)).toBe(name),
+  )
 
   test('knows no others', () => expect(protocolFromNumber(1)).toBeUndefined())
 })
