@@ -1,0 +1,273 @@
+import { type Clock, systemClock } from '../base/clock.ts'
+import { SharedMap } from '../base/shared-map.ts'
+import type { ObjectKey } from '../model/object-key.ts'
+import type { Pod } from '../model/pod.ts'
+import { changedServices, emptySnapshot, type Snapshot } from '../model/snapshot.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import { ParseError } from '../net/parse-error.ts'
+import { type CompiledService, compileService, type NameEntry } from './compile-service.ts'
+import {
+  isAtOrBelow,
+  labelsOfKey,
+  type Name,
+  type NameKey,
+  nameOfLabels,
+  nameText,
+  parseName,
+  rootName,
+} from './name.ts'
+import { parseDashedAddress } from './pod-name.ts'
+import {
+  addressSets,
+  type Answer,
+  emptyAnswer,
+  nameSet,
+  rcodes,
+  type RecordSet,
+  recordTypes,
+  soaSet,
+  textSet,
+} from './record-set.ts'
+import { ReverseIndex } from './reverse-index.ts'
+import { reverseZoneOf } from './reverse-name.ts'
+
+/** Which pods have names like `10-7-1-11.shop.pod.<zone>`: none, any address, or the addresses that pods of the namespace have. */
+export type PodNames = 'disabled' | 'insecure' | 'verified'
+
+/** A snapshot; a source that also knows Namespaces may name them, empty ones are then NODATA instead of NXDOMAIN. */
+export type DnsSnapshot = Snapshot & { readonly namespaces?: SharedMap<unknown> }
+
+export interface ClusterZoneOptions {
+  /** Default `cluster.local`. Throws {@link ParseError} when it is no domain name. */
+  readonly zone?: string
+  /** Seconds; default 5. */
+  readonly ttl?: number
+  /** Default `insecure`, as in kubeadm's CoreDNS. */
+  readonly pods?: PodNames
+  /** Addresses of `ns.dns.<zone>`. */
+  readonly serverAddresses?: readonly IpAddress[]
+  readonly clock?: Clock
+}
+
+/** What the zone says about a question. `alias`: go on at `target`. `foreign`: the name is not ours. */
+export type ZoneResult =
+  | { readonly kind: 'answer'; readonly answer: Answer }
+  | { readonly kind: 'alias'; readonly cname: RecordSet; readonly target: Name }
+  | { readonly kind: 'foreign' }
+
+/** The TTL in the specification's example (section 2.2). */
+const versionTtl = 28_800
+/** SOA timers as CoreDNS has them; nobody transfers the zone. */
+const soaTimers = { refresh: 7200, retry: 1800, expire: 86_400 }
+/** RFC 2308 section 5 asks for at most hours; a cluster changes faster. */
+const maxNegativeTtl = 300
+
+/**
+ * The cluster's names, answered from the newest snapshot: nothing is cached, so nothing is stale. An update costs what
+ * changed.
+ */
+export class ClusterZone {
+  readonly name: Name
+  readonly #options: { readonly zone: readonly string[]; readonly ttl: number }
+  readonly #pods: PodNames
+  readonly #clock: Clock
+  readonly #fixed: ReadonlyMap<NameKey, NameEntry>
+  readonly #names = new Map<NameKey, NameEntry>()
+  readonly #compiled = new Map<ObjectKey, CompiledService>()
+  readonly #reverse = new ReverseIndex()
+  /** How many objects say that a namespace exists. */
+  readonly #namespaces = new Map<string, number>()
+  /** How many pods of a namespace have an address, by `namespace/address`. */
+  readonly #podAddresses = new Map<string, number>()
+  #snapshot: DnsSnapshot = emptySnapshot
+  #synced = false
+  #serial = 1
+
+  constructor(options: ClusterZoneOptions = {}) {
+    this.name = parseName(options.zone ?? 'cluster.local')
+    this.#options = { zone: labelsOfKey(this.name.key), ttl: options.ttl ?? 5 }
+    this.#pods = options.pods ?? 'insecure'
+    this.#clock = options.clock ?? systemClock
+    this.#fixed = this.#fixedEntries(options.serverAddresses ?? [])
+  }
+
+  /**
+   * Takes the newest snapshot. Until one is `synced` (made of complete lists) names that are not in it are SERVFAIL
+   * instead of NXDOMAIN, since a denial would be believed.
+   */
+  update(snapshot: DnsSnapshot, synced: boolean): void {
+    const before = this.#snapshot
+    this.#snapshot = snapshot
+    this.#synced = synced
+    const services = changedServices(before, snapshot)
+    for (const key of services) this.#updateService(key, before, snapshot)
+    const pods = SharedMap.changedKeys(before.pods, snapshot.pods)
+    for (const key of pods) this.#updatePod(before.pods.get(key), snapshot.pods.get(key))
+    const oldNamespaces = before.namespaces ?? SharedMap.empty()
+    const newNamespaces = snapshot.namespaces ?? SharedMap.empty()
+    const namespaces = SharedMap.changedKeys(oldNamespaces, newNamespaces)
+    for (const name of namespaces)
+      count(this.#namespaces, name, Number(newNamespaces.has(name)) - Number(oldNamespaces.has(name)))
+    if (services.size + pods.size + namespaces.size > 0)
+      this.#serial = Math.max(this.#serial + 1, Math.floor(this.#clock.now().getTime() / 1000))
+  }
+
+  /** Answers a question of class IN (or ANY). */
+  answer(name: Name, type: number): ZoneResult {
+    if (isAtOrBelow(name.key, this.name.key)) return this.#answerInZone(name, type)
+    const reverseZone = reverseZoneOf(name.key)
+    return reverseZone ? this.#answerReverse(name, type, reverseZone) : { kind: 'foreign' }
+  }
+
+  #answerInZone(name: Name, type: number): ZoneResult {
+    if (type === recordTypes.AXFR || type === recordTypes.IXFR) return answerOf(emptyAnswer(rcodes.REFUSED))
+    if (type === recordTypes.MAILA || type === recordTypes.MAILB) return answerOf(emptyAnswer(rcodes.NOTIMP))
+    if (type === recordTypes.SOA && name.key === this.name.key) return answerOf(positive([this.#soa(this.name)]))
+    const entry = this.#fixed.get(name.key) ?? this.#names.get(name.key) ?? this.#derivedEntry(name)
+    if (!entry) return answerOf(this.#synced ? this.#negative(rcodes.NXDOMAIN) : emptyAnswer(rcodes.SERVFAIL))
+    if (type === recordTypes.ANY) return answerOf(positive([this.#minimalAny(name)]))
+    const set = entry.sets.get(type)
+    // The owner is written as asked: a derived entry or a name in other case has the same key.
+    if (set) return answerOf(positive([{ ...set, owner: name }], hasTargets(type) ? entry.additional : []))
+    const cname = entry.sets.get(recordTypes.CNAME)
+    // CoreDNS answers NODATA to SRV here, and clients of SRV do not follow aliases (RFC 2782: the target must not be one).
+    if (entry.alias && cname && type !== recordTypes.SRV)
+      return { kind: 'alias', cname: { ...cname, owner: name }, target: entry.alias }
+    return answerOf(this.#negative(rcodes.NOERROR))
+  }
+
+  /** An address that nobody here has may have a name elsewhere; so only names that we know are ours. */
+  #answerReverse(name: Name, type: number, zone: Name): ZoneResult {
+    const targets = this.#reverse.targets(name.key)
+    if (targets.length === 0 && !this.#reverse.hasBelow(name.key)) return { kind: 'foreign' }
+    if (type === recordTypes.ANY) return answerOf(positive([this.#minimalAny(name)]))
+    if (type !== recordTypes.PTR || targets.length === 0) return answerOf(this.#negative(rcodes.NOERROR, zone))
+    return answerOf(positive([nameSet(recordTypes.PTR, targets, { owner: name, ttl: this.#options.ttl })]))
+  }
+
+  /** Names that follow from others and are in no index. */
+  #derivedEntry(name: Name): NameEntry | undefined {
+    const labels = labelsOfKey(name.key)
+    const own = labels.slice(0, labels.length - this.#options.zone.length)
+    const [kind, namespace = '', third = '', ...deeper] = own.toReversed()
+    if (kind !== 'svc' && kind !== 'pod') return undefined
+    if (!this.#namespaces.has(namespace)) return undefined
+    if (kind === 'pod') return deeper.length > 0 ? undefined : this.#podEntry(name, namespace, third)
+    if (third === '') return emptyEntry
+    // CoreDNS takes `http.tcp.web` for `_http._tcp.web`.
+    const [protocol = '_', port = '_', ...rest] = deeper
+    if (rest.length > 0 || protocol.startsWith('_') || port.startsWith('_')) return undefined
+    const underscored = nameOfLabels([`_${port}`, `_${protocol}`, third, namespace, 'svc', ...this.#options.zone])
+    return underscored && this.#names.get(underscored.key)
+  }
+
+  #podEntry(name: Name, namespace: string, label: string): NameEntry | undefined {
+    if (this.#pods === 'disabled') return undefined
+    if (label === '') return emptyEntry
+    const address = parseDashedAddress(label)
+    if (!address) return undefined
+    if (this.#pods === 'verified' && !this.#podAddresses.has(`${namespace}/${address}`)) return undefined
+    const sets = addressSets([address], { owner: name, ttl: this.#options.ttl })
+    return { sets: new Map(sets.map((set) => [set.type, set])), additional: [], alias: undefined }
+  }
+
+  #updateService(key: ObjectKey, before: Snapshot, after: Snapshot): void {
+    const old = before.services.get(key)
+    const service = after.services.get(key)
+    if (old) count(this.#namespaces, old.namespace, -1)
+    if (service) count(this.#namespaces, service.namespace, 1)
+    const removed = this.#compiled.get(key)
+    if (removed) {
+      for (const name of removed.entries.keys()) this.#names.delete(name)
+      this.#reverse.remove(key, removed.pointers)
+      this.#compiled.delete(key)
+    }
+    if (!service) return
+    const compiled = compileService(service, after.slices.get(key) ?? [], this.#options)
+    for (const [name, entry] of compiled.entries) this.#names.set(name, entry)
+    this.#reverse.add(key, compiled.pointers)
+    this.#compiled.set(key, compiled)
+  }
+
+  #updatePod(old: Pod | undefined, pod: Pod | undefined): void {
+    for (const [object, change] of [
+      [old, -1],
+      [pod, 1],
+    ] as const) {
+      if (!object) continue
+      count(this.#namespaces, object.namespace, change)
+      // A finished pod has given its address back.
+      if (object.phase === 'Succeeded' || object.phase === 'Failed') continue
+      for (const ip of object.podIPs) count(this.#podAddresses, `${object.namespace}/${ip}`, change)
+    }
+  }
+
+  /** RFC 2308: the SOA says how long the denial may be believed. */
+  #negative(rcode: number, zone: Name = this.name): Answer {
+    return { ...emptyAnswer(rcode), authoritative: true, authority: [this.#soa(zone)] }
+  }
+
+  #soa(zone: Name): RecordSet {
+    const labels = labelsOfKey(zone.key)
+    return soaSet({
+      owner: zone,
+      ttl: Math.min(this.#options.ttl, maxNegativeTtl),
+      primary: nameOfLabels(['ns', 'dns', ...labels]) ?? rootName,
+      mailbox: nameOfLabels(['hostmaster', ...labels]) ?? rootName,
+      serial: this.#serial,
+      ...soaTimers,
+      minimum: this.#options.ttl,
+    })
+  }
+
+  /** RFC 8482 section 4.2: ANY gets one small record instead of everything. */
+  #minimalAny(owner: Name): RecordSet {
+    return textSet(recordTypes.HINFO, ['RFC8482', ''], { owner, ttl: this.#options.ttl })
+  }
+
+  #fixedEntries(serverAddresses: readonly IpAddress[]): Map<NameKey, NameEntry> {
+    const { ttl, zone } = this.#options
+    const below = (...labels: string[]): Name => {
+      const name = nameOfLabels([...labels, ...zone])
+      if (!name) throw new ParseError(`"${nameText(this.name)}" is too long for a cluster zone`)
+      return name
+    }
+    const server = below('ns', 'dns')
+    const version = below('dns-version')
+    const serverSets = addressSets(serverAddresses, { owner: server, ttl })
+    const entry = (sets: readonly RecordSet[], additional: readonly RecordSet[] = []): NameEntry => ({
+      sets: new Map(sets.map((set) => [set.type, set])),
+      additional,
+      alias: undefined,
+    })
+    return new Map([
+      [this.name.key, entry([nameSet(recordTypes.NS, [server], { owner: this.name, ttl })], serverSets)],
+      [version.key, entry([textSet(recordTypes.TXT, ['1.1.0'], { owner: version, ttl: versionTtl })])],
+      [server.key, entry(serverSets)],
+      [below('dns').key, emptyEntry],
+      [below('svc').key, emptyEntry],
+      [below('pod').key, emptyEntry],
+    ])
+  }
+}
+
+const emptyEntry: NameEntry = { sets: new Map(), additional: [], alias: undefined }
+
+function answerOf(answer: Answer): ZoneResult {
+  return { kind: 'answer', answer }
+}
+
+/** Types whose records name hosts, so that the client will ask for their addresses next. */
+function hasTargets(type: number): boolean {
+  return type === recordTypes.SRV || type === recordTypes.NS
+}
+
+function positive(answer: readonly RecordSet[], additional: readonly RecordSet[] = []): Answer {
+  return { ...emptyAnswer(rcodes.NOERROR), authoritative: true, answer, additional }
+}
+
+function count(map: Map<string, number>, key: string, change: number): void {
+  const value = (map.get(key) ?? 0) + change
+  if (value > 0) map.set(key, value)
+  else map.delete(key)
+}

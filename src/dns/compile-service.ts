@@ -1,0 +1,168 @@
+import { isIP } from 'node:net'
+import type { EndpointSlice } from '../model/endpoint-slice.ts'
+import type { Service } from '../model/service.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import type { Port } from '../net/port.ts'
+import type { Protocol } from '../net/protocol.ts'
+import { type Name, type NameKey, nameOfLabels, parseName } from './name.ts'
+import { addressSets, nameSet, type RecordSet, recordTypes, type SrvTarget, srvSet } from './record-set.ts'
+
+/** All that is known about one name. Without any set the name exists only because names below it do. */
+export interface NameEntry {
+  readonly sets: ReadonlyMap<number, RecordSet>
+  /** Addresses of the targets of this name's SRV set. */
+  readonly additional: readonly RecordSet[]
+  /** Where an ExternalName Service points to. */
+  readonly alias: Name | undefined
+}
+
+/** What one Service puts into DNS. */
+export interface CompiledService {
+  readonly entries: ReadonlyMap<NameKey, NameEntry>
+  readonly pointers: readonly Pointer[]
+}
+
+/** A reverse record: the name of an address. */
+export interface Pointer {
+  readonly address: IpAddress
+  readonly target: Name
+  /** A cluster IP belongs to the Service alone; an endpoint's address may have names of several Services. */
+  readonly kind: 'clusterIP' | 'endpoint'
+}
+
+export interface CompileOptions {
+  /** Labels of the cluster zone. */
+  readonly zone: readonly string[]
+  readonly ttl: number
+}
+
+/** Something that has an address, the name that SRV records give it, and ports. */
+interface Backend {
+  readonly target: Name
+  readonly address: IpAddress
+  readonly ports: readonly NamedPort[]
+}
+
+interface NamedPort {
+  readonly name: string
+  readonly protocol: Protocol
+  readonly port: Port
+}
+
+const nothing: CompiledService = { entries: new Map(), pointers: [] }
+
+/**
+ * The records of one Service: Kubernetes DNS specification 1.1.0, sections 2.3 to 2.5, and what CoreDNS adds to it
+ * (names of the endpoints of a Service with cluster IPs, SRV under the bare name, addresses under `_port._proto`).
+ */
+export function compileService(
+  service: Service,
+  slices: readonly EndpointSlice[],
+  options: CompileOptions,
+): CompiledService {
+  const base = [service.name, service.namespace, 'svc', ...options.zone]
+  const name = nameOfLabels(base)
+  if (!name) return nothing
+  if (service.type === 'ExternalName') return compileExternalName(service, name, options.ttl)
+
+  const endpoints = endpointBackends(service, slices, base)
+  const frontends = service.clusterIPs.map((address): Backend => ({ target: name, address, ports: service.ports }))
+  const backends = service.headless ? endpoints : frontends
+  // A headless Service without a ready endpoint does not exist in DNS (section 2.4.1).
+  if (backends.length === 0) return nothing
+
+  const entries = new Map<NameKey, NameEntry>()
+  entries.set(name.key, compileBackends(backends, { owner: name, ttl: options.ttl, matches: () => true }))
+  for (const [target, group] of Map.groupBy(endpoints, (endpoint) => endpoint.target.key)) {
+    const owner = group[0]?.target
+    if (owner) entries.set(target, compileBackends(group, { owner, ttl: options.ttl, matches: () => true }))
+  }
+  for (const { name: port, protocol } of backends.flatMap((backend) => backend.ports)) {
+    const parent = nameOfLabels([`_${protocol}`, ...base])
+    const owner = nameOfLabels([`_${port}`, `_${protocol}`, ...base])
+    if (port === '' || !owner || !parent || entries.has(owner.key)) continue
+    if (!entries.has(parent.key)) entries.set(parent.key, { sets: new Map(), additional: [], alias: undefined })
+    const matches = (candidate: NamedPort) => candidate.name === port && candidate.protocol === protocol
+    const having = backends.filter((backend) => backend.ports.some(matches))
+    entries.set(owner.key, compileBackends(having, { owner, ttl: options.ttl, matches }))
+  }
+  return {
+    entries,
+    pointers: [
+      ...service.clusterIPs.map((address): Pointer => ({ address, target: name, kind: 'clusterIP' })),
+      ...endpoints.map(({ address, target }): Pointer => ({ address, target, kind: 'endpoint' })),
+    ],
+  }
+}
+
+/** Section 2.5. An external name that is an address, or no name at all, has no records. */
+function compileExternalName(service: Service, owner: Name, ttl: number): CompiledService {
+  const alias = service.externalName === undefined ? undefined : readExternalName(service.externalName)
+  if (!alias) return nothing
+  const sets = new Map([[recordTypes.CNAME, nameSet(recordTypes.CNAME, [alias], { owner, ttl })]])
+  return { entries: new Map([[owner.key, { sets, additional: [], alias }]]), pointers: [] }
+}
+
+function readExternalName(text: string): Name | undefined {
+  if (text === '' || text === '.' || isIP(text.replace(/\.$/, '')) !== 0) return undefined
+  try {
+    return parseName(text)
+  } catch {
+    // The source has already told the user that the object is wrong; for DNS the Service has no target.
+    return undefined
+  }
+}
+
+function endpointBackends(service: Service, slices: readonly EndpointSlice[], base: readonly string[]): Backend[] {
+  const backends: Backend[] = []
+  for (const slice of slices) {
+    for (const endpoint of slice.endpoints) {
+      if (!endpoint.ready && !service.publishNotReadyAddresses) continue
+      const { address } = endpoint
+      const target = nameOfLabels([endpoint.hostname ?? '', ...base]) ?? nameOfLabels([dashedAddress(address), ...base])
+      if (target) backends.push({ target, address, ports: slice.ports })
+    }
+  }
+  return backends
+}
+
+/** The address as one label, as CoreDNS writes it: `10-7-1-31`, `fd00-10--52`; a label cannot end with a dash, hence the 0. */
+export function dashedAddress(address: IpAddress): string {
+  const label = address.replaceAll(/[.:]/g, '-')
+  return label.endsWith('-') ? `${label}0` : label
+}
+
+interface EntryOptions {
+  readonly owner: Name
+  readonly ttl: number
+  readonly matches: (port: NamedPort) => boolean
+}
+
+/** Addresses and SRV records of the backends under one name. */
+function compileBackends(backends: readonly Backend[], { owner, ttl, matches }: EntryOptions): NameEntry {
+  const sets = new Map<number, RecordSet>()
+  for (const set of addressSets(distinct(backends.map((backend) => backend.address)), { owner, ttl }))
+    sets.set(set.type, set)
+  const pairs = backends.flatMap((backend) => backend.ports.filter(matches).map(({ port }) => ({ backend, port })))
+  if (pairs.length === 0) return { sets, additional: [], alias: undefined }
+  // The share of each address, not of each target: so CoreDNS counts, and a dual-stack Service gets 50.
+  const weight = Math.max(1, Math.floor(100 / pairs.length))
+  const targets = new Map<string, SrvTarget>()
+  const addresses = new Map<Name, IpAddress[]>()
+  const byKey = new Map<NameKey, Name>()
+  for (const { backend, port } of pairs) {
+    const target = byKey.get(backend.target.key) ?? backend.target
+    byKey.set(target.key, target)
+    targets.set(`${port} ${target.key}`, { priority: 0, weight, port, target })
+    const known = addresses.get(target)
+    if (known) known.push(backend.address)
+    else addresses.set(target, [backend.address])
+  }
+  sets.set(recordTypes.SRV, srvSet([...targets.values()], { owner, ttl }))
+  const additional = [...addresses].flatMap(([target, ips]) => addressSets(distinct(ips), { owner: target, ttl }))
+  return { sets, additional, alias: undefined }
+}
+
+function distinct<T>(values: readonly T[]): T[] {
+  return [...new Set(values)]
+}

@@ -1,0 +1,76 @@
+import { type ClusterZone } from './cluster-zone.ts'
+import type { Forwarder } from './forward.ts'
+import type { NameKey } from './name.ts'
+import type { Query, Question } from './query.ts'
+import { type Answer, emptyAnswer, rcodes, recordClasses, type RecordSet, recordTypes, textSet } from './record-set.ts'
+
+export interface ResolveContext {
+  readonly zone: ClusterZone
+  readonly forwarder: Pick<Forwarder, 'forward'>
+  /** What `version.bind` and `version.server` say (class CH); REFUSED when undefined. */
+  readonly version: string | undefined
+}
+
+/** Aliases followed within the zone, as in CoreDNS. */
+const maxChain = 10
+
+/** Answers a query: at once when the cluster knows, later when others have to be asked. */
+export function resolveQuery(query: Query, context: ResolveContext): Answer | Promise<Answer> {
+  const { question } = query
+  // RFC 6891 section 6.1.3: a version that we do not know.
+  if (query.edns && query.edns.version > 0) return emptyAnswer(rcodes.BADVERS)
+  if (question.class === recordClasses.CH) return answerChaos(question, context.version)
+  if (question.class !== recordClasses.IN && question.class !== recordClasses.ANY) return emptyAnswer(rcodes.REFUSED)
+  const result = context.zone.answer(question.name, question.type)
+  switch (result.kind) {
+    case 'answer':
+      return result.answer
+    case 'alias':
+      return followAlias(query, context)
+    case 'foreign':
+      // A transfer is between the servers of a zone, not for us to ask for.
+      if (question.type === recordTypes.AXFR || question.type === recordTypes.IXFR) return emptyAnswer(rcodes.REFUSED)
+      return forward(question, query, context)
+    default:
+      return result satisfies never
+  }
+}
+
+/** Follows CNAMEs: within the zone here, from the first foreign name on through the upstream. */
+async function followAlias(query: Query, context: ResolveContext): Promise<Answer> {
+  const chain: RecordSet[] = []
+  const seen = new Set<NameKey>()
+  const { type } = query.question
+  for (let { name } = query.question; ;) {
+    const result = context.zone.answer(name, type)
+    if (result.kind === 'answer') return withChain(chain, result.answer)
+    if (result.kind === 'foreign')
+      return withChain(chain, await forward({ name, type, class: recordClasses.IN }, query, context))
+    chain.push(result.cname)
+    seen.add(name.key)
+    if (seen.has(result.target.key) || chain.length > maxChain) return emptyAnswer(rcodes.SERVFAIL)
+    name = result.target
+  }
+}
+
+/** RFC 6604: the response code is that of the last name; RFC 1034 section 4.3.2: AA speaks about the first. */
+function withChain(chain: readonly RecordSet[], last: Answer): Answer {
+  if (last.rcode !== rcodes.NOERROR && last.rcode !== rcodes.NXDOMAIN) return emptyAnswer(last.rcode)
+  return { ...last, authoritative: true, authenticData: false, answer: [...chain, ...last.answer] }
+}
+
+function forward(question: Question, query: Query, { forwarder }: ResolveContext): Promise<Answer> {
+  return forwarder.forward(question, {
+    dnssecOk: query.edns?.dnssecOk ?? false,
+    checkingDisabled: query.checkingDisabled,
+  })
+}
+
+const versionNames: ReadonlySet<NameKey> = new Set(['\x07version\x04bind\0', '\x07version\x06server\0'])
+
+function answerChaos({ name, type }: Question, version: string | undefined): Answer {
+  if (version === undefined || !versionNames.has(name.key)) return emptyAnswer(rcodes.REFUSED)
+  if (type !== recordTypes.TXT && type !== recordTypes.ANY) return emptyAnswer(rcodes.NOERROR)
+  const set = textSet(recordTypes.TXT, [version], { owner: name, ttl: 0, class: recordClasses.CH })
+  return { ...emptyAnswer(rcodes.NOERROR), answer: [set] }
+}

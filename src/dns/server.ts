@@ -1,0 +1,141 @@
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { type IpAddress, parseIp } from '../net/ip-address.ts'
+import { ClusterZone, type DnsSnapshot, type PodNames } from './cluster-zone.ts'
+import { Forwarder } from './forward.ts'
+import { ResolvConf } from './resolv-conf.ts'
+import { type DnsStats, newDnsStats, respond, type RespondOptions } from './respond.ts'
+import { listenTcp } from './tcp-listener.ts'
+import { type Listener, listenUdp } from './udp-listener.ts'
+
+/** kubeadm's address of the cluster DNS: the tenth of the default Service range. */
+export const defaultDnsAddress: IpAddress = parseIp('10.96.0.10')
+
+export interface DnsServerOptions {
+  /** Addresses of this node to listen on, UDP and TCP each; default {@link defaultDnsAddress}. */
+  readonly addresses?: readonly IpAddress[]
+  /** Default 53. With 0 the kernel chooses, and {@link DnsServer.endpoints} says what. */
+  readonly port?: number
+  /** Default `cluster.local`. */
+  readonly zone?: string
+  /** Seconds, of answers and of denials; default 5. */
+  readonly ttl?: number
+  /** Default `insecure`. */
+  readonly pods?: PodNames
+  /** The file that names the node's own resolvers; followed when it changes. */
+  readonly resolvConf: string
+  /** Where systemd-resolved names its upstreams; default `/run/systemd/resolve/resolv.conf`. */
+  readonly resolvedConf?: string
+  /** Port of the node's resolvers; default 53. */
+  readonly upstreamPort?: number
+  /** What `version.bind` says to class CH; REFUSED when absent. */
+  readonly version?: string
+  readonly log: Log
+  readonly clock?: Clock
+  readonly limits?: {
+    /** See {@link ForwarderOptions}. */
+    readonly maxForwarded?: number
+    readonly forwardDeadline?: number
+    readonly tryNextAfter?: number
+    readonly maxConnections?: number
+    readonly idleTimeout?: number
+  }
+}
+
+export interface DnsServer extends AsyncDisposable {
+  /** Takes the newest snapshot; the next query sees it. `synced`: it is made of complete lists. */
+  update(snapshot: DnsSnapshot, synced: boolean): void
+  /** Opens all sockets, or none: rejects with {@link ListenError}. */
+  listen(): Promise<void>
+  readonly stats: DnsServerStats
+  /** Where it listens; empty before {@link listen}. */
+  readonly endpoints: readonly { readonly address: IpAddress; readonly udpPort: number; readonly tcpPort: number }[]
+}
+
+export interface DnsServerStats extends Readonly<DnsStats> {
+  /** Questions sent on to the node's resolvers. */
+  readonly forwarded: number
+  /** Of these, those that nobody answered. */
+  readonly forwardFailures: number
+}
+
+/** A DNS server for the names of a cluster that asks the node's resolvers for all others. Does nothing before `listen`. */
+export function createDnsServer(options: DnsServerOptions): DnsServer {
+  const { log, port = 53, addresses = [defaultDnsAddress], upstreamPort = 53, limits = {} } = options
+  const stats = newDnsStats()
+  const resources = new AsyncDisposableStack()
+  let endpoints: DnsServer['endpoints'] = []
+  let resolvConf: ResolvConf | undefined
+  const clock = options.clock ? { clock: options.clock } : {}
+  const zone = new ClusterZone({
+    ...clock,
+    serverAddresses: addresses,
+    ...(options.zone === undefined ? {} : { zone: options.zone }),
+    ...(options.ttl === undefined ? {} : { ttl: options.ttl }),
+    ...(options.pods === undefined ? {} : { pods: options.pods }),
+  })
+  const forwarder = new Forwarder({
+    ...clock,
+    log,
+    port: upstreamPort,
+    servers: () => resolvConf?.servers ?? [],
+    ...(limits.maxForwarded === undefined ? {} : { maxConcurrent: limits.maxForwarded }),
+    ...(limits.forwardDeadline === undefined ? {} : { deadline: limits.forwardDeadline }),
+    ...(limits.tryNextAfter === undefined ? {} : { tryNextAfter: limits.tryNextAfter }),
+  })
+  const respondOptions: RespondOptions = { zone, forwarder, stats, log, version: options.version }
+  const handler = (transport: 'udp' | 'tcp') => (message: Uint8Array, send: (response: Buffer) => void) =>
+    respond(message, transport, { send, options: respondOptions })
+
+  const listenOn = async (
+    address: IpAddress,
+    opened: AsyncDisposableStack,
+  ): Promise<DnsServer['endpoints'][number]> => {
+    const udp: Listener = opened.use(await listenUdp({ address, port, log, handle: handler('udp') }))
+    // With port 0 TCP follows UDP, since clients ask again at the same port.
+    const tcp = opened.use(
+      await listenTcp({
+        ...clock,
+        address,
+        port: udp.port,
+        log,
+        handle: handler('tcp'),
+        ...(limits.maxConnections === undefined ? {} : { maxConnections: limits.maxConnections }),
+        ...(limits.idleTimeout === undefined ? {} : { idleTimeout: limits.idleTimeout }),
+      }),
+    )
+    return { address, udpPort: udp.port, tcpPort: tcp.port }
+  }
+
+  return {
+    get stats() {
+      const { forwarded, failures } = forwarder.counters
+      return { ...stats, answers: { ...stats.answers }, forwarded, forwardFailures: failures }
+    },
+    get endpoints() {
+      return endpoints
+    },
+    update: (snapshot, synced) => zone.update(snapshot, synced),
+    async listen() {
+      await using opened = new AsyncDisposableStack()
+      resolvConf = opened.use(
+        new ResolvConf({
+          path: options.resolvConf,
+          ...(options.resolvedConf === undefined ? {} : { resolvedPath: options.resolvedConf }),
+          // To ask ourselves would be a loop.
+          exclude: (ip) => port === upstreamPort && addresses.includes(ip),
+          log,
+        }),
+      )
+      const listening: DnsServer['endpoints'][number][] = []
+      for (const address of addresses) listening.push(await listenOn(address, opened))
+      endpoints = listening
+      resources.use(opened.move())
+      log.info({ endpoints, zone: options.zone ?? 'cluster.local' }, 'DNS server listens')
+    },
+    async [Symbol.asyncDispose]() {
+      forwarder.stop()
+      await resources.disposeAsync()
+    },
+  }
+}
