@@ -42,9 +42,10 @@ export class FakeClock implements Clock {
     return { cancel: () => (this.#timers = this.#timers.filter((t) => t !== timer)) }
   }
 
-  /** Moves time forward by `ms`, running due timers in order and letting their promises settle. */
+  /** Moves time forward by `ms`, running due timers in order; promises settle before each step, and after the last. */
   async advance(ms: number): Promise<void> {
     const end = this.#time + ms
+    await new Promise((resolve) => setImmediate(resolve))
     for (;;) {
       const next = this.#timers.filter((t) => t.due <= end).toSorted((a, b) => a.due - b.due)[0]
       if (!next) break
