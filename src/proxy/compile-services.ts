@@ -1,0 +1,196 @@
+import { SharedMap } from '../base/shared-map.ts'
+import type { ObjectKey } from '../model/object-key.ts'
+import { changedServices, emptySnapshot, type Snapshot } from '../model/snapshot.ts'
+import type { Cidr } from '../net/cidr.ts'
+import {
+  compileService,
+  frontendField,
+  frontendKey,
+  type FrontendKey,
+  type RecalledSlots,
+  type ServiceFrontends,
+} from './frontends.ts'
+import type { NodeFacts } from './select-endpoints.ts'
+
+/** What the operator says of Services on this node. Compared by identity: keep the object while nothing changes. */
+export interface ProxySettings {
+  /** Sources that count as local pods: the cluster's CIDRs, or the node's networks. Empty: nobody is known to be one. */
+  readonly localPods: readonly Cidr[]
+  /** Replace the source address of everything that goes to a cluster IP. */
+  readonly masqueradeAll: boolean
+  /** Node ports answer at local addresses in these networks; undefined: at all but loopback ones. */
+  readonly nodePortAddresses: readonly Cidr[] | undefined
+}
+
+/** Settings that suit a single host without configuration. */
+export const defaultProxySettings: ProxySettings = {
+  localPods: [],
+  masqueradeAll: false,
+  nodePortAddresses: undefined,
+}
+
+/** What every mode programs: the frontends of all Services, conflicts decided. Immutable; versions share what stayed. */
+export interface CompiledServices {
+  readonly snapshot: Snapshot
+  readonly node: NodeFacts
+  readonly settings: ProxySettings
+  /** Per Service, the frontends that it has on this node. Services without any are not in it. */
+  readonly services: SharedMap<ServiceFrontends>
+  /** Per Service, the frontends that it asks for. Differs from `services` where another Service has them. */
+  readonly wanted: SharedMap<ServiceFrontends>
+  /** Who asks for a frontend, the owner first. One name is by far the most common. */
+  readonly claims: SharedMap<ObjectKey | readonly ObjectKey[]>
+  /** Of the Services that have some. */
+  readonly problems: SharedMap<readonly string[]>
+}
+
+const zoneLabel = 'topology.kubernetes.io/zone'
+
+/**
+ * Compiles a snapshot. With the result for an earlier snapshot as `previous`, only Services that changed since, and
+ * those that share an address with them, are compiled; all others keep their objects.
+ */
+export function compileServices(
+  snapshot: Snapshot,
+  options: {
+    readonly nodeName: string
+    readonly settings: ProxySettings
+    readonly previous?: CompiledServices | undefined
+    readonly recalled?: RecalledSlots | undefined
+  },
+): CompiledServices {
+  const { previous } = options
+  const node = factsOf(snapshot, options.nodeName, previous?.node)
+  const base = previous ?? emptyCompiled
+  const changed =
+    previous && node === previous.node
+      ? changedServices(previous.snapshot, snapshot)
+      : new Set([...snapshot.services.keys(), ...base.wanted.keys()])
+
+  const newlyWanted: [ObjectKey, ServiceFrontends][] = []
+  const gone: ObjectKey[] = []
+  for (const key of changed) {
+    const service = snapshot.services.get(key)
+    const before = base.wanted.get(key)
+    if (!service) {
+      if (before) gone.push(key)
+      continue
+    }
+    const after = compileService(service, snapshot.slices.get(key) ?? [], {
+      node,
+      previous: before,
+      recalled: options.recalled,
+    })
+    if (after.frontends.length === 0 && after.problems.length === 0) {
+      if (before) gone.push(key)
+    } else if (after !== before) newlyWanted.push([key, after])
+  }
+  const wanted = base.wanted.with(newlyWanted, gone)
+  const touched = new Set<ObjectKey>([...newlyWanted.map(([key]) => key), ...gone])
+  const claims = moveClaims(base, wanted, touched)
+  return { snapshot, node, settings: options.settings, wanted, claims, ...decide(base, wanted, claims, touched) }
+}
+
+/** Updates the claims of the touched Services, and adds to `touched` those that share a contested frontend with them. */
+function moveClaims(
+  base: CompiledServices,
+  wanted: SharedMap<ServiceFrontends>,
+  touched: Set<ObjectKey>,
+): CompiledServices['claims'] {
+  const moved = new Map<FrontendKey, ObjectKey[]>()
+  const claimants = (name: FrontendKey): ObjectKey[] => {
+    let list = moved.get(name)
+    if (!list) moved.set(name, (list = claimList(base.claims.get(name))))
+    return list
+  }
+  for (const key of touched) {
+    const before = base.wanted.get(key)
+    const after = wanted.get(key)
+    const beforeNames = before?.frontends.map(frontendKey) ?? []
+    const afterNames = after?.frontends.map(frontendKey) ?? []
+    if (before?.creationTimestamp === after?.creationTimestamp && beforeNames.join() === afterNames.join()) {
+      // Same claims: nobody else is concerned.
+      continue
+    }
+    for (const name of beforeNames) claimants(name).splice(claimants(name).indexOf(key), 1)
+    for (const name of afterNames) claimants(name).push(key)
+  }
+  const set: [FrontendKey, ObjectKey | readonly ObjectKey[]][] = []
+  const freed: FrontendKey[] = []
+  for (const [name, keys] of moved) {
+    const [only] = keys
+    if (only === undefined) freed.push(name)
+    else if (keys.length === 1) set.push([name, only])
+    else set.push([name, keys.sort((a, b) => compareAge(wanted.get(a), wanted.get(b)))])
+    const before = claimList(base.claims.get(name))
+    if (keys.length > 1 || before.length > 1) for (const key of [...keys, ...before]) touched.add(key)
+  }
+  return base.claims.with(set, freed)
+}
+
+/** Gives each touched Service the frontends that it owns. */
+function decide(
+  base: CompiledServices,
+  wanted: SharedMap<ServiceFrontends>,
+  claims: CompiledServices['claims'],
+  touched: ReadonlySet<ObjectKey>,
+): Pick<CompiledServices, 'services' | 'problems'> {
+  const services: [ObjectKey, ServiceFrontends][] = []
+  const none: ObjectKey[] = []
+  const problems: [ObjectKey, readonly string[]][] = []
+  const fine: ObjectKey[] = []
+  for (const key of touched) {
+    const asked = wanted.get(key)
+    const owned = asked && withoutLost(asked, claims)
+    if (owned && owned.frontends.length > 0) services.push([key, owned])
+    else none.push(key)
+    if (owned && owned.problems.length > 0) problems.push([key, owned.problems])
+    else fine.push(key)
+  }
+  return { services: base.services.with(services, none), problems: base.problems.with(problems, fine) }
+}
+
+function withoutLost(asked: ServiceFrontends, claims: CompiledServices['claims']): ServiceFrontends {
+  const lost = new Map<string, string>()
+  const frontends = asked.frontends.filter((frontend) => {
+    const owner = claimList(claims.get(frontendKey(frontend)))[0]
+    if (owner === undefined || owner === asked.key) return true
+    const field = frontendField(frontend)
+    lost.set(field, `${asked.key}: ${field} is already used by ${owner} (the older Service keeps it)`)
+    return false
+  })
+  if (lost.size === 0) return asked
+  return { ...asked, frontends, problems: [...asked.problems, ...lost.values()] }
+}
+
+function claimList(claim: ObjectKey | readonly ObjectKey[] | undefined): ObjectKey[] {
+  if (claim === undefined) return []
+  return typeof claim === 'string' ? [claim] : [...claim]
+}
+
+/** The older first; one without a time counts as the youngest; then by name, so that every node decides alike. */
+function compareAge(a: ServiceFrontends | undefined, b: ServiceFrontends | undefined): number {
+  const age = bornAt(a) - bornAt(b)
+  if (age !== 0 && !Number.isNaN(age)) return age
+  return (a?.key ?? '') < (b?.key ?? '') ? -1 : 1
+}
+
+function bornAt(service: ServiceFrontends | undefined): number {
+  const time = Date.parse(service?.creationTimestamp ?? '')
+  return Number.isNaN(time) ? Number.MAX_SAFE_INTEGER : time
+}
+
+function factsOf(snapshot: Snapshot, name: string, previous: NodeFacts | undefined): NodeFacts {
+  const zone = snapshot.nodes.get(name)?.labels[zoneLabel] || undefined
+  return previous && previous.name === name && previous.zone === zone ? previous : { name, zone }
+}
+
+const emptyCompiled: CompiledServices = {
+  snapshot: emptySnapshot,
+  node: { name: '', zone: undefined },
+  settings: defaultProxySettings,
+  services: SharedMap.empty(),
+  wanted: SharedMap.empty(),
+  claims: SharedMap.empty(),
+  problems: SharedMap.empty(),
+}

@@ -1,0 +1,69 @@
+import type { CompiledServices } from './compile-services.ts'
+import type { RecalledSlots } from './frontends.ts'
+
+/** A proxy mode: brings the kernel (or a socket) to what was compiled. One sync at a time; {@link SyncLoop} sees to it. */
+export interface Dataplane {
+  /** The mode's name in configuration, metrics and logs. */
+  readonly name: string
+  /** Tries what the mode needs. What it cannot do stands here with its reason, and nowhere else. */
+  probe(): Promise<ProbeResult>
+  /** What a sync would change, without changing anything. */
+  plan(services: CompiledServices, options?: PlanOptions): Promise<Plan>
+  /**
+   * Brings the kernel to `services`. The first sync adopts what an earlier daemon left; later ones cost what changed.
+   * When it throws, the next one reads the kernel again.
+   */
+  sync(services: CompiledServices, options?: SyncOptions): Promise<SyncResult>
+  /** Slots that the kernel holds from an earlier daemon, so that a restart moves none of them. */
+  recall?(): Promise<RecalledSlots | undefined>
+  /** Calls `listener` when something else changed what this mode programmed: time for a sync. */
+  watch?(listener: () => void): void
+  /** Removes everything of this mode from the kernel, without any state. Nothing to remove is no error. */
+  cleanup(): Promise<void>
+}
+
+/** Whether a mode can run here. */
+export interface ProbeResult {
+  readonly usable: boolean
+  /** Why not. */
+  readonly reason?: string
+  /** Parts of Service semantics that the mode does not have, each with its reason. */
+  readonly limits: readonly string[]
+}
+
+export interface PlanOptions {
+  /** Compare with the kernel, or say all that would be programmed (needs no privileges). @default 'kernel' */
+  readonly against?: 'kernel' | 'nothing'
+}
+
+/** What a sync would do. */
+export interface Plan {
+  /** The changes in the mode's own language, one per line. Empty when there is nothing to do. */
+  readonly lines: readonly string[]
+  readonly elements: number
+  readonly rules: number
+}
+
+export interface SyncOptions {
+  /** Read the kernel and compare everything, instead of trusting what was programmed before. */
+  readonly verify?: boolean
+  readonly signal?: AbortSignal
+}
+
+/** What a sync did, and what it cost. */
+export interface SyncResult {
+  /** `full`: the kernel was read and compared; `change`: only changed Services were looked at. */
+  readonly kind: 'full' | 'change'
+  /** Services whose frontends differ from the last sync's. */
+  readonly servicesChanged: number
+  /** Set and map elements added or deleted. */
+  readonly elements: number
+  /** Rules added. */
+  readonly rules: number
+  readonly bytes: number
+  readonly messages: number
+  /** Milliseconds that the kernel worked. */
+  readonly kernelMs: number
+  /** Something else had changed what was programmed, and it was put right. */
+  readonly repaired: boolean
+}

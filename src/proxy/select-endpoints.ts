@@ -1,0 +1,119 @@
+import type { Endpoint, EndpointSlice } from '../model/endpoint-slice.ts'
+import type { IpAddress, IpFamily } from '../net/ip-address.ts'
+import type { Port } from '../net/port.ts'
+import type { Protocol } from '../net/protocol.ts'
+
+/** An endpoint that new connections may be sent to. */
+export interface ServiceEndpoint {
+  readonly ip: IpAddress
+  readonly port: Port
+}
+
+/** What endpoint choice must know of this node. */
+export interface NodeFacts {
+  readonly name: string
+  /** The label `topology.kubernetes.io/zone`; undefined switches zone hints off. */
+  readonly zone: string | undefined
+}
+
+/** Endpoints of one Service port in one family, by traffic policy. Each list is sorted by address, then port. */
+export interface EndpointChoice {
+  /** For policy Cluster. */
+  readonly cluster: readonly ServiceEndpoint[]
+  /** For policy Local: those of this node. */
+  readonly local: readonly ServiceEndpoint[]
+  /** Some node has a usable one. An empty list then means `drop`, otherwise `reject`. */
+  readonly any: boolean
+  /** Ready endpoints of this node, without terminating ones: what a health check node port answers. */
+  readonly readyHere: number
+}
+
+/** Which endpoints of the slices are meant. */
+export interface PortInFamily {
+  readonly portName: string
+  readonly protocol: Protocol
+  readonly family: IpFamily
+}
+
+interface Candidate extends ServiceEndpoint {
+  readonly endpoint: Endpoint
+  readonly here: boolean
+}
+
+/**
+ * Chooses the endpoints of a Service port as kube-proxy does (pkg/proxy/topology.go, CategorizeEndpoints): ready ones,
+ * narrowed by complete topology hints; where none is ready, those that terminate but still serve (KEP-1669), without
+ * hints. Policy Local looks at this node's endpoints alone, and never at hints.
+ */
+export function selectEndpoints(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): EndpointChoice {
+  const candidates = gather(slices, port, node)
+  const ready = candidates.filter((c) => c.endpoint.ready)
+  const draining = candidates.filter((c) => isDraining(c.endpoint))
+  const cluster = ready.length > 0 ? ready.filter(hintFilter(ready, node)) : draining
+  const readyHere = ready.filter((c) => c.here)
+  const local = readyHere.length > 0 ? readyHere : draining.filter((c) => c.here)
+  return {
+    cluster: cluster.map(bare),
+    local: local.map(bare),
+    any: ready.length > 0 || draining.length > 0,
+    readyHere: readyHere.length,
+  }
+}
+
+/** All endpoints of the port, once each: an address and port that several slices carry counts as this node's if any says so. */
+function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): Candidate[] {
+  const found = new Map<string, Candidate>()
+  for (const slice of slices) {
+    if (slice.family !== port.family) continue
+    const slicePort = slice.ports.find((p) => p.name === port.portName && p.protocol === port.protocol)
+    if (!slicePort) continue
+    for (const endpoint of slice.endpoints) {
+      const candidate = {
+        ip: endpoint.address,
+        port: slicePort.port,
+        endpoint,
+        here: endpoint.nodeName === node.name,
+      }
+      const key = `${endpoint.address} ${slicePort.port}`
+      const other = found.get(key)
+      if (!other || rank(candidate) > rank(other)) found.set(key, candidate)
+    }
+  }
+  return [...found.values()].sort(compareEndpoints)
+}
+
+/** Which of two mentions of one address counts: this node's, then the one in better condition. Not which came first. */
+function rank(candidate: Candidate): number {
+  return (candidate.here ? 4 : 0) + (candidate.endpoint.ready ? 2 : 0) + (isDraining(candidate.endpoint) ? 1 : 0)
+}
+
+function isDraining(endpoint: Endpoint): boolean {
+  return endpoint.serving && endpoint.terminating
+}
+
+/**
+ * The hints to follow: this node's (KEP-3015), else its zone's (KEP-2433), and only if every ready endpoint carries
+ * hints of that kind and one of them means us.
+ */
+function hintFilter(ready: readonly Candidate[], node: NodeFacts): (candidate: Candidate) => boolean {
+  const everyHasNodes = ready.every((c) => c.endpoint.hints.nodes.length > 0)
+  const forNode = (c: Candidate): boolean => c.endpoint.hints.nodes.includes(node.name)
+  if (everyHasNodes && ready.some(forNode)) return forNode
+  const { zone } = node
+  if (zone !== undefined) {
+    const everyHasZones = ready.every((c) => c.endpoint.hints.zones.length > 0)
+    const forZone = (c: Candidate): boolean => c.endpoint.hints.zones.includes(zone)
+    if (everyHasZones && ready.some(forZone)) return forZone
+  }
+  return () => true
+}
+
+function bare(candidate: Candidate): ServiceEndpoint {
+  return { ip: candidate.ip, port: candidate.port }
+}
+
+/** By text: any fixed order will do, and equal addresses are equal strings. */
+function compareEndpoints(a: ServiceEndpoint, b: ServiceEndpoint): number {
+  if (a.ip !== b.ip) return a.ip < b.ip ? -1 : 1
+  return a.port - b.port
+}

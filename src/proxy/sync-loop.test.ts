@@ -1,0 +1,180 @@
+import { describe, expect, it } from 'vitest'
+import { FakeClock } from '../base/clock.ts'
+import { silentLog, type Log } from '../base/log.ts'
+import { compileServices, defaultProxySettings, type CompiledServices } from './compile-services.ts'
+import type { Dataplane, SyncOptions, SyncResult } from './dataplane.ts'
+import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
+import { SyncLoop, type SyncLoopOptions, type SyncOutcome } from './sync-loop.ts'
+
+const noCost: SyncResult = {
+  kind: 'full',
+  servicesChanged: 0,
+  elements: 0,
+  rules: 0,
+  bytes: 0,
+  messages: 0,
+  kernelMs: 0,
+  repaired: false,
+}
+
+/** A dataplane that notes the number of Services at each sync. */
+class NotingDataplane implements Dataplane {
+  readonly name = 'noting'
+  readonly syncs: { services: number; verify: boolean; at: number }[] = []
+  duration = 0
+  failing = false
+  listener: (() => void) | undefined
+  readonly #clock: FakeClock
+
+  constructor(clock: FakeClock) {
+    this.#clock = clock
+  }
+
+  async sync(services: CompiledServices, options?: SyncOptions): Promise<SyncResult> {
+    this.syncs.push({
+      services: services.services.size,
+      verify: options?.verify ?? false,
+      at: this.#clock.monotonic(),
+    })
+    if (this.duration > 0) await new Promise<void>((resolve) => this.#clock.after(this.duration, resolve))
+    if (this.failing) throw new Error('the kernel said no')
+    return noCost
+  }
+
+  watch(listener: () => void): void {
+    this.listener = listener
+  }
+
+  probe = () => Promise.resolve({ usable: true, limits: [] })
+  plan = () => Promise.resolve({ lines: [], elements: 0, rules: 0 })
+  cleanup = () => Promise.resolve()
+}
+
+function loopOver(options: Partial<SyncLoopOptions> = {}) {
+  const clock = new FakeClock()
+  const dataplane = new NotingDataplane(clock)
+  const outcomes: SyncOutcome[] = []
+  const loop = new SyncLoop({
+    dataplane,
+    clock,
+    log: silentLog,
+    nodeName: 'this-node',
+    settings: defaultProxySettings,
+    waitFor: [],
+    onSynced: (outcome) => outcomes.push(outcome),
+    ...options,
+  })
+  return { clock, dataplane, outcomes, loop }
+}
+
+/** A snapshot of `count` Services. */
+const snapshotOf = (count: number) =>
+  exampleSnapshot(
+    Array.from({ length: count }, (_, i) => {
+      const service = exampleService(`s${i}`, { clusterIPs: [`10.96.0.${i + 1}`] })
+      return [service, exampleSlice(service, ['10.0.0.1'])] as const
+    }),
+  )
+
+describe('SyncLoop', () => {
+  it('programs nothing before every source has delivered its first complete list', async () => {
+    const { clock, dataplane, loop } = loopOver({ waitFor: ['files', 'kubernetes'] })
+    loop.update(snapshotOf(1))
+    loop.sourceComplete('files')
+    await clock.advance(10_000)
+    expect(dataplane.syncs).toEqual([])
+    expect(loop.status()).toMatchObject({ waitingFor: ['kubernetes'], ready: false })
+    loop.update(snapshotOf(2))
+    loop.sourceComplete('kubernetes')
+    await clock.advance(0)
+    expect(dataplane.syncs).toEqual([{ services: 2, verify: false, at: 10_000 }])
+    expect(loop.status()).toMatchObject({ waitingFor: [], ready: true })
+  })
+
+  it('applies a lone change at once and gathers a storm, always with the newest snapshot', async () => {
+    const { clock, dataplane, loop } = loopOver({ minIntervalMs: 20 })
+    await clock.advance(1000)
+    for (let i = 1; i <= 50; i++) {
+      loop.update(snapshotOf(i))
+      await clock.advance(1)
+    }
+    await clock.advance(100)
+    expect(dataplane.syncs.map((s) => s.at)).toEqual([1000, 1020, 1040, 1060])
+    expect(dataplane.syncs.at(-1)?.services).toBe(50)
+  })
+
+  it('tries again after a failure, says so, and counts the latency from the change', async () => {
+    const errors: object[] = []
+    const log: Log = { ...silentLog, error: (fields) => errors.push(fields) }
+    const { clock, dataplane, loop, outcomes } = loopOver({ log, retry: { firstMs: 100, maxMs: 1000 } })
+    dataplane.failing = true
+    loop.update(snapshotOf(1))
+    await clock.advance(150)
+    expect(loop.status()).toMatchObject({ ready: false, failures: 2, failuresInARow: 2, pendingMs: 150 })
+    dataplane.failing = false
+    await clock.advance(1000)
+    expect(errors).toHaveLength(2)
+    expect(outcomes).toHaveLength(1)
+    expect(outcomes[0]?.latencyMs).toBe(300)
+    expect(loop.status()).toMatchObject({ ready: true, failures: 2, failuresInARow: 0, pendingMs: 0 })
+  })
+
+  it('verifies when the max interval has passed', async () => {
+    const { clock, dataplane, loop } = loopOver({ maxIntervalMs: 1000 })
+    loop.update(snapshotOf(1))
+    await clock.advance(1500)
+    expect(dataplane.syncs.map((s) => s.verify)).toEqual([false, true])
+  })
+
+  it('syncs when the dataplane says that something else changed the kernel', async () => {
+    const { clock, dataplane, loop } = loopOver()
+    loop.update(snapshotOf(1))
+    await clock.advance(1000)
+    dataplane.listener?.()
+    await clock.advance(0)
+    expect(dataplane.syncs).toHaveLength(2)
+  })
+
+  it('logs a Service’s problem once', async () => {
+    const warnings: string[] = []
+    const log: Log = { ...silentLog, warn: (_fields, message) => warnings.push(message) }
+    const { clock, loop } = loopOver({ log })
+    const clash = exampleSnapshot([[exampleService('a')], [exampleService('b')]])
+    loop.update(clash)
+    await clock.advance(100)
+    loop.update({
+      ...clash,
+      services: clash.services.with([['default/c', exampleService('c', { clusterIPs: ['10.96.0.9'] })]]),
+    })
+    await clock.advance(100)
+    expect(warnings).toEqual([
+      'default/b: spec.clusterIP 10.96.0.1 port 80/TCP is already used by default/a (the older Service keeps it)',
+    ])
+  })
+
+  it('lets the sync in progress end when it is stopped, and starts no other', async () => {
+    const { clock, dataplane, loop } = loopOver()
+    dataplane.duration = 50
+    loop.update(snapshotOf(1))
+    await clock.advance(10)
+    loop.update(snapshotOf(2))
+    const stopped = loop.stop()
+    await clock.advance(1000)
+    await stopped
+    expect(dataplane.syncs).toHaveLength(1)
+    expect(loop.status().syncs).toBe(1)
+  })
+
+  it('hands slots that the kernel holds to the first compile', async () => {
+    const { clock, dataplane, loop, outcomes } = loopOver()
+    const service = exampleService('web')
+    const snapshot = exampleSnapshot([[service, exampleSlice(service, ['10.0.0.1', '10.0.0.2'])]])
+    const sorted = compileServices(snapshot, { nodeName: 'this-node', settings: defaultProxySettings })
+    const verdict = sorted.services.get('default/web')?.frontends[0]?.verdict
+    const slots = verdict?.kind === 'balance' ? [...verdict.slots].reverse() : []
+    Object.assign(dataplane, { recall: () => Promise.resolve(() => slots) })
+    loop.update(snapshot)
+    await clock.advance(0)
+    expect(outcomes[0]?.services.services.get('default/web')?.frontends[0]?.verdict).toEqual({ kind: 'balance', slots })
+  })
+})

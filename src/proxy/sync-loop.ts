@@ -1,0 +1,193 @@
+import { BoundedRunner, type RunReason } from '../base/bounded-runner.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { SharedMap } from '../base/shared-map.ts'
+import type { Snapshot } from '../model/snapshot.ts'
+import { compileServices, type CompiledServices, type ProxySettings } from './compile-services.ts'
+import type { Dataplane, SyncResult } from './dataplane.ts'
+
+export interface SyncLoopOptions {
+  readonly dataplane: Dataplane
+  readonly clock: Clock
+  readonly log: Log
+  /** Whose Node object, zone and local endpoints count. */
+  readonly nodeName: string
+  readonly settings: ProxySettings
+  /** Names of the sources whose first complete list must be in before anything is programmed. */
+  readonly waitFor: readonly string[]
+  /**
+   * Shortest rest between two syncs, end to start. A change that comes after a rest is applied at once, a storm is
+   * gathered. 20 ms: a sync of one change costs about one, so even a storm leaves the core mostly idle. @default 20
+   */
+  readonly minIntervalMs?: number
+  /** Longest time without comparing the kernel with what is wanted. @default 3_600_000 */
+  readonly maxIntervalMs?: number
+  /** Wait after failures, doubled each time. @default 100 ms to 30 s */
+  readonly retry?: { readonly firstMs: number; readonly maxMs: number }
+  readonly signal?: AbortSignal
+  /** Called after each successful sync: for metrics and readiness. */
+  readonly onSynced?: (outcome: SyncOutcome) => void
+}
+
+/** One successful sync. */
+export interface SyncOutcome {
+  readonly result: SyncResult
+  readonly services: CompiledServices
+  readonly compileMs: number
+  /** Compile and sync together. */
+  readonly totalMs: number
+  /** From the oldest change that this sync brought to the kernel, until it was there. */
+  readonly latencyMs: number
+}
+
+/** Where the loop stands, for `/readyz`, `/healthz` and `status`. */
+export interface SyncStatus {
+  /** Sources that have not delivered their first complete list yet. Nothing is programmed before it is empty. */
+  readonly waitingFor: readonly string[]
+  /** A first sync is in the kernel. */
+  readonly ready: boolean
+  /** Wall time of the last successful sync's end. */
+  readonly lastSync: Date | undefined
+  readonly lastResult: SyncResult | undefined
+  /** How long the oldest change waits that is not in the kernel yet; 0 when there is none. */
+  readonly pendingMs: number
+  readonly syncs: number
+  /** Failed syncs, ever, and in a row. */
+  readonly failures: number
+  readonly failuresInARow: number
+  readonly lastError: unknown
+  /** How often something else's change of the kernel was put right. */
+  readonly repairs: number
+  /** Services, frontends' problems and so on of the newest compile. */
+  readonly services: CompiledServices | undefined
+}
+
+/**
+ * Keeps a dataplane at the newest snapshot. Level-triggered: it knows no events, only the newest whole snapshot, so a
+ * sync that is skipped, repeated or failed loses nothing.
+ */
+export class SyncLoop {
+  readonly #options: SyncLoopOptions
+  readonly #runner: BoundedRunner
+  readonly #waitingFor: Set<string>
+  #settings: ProxySettings
+  #snapshot: Snapshot | undefined
+  #compiled: CompiledServices | undefined
+  #pendingSince: number | undefined
+  #lastSync: Date | undefined
+  #lastResult: SyncResult | undefined
+  #lastError: unknown
+  #syncs = 0
+  #failures = 0
+  #repairs = 0
+
+  constructor(options: SyncLoopOptions) {
+    this.#options = options
+    this.#settings = options.settings
+    this.#waitingFor = new Set(options.waitFor)
+    this.#runner = new BoundedRunner({
+      clock: options.clock,
+      run: (reason, signal) => this.#sync(reason, signal),
+      onError: (error, next) => {
+        this.#failures++
+        this.#lastError = error
+        options.log.error(
+          { err: error, mode: options.dataplane.name, ...next },
+          'cannot bring Services to the kernel; trying again',
+        )
+      },
+      ...(options.minIntervalMs !== undefined && { minIntervalMs: options.minIntervalMs }),
+      ...(options.maxIntervalMs !== undefined && { maxIntervalMs: options.maxIntervalMs }),
+      ...(options.retry && { retry: options.retry }),
+      ...(options.signal && { signal: options.signal }),
+    })
+    options.dataplane.watch?.(() => this.#requestIfOpen())
+  }
+
+  /** Takes over a newer snapshot. Returns at once. */
+  update(snapshot: Snapshot): void {
+    this.#snapshot = snapshot
+    this.#pendingSince ??= this.#options.clock.monotonic()
+    this.#requestIfOpen()
+  }
+
+  /** Takes over other settings. Returns at once. */
+  configure(settings: ProxySettings): void {
+    this.#settings = settings
+    this.#pendingSince ??= this.#options.clock.monotonic()
+    this.#requestIfOpen()
+  }
+
+  /** Notes that the snapshots given since contain the source's first complete list. */
+  sourceComplete(source: string): void {
+    if (this.#waitingFor.delete(source)) this.#requestIfOpen()
+  }
+
+  status(): SyncStatus {
+    const since = this.#pendingSince
+    return {
+      waitingFor: [...this.#waitingFor],
+      ready: this.#syncs > 0,
+      lastSync: this.#lastSync,
+      lastResult: this.#lastResult,
+      pendingMs: since === undefined ? 0 : this.#options.clock.monotonic() - since,
+      syncs: this.#syncs,
+      failures: this.#failures,
+      failuresInARow: this.#runner.failures,
+      lastError: this.#lastError,
+      repairs: this.#repairs,
+      services: this.#compiled,
+    }
+  }
+
+  /** Starts no more syncs and resolves when the one in progress has ended. What is in the kernel stays. */
+  async stop(): Promise<void> {
+    this.#runner.stop()
+    await this.#runner.settled()
+  }
+
+  #requestIfOpen(): void {
+    if (this.#waitingFor.size === 0 && this.#snapshot) this.#runner.request()
+  }
+
+  async #sync(reason: RunReason, signal: AbortSignal): Promise<void> {
+    const { clock, dataplane, onSynced } = this.#options
+    const began = clock.monotonic()
+    const pendingSince = this.#pendingSince ?? began
+    this.#pendingSince = undefined
+    try {
+      const services = await this.#compile()
+      const compileMs = clock.monotonic() - began
+      const result = await dataplane.sync(services, { verify: reason === 'verify', signal })
+      // Here stale UDP flows will be looked for: entries of conntrack that lead to endpoints which `services` no longer has.
+      this.#syncs++
+      this.#lastSync = clock.now()
+      this.#lastResult = result
+      if (result.repaired) this.#repairs++
+      const end = clock.monotonic()
+      onSynced?.({ result, services, compileMs, totalMs: end - began, latencyMs: end - pendingSince })
+    } catch (error) {
+      this.#pendingSince = pendingSince
+      throw error
+    }
+  }
+
+  async #compile(): Promise<CompiledServices> {
+    const { dataplane, nodeName, log } = this.#options
+    const previous = this.#compiled
+    const recalled = previous ? undefined : await dataplane.recall?.()
+    // Read after the wait: the newest is wanted.
+    const snapshot = this.#snapshot
+    if (!snapshot) throw new Error('a sync was started without a snapshot')
+    const services = compileServices(snapshot, { nodeName, settings: this.#settings, previous, recalled })
+    this.#compiled = services
+    const before = previous?.problems ?? SharedMap.empty()
+    for (const key of SharedMap.changedKeys(before, services.problems)) {
+      const known = new Set(before.get(key))
+      for (const problem of services.problems.get(key) ?? []) {
+        if (!known.has(problem)) log.warn({ service: key }, problem)
+      }
+    }
+    return services
+  }
+}
