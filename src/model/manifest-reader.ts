@@ -194,7 +194,10 @@ export function exact<T>(list: readonly T[]): readonly T[] {
 
 /** A value as a message shows it: JSON, cut when long. */
 export function show(value: unknown): string {
-  const text = value === undefined ? 'nothing' : (JSON.stringify(value) ?? typeof value)
+  // YAML aliases can make a small tree that is endless to write out: only its beginning is walked.
+  let nodes = 0
+  const beginning = (_: string, child: unknown): unknown => (nodes++ < 40 || typeof child !== 'object' ? child : '...')
+  const text = value === undefined ? 'nothing' : (JSON.stringify(value, beginning) ?? typeof value)
   return text.length > 80 ? `${text.slice(0, 77)}...` : text
 }
 

@@ -176,6 +176,21 @@ describe('parseManifest()', () => {
     ])
   })
 
+  test('refuses a List inside a List, which aliases could make endless', () => {
+    const inner = { apiVersion: 'v1', kind: 'List', items: [good, good] }
+    expect(parseManifest({ apiVersion: 'v1', kind: 'List', items: [inner, good] })).toMatchObject([
+      { kind: 'refused', problems: [{ path: 'items[0]' }] },
+      { kind: 'object' },
+    ])
+  })
+
+  test('shows only the beginning of a value that aliases made endless', () => {
+    let bomb: unknown = 'x'
+    for (let i = 0; i < 60; i++) bomb = [bomb, bomb]
+    const [result] = parseManifest({ ...good, spec: { type: bomb } })
+    expect(result?.kind === 'refused' && result.problems[0]?.reason.length).toBeLessThan(200)
+  })
+
   test('gives the items of a typed list their kind', () => {
     const items = [{ metadata: { name: 'a' } }]
     expect(parseManifest({ apiVersion: 'v1', kind: 'ServiceList', items })).toMatchObject([

@@ -54,12 +54,17 @@ function expand(manifest: unknown, at: Expansion): void {
     reader.fail('apiVersion', 'is missing (expected like v1)')
   if (reader.problems.length === 0 && kind === undefined) reader.fail('kind', 'is missing (expected like Service)')
   if (kind?.endsWith('List') && Array.isArray(reader.raw('items'))) {
+    if (at.path !== '') {
+      const problem = { path: at.path, reason: `is a ${kind} inside a List (expected an object)` }
+      at.result.push({ kind: 'refused', id: idOf(reader, kind), problems: [problem] })
+      return
+    }
     const itemKind = kind.slice(0, -'List'.length)
     for (const [index, item] of reader.list('items').entries()) {
       // The items of a typed list (ServiceList) leave out what the list already says.
       const whole =
         itemKind !== '' && typeof item === 'object' && item !== null ? { apiVersion, kind: itemKind, ...item } : item
-      expand(whole, { ...at, path: at.path === '' ? `items[${index}]` : `${at.path}.items[${index}]` })
+      expand(whole, { ...at, path: `items[${index}]` })
     }
     return
   }

@@ -100,7 +100,7 @@ describe('writeIp()', () => {
   test('writes at the offset and returns the length', () => {
     const into = new Uint8Array(20)
     expect(writeIp(parseIp('10.1.2.3'), into, 1)).toBe(4)
-    expect([...into.slice(0, 6)]).toEqual([0, 10, 1, 2, 3, 0])
+    expect(Array.from(into.subarray(0, 6))).toEqual([0, 10, 1, 2, 3, 0])
     expect(writeIp(parseIp('::1'), into, 4)).toBe(16)
     expect(into[19]).toBe(1)
   })

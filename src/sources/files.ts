@@ -84,6 +84,7 @@ export class FileSource implements Source, Disposable {
     this.#problemLog = new ProblemLog(options.log)
     this.#watches = options.watch ? new FolderWatches({ onEvent: () => this.#onEvent(), log: options.log }) : undefined
     if (options.onChange) this.#listeners.add(options.onChange)
+    if (options.signal?.aborted) this[Symbol.dispose]()
     options.signal?.addEventListener('abort', () => this[Symbol.dispose](), { once: true })
     this.loaded = this.#look()
   }

@@ -17,6 +17,13 @@ describe('parseDocument()', () => {
     expect(parsed).toMatchObject({ kind: 'broken', line: 3, reason: expect.stringMatching(/^not JSON: /) as string })
   })
 
+  test('calls a document broken that nests without end', () => {
+    expect(yaml('['.repeat(100_000))).toMatchObject({ kind: 'broken' })
+    expect(parseDocument({ text: '['.repeat(1_000_000), line: 1 }, { format: 'json' })).toMatchObject({
+      kind: 'broken',
+    })
+  })
+
   test('takes merge keys, as kubectl does', () => {
     const text = 'apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {<<: {type: NodePort}, ports: []}'
     expect(yaml(text)).toMatchObject({ manifests: [{ kind: 'object', object: { value: { type: 'NodePort' } } }] })

@@ -34,9 +34,9 @@ export function parseDocument(
 export function lineOf(document: DocumentText, problem: FieldProblem): number {
   try {
     return document.line + locateField(document.text, problem.path)
-  } catch (error) {
-    if (error instanceof YAMLException) return document.line
-    throw error
+  } catch {
+    // The position is a courtesy: what cannot be walked twice is reported at its first line.
+    return document.line
   }
 }
 
@@ -49,5 +49,6 @@ function explain(error: unknown, document: DocumentText): ParsedDocument {
     const line = position === undefined ? 0 : lineAt(document.text, Number(position))
     return { kind: 'broken', reason: `not JSON: ${error.message}`, line: document.line + line }
   }
-  throw error
+  // js-yaml asks to catch everything: a hostile document may exhaust the stack, for one. That is the document's fault.
+  return { kind: 'broken', reason: `not YAML: ${String(error)}`, line: document.line }
 }
