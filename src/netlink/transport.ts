@@ -32,6 +32,11 @@ export interface TransportOptions {
   readonly sendBuffer?: number
   /** Bytes of answers and notifications that the kernel keeps for us. Default 4 MiB. Needs CAP_NET_ADMIN. */
   readonly receiveBuffer?: number
+  /**
+   * Bytes that one read takes. Default: as many as the next datagram has. The kernel fills dumps up to what a read takes
+   * (at most 32 KiB), so a large table is read much faster with 32 KiB or more; each answer then holds that much memory.
+   */
+  readonly datagramSize?: number
 }
 
 /* include/uapi/asm-generic/socket.h, include/uapi/linux/netlink.h */
@@ -52,8 +57,8 @@ const AF_NETLINK = 16
  * (docs/adr/0002-netlink-socket.md).
  */
 export function openTransport(options: TransportOptions): NetlinkTransport {
-  const { protocol, netns, sendBuffer = 1 << 20, receiveBuffer = 4 << 20 } = options
-  const open = (): RawNetlinkSocket => openAndConfigure(protocol, sendBuffer, receiveBuffer)
+  const { protocol, netns, sendBuffer = 1 << 20, receiveBuffer = 4 << 20, datagramSize } = options
+  const open = (): RawNetlinkSocket => openAndConfigure(protocol, { sendBuffer, receiveBuffer, datagramSize })
   const socket = netns ? netns.enter(open) : open()
   const transport: NetlinkTransport = {
     port: socket.address().port,
@@ -76,9 +81,16 @@ export function openTransport(options: TransportOptions): NetlinkTransport {
   return transport
 }
 
-function openAndConfigure(protocol: number, sendBuffer: number, receiveBuffer: number): RawNetlinkSocket {
+function openAndConfigure(
+  protocol: number,
+  sizes: { readonly sendBuffer: number; readonly receiveBuffer: number; readonly datagramSize: number | undefined },
+): RawNetlinkSocket {
+  const { sendBuffer, receiveBuffer, datagramSize } = sizes
+  const reading = datagramSize === undefined ? {} : { messagePeeking: false, msgBufferSize: datagramSize }
+  // The package wants buffer sizes; the kernel cuts these to its limits, unlike the forced ones below.
+  const options = { recvBufferSize: receiveBuffer, sendBufferSize: sendBuffer, ...reading }
   for (;;) {
-    const socket = new RawNetlinkSocket(protocol)
+    const socket = new RawNetlinkSocket(protocol, options)
     try {
       const [fd, ...others] = descriptorsOf(socket, protocol)
       if (fd === undefined) throw new Error('cannot find the descriptor of a netlink socket that was just opened')
