@@ -102,6 +102,8 @@ export const setAttributes = {
     },
   },
   userData: { id: 13, type: 'bytes' },
+  /** How many elements there are, ranges counted once. Kernel 6.16 and later. */
+  count: { id: 20, type: 'u32be' },
 } as const satisfies AttributeTable
 
 /** The elements (id 3) follow, written and read by hand: there are hundreds of thousands. */

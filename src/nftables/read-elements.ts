@@ -49,11 +49,11 @@ interface RawElements {
 
 function readMessage(bytes: Buffer, into: RawElements): void {
   // struct nfgenmsg first
-  for (let at = 4; at < bytes.length; ) {
+  for (let at = 4; at < bytes.length;) {
     const length = attributeLength(bytes, at)
     if (attributeId(bytes, at) === NFTA_SET_ELEM_LIST_ELEMENTS) {
       const end = at + length
-      for (let element = at + 4; element < end; ) {
+      for (let element = at + 4; element < end;) {
         const elementLength = attributeLength(bytes, element)
         readElement(bytes, element + 4, element + elementLength, into)
         element += (elementLength + 3) & ~3
@@ -68,7 +68,7 @@ function readElement(bytes: Buffer, from: number, to: number, into: RawElements)
   let data = ''
   let keyEnd = ''
   let flags = 0
-  for (let at = from; at < to; ) {
+  for (let at = from; at < to;) {
     const length = attributeLength(bytes, at)
     switch (attributeId(bytes, at)) {
       case NFTA_SET_ELEM_KEY:
@@ -104,7 +104,7 @@ function readData(bytes: Buffer, at: number): string {
 function readVerdict(bytes: Buffer, from: number, to: number): string {
   let name = ''
   let chain = ''
-  for (let at = from; at < to; ) {
+  for (let at = from; at < to;) {
     const length = attributeLength(bytes, at)
     const id = attributeId(bytes, at)
     if (id === NFTA_VERDICT_CODE) {

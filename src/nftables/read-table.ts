@@ -1,6 +1,7 @@
+import { setTimeout } from 'node:timers/promises'
 import { decodeAttributes, encodeAttributes, type AttributeTable, type AttributeValues } from '../netlink/attributes.ts'
 import type { NetlinkMessage } from '../netlink/message.ts'
-import { isNotFound } from '../netlink/netlink-error.ts'
+import { isNotFound, NetlinkSocketError } from '../netlink/netlink-error.ts'
 import type { NetlinkSocket } from '../netlink/netlink-socket.ts'
 import type { ReadTable } from './client.ts'
 import {
@@ -63,17 +64,52 @@ export async function readTable(
   const sets = setMessages
     .map((message) => decodeNft(setAttributes, message))
     .filter((values) => values.table === name && !((values.flags ?? 0) & setFlags.anonymous))
-    .map(setOf)
+    .map((values) => ({ set: setOf(values), count: values.count }))
   const elements = new Map<string, Elements>()
-  for (const set of sets) {
-    const messages = await socket.dump({
-      name: `list elements of ${family} ${name} ${set.name}`,
-      type: nftMessages.getElements,
-      payload: nftPayload(family, elementListAttributes, { table: name, set: set.name }),
-    })
-    elements.set(set.name, readElements(set, messages))
+  for (const { set, count } of sets)
+    elements.set(set.name, await readAllElements(socket, { family, table: name, set, count }))
+  return {
+    family,
+    name,
+    ...(comment !== '' && { comment }),
+    chains,
+    sets: sets.map(({ set }) => set),
+    elements,
+    ruleCounts,
   }
-  return { family, name, ...(comment !== '' && { comment }), chains, sets, elements, ruleCounts }
+}
+
+/** How often a set is read again whose table of elements is being resized, and the pause between. */
+const maxElementReads = 100
+const pauseMs = 5
+
+/**
+ * The elements of a set. After many were added, the kernel resizes the set's hash table in the background, and a dump
+ * meanwhile leaves elements out without saying so. So what was read must be as many as the kernel counts, or, where it
+ * does not tell (before 6.16), as many as another read finds.
+ */
+async function readAllElements(
+  socket: NetlinkSocket,
+  what: { family: NftFamily; table: string; set: NftSet; count: number | undefined },
+): Promise<Elements> {
+  const { family, table, set } = what
+  let expected = what.count
+  for (let attempt = 1; ; attempt++) {
+    const messages = await socket.dump({
+      name: `list elements of ${family} ${table} ${set.name}`,
+      type: nftMessages.getElements,
+      payload: nftPayload(family, elementListAttributes, { table, set: set.name }),
+    })
+    const elements = readElements(set, messages)
+    // Ranges are counted differently by different kernels, and do not live in hash tables.
+    if (set.interval || set.data === 'verdict' || elements.size === expected) return elements
+    if (expected === undefined && elements.size < 100) return elements
+    if (attempt === maxElementReads) {
+      throw new NetlinkSocketError(`list elements of ${family} ${table} ${set.name}: another number each time`)
+    }
+    if (what.count === undefined) expected = elements.size
+    await setTimeout(pauseMs)
+  }
 }
 
 /** The table's comment, empty when it has none; undefined when there is no such table. */
@@ -115,7 +151,11 @@ function setOf(values: AttributeValues<typeof setAttributes>): NftSet {
   const known = setFlags.constant | setFlags.interval | setFlags.map | setFlags.concat
   const key = flags & ~known ? [] : (said?.key ?? keyOfType(keyType) ?? [])
   const isMap = (flags & setFlags.map) !== 0
-  const data = !isMap ? undefined : dataType === verdictType ? 'verdict' : (said?.data ?? keyOfType(dataType ?? 0) ?? [])
+  const data = !isMap
+    ? undefined
+    : dataType === verdictType
+      ? 'verdict'
+      : (said?.data ?? keyOfType(dataType ?? 0) ?? [])
   return {
     name,
     key,
