@@ -69,9 +69,7 @@ export interface AddAddress {
 /** Builds RTM_NEWADDR. */
 export function addAddress(options: AddAddress): NetlinkRequest {
   const { link, address, label, scope = 'global', nodad = true, noPrefixRoute = false, replace = false } = options
-  const flags =
-    (nodad && ipFamilyOf(address.address) === 6 ? addressFlags.nodad : 0) |
-    (noPrefixRoute ? addressFlags.noPrefixRoute : 0)
+  const flags = encodeAddressFlags({ nodad: nodad && ipFamilyOf(address.address) === 6, noPrefixRoute })
   return {
     name: `add address ${formatCidr(address)} to link ${link}`,
     type: RTM_NEWADDR,
@@ -130,6 +128,15 @@ export function decodeAddress(payload: Buffer): LinkAddress {
     permanent: has(addressFlags.permanent),
     noPrefixRoute: has(addressFlags.noPrefixRoute),
   }
+}
+
+/** IFA_F_* of an address, for fakes: the reverse of what {@link decodeAddress} reads. */
+export function encodeAddressFlags(address: { readonly [K in keyof typeof addressFlags]?: boolean }): number {
+  let bits = 0
+  for (const [name, bit] of Object.entries(addressFlags)) {
+    if (address[name as keyof typeof addressFlags] === true) bits |= bit
+  }
+  return bits
 }
 
 /** Addresses of the links of one namespace. Throws NetlinkError. */

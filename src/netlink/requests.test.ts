@@ -19,7 +19,7 @@ import { neighbourAttributes, replaceNeighbour, RTM_NEWNEIGH } from './neighbour
 import type { NetlinkRequest } from './netlink-socket.ts'
 import { addRoute, deleteRoute, replaceRoute, routeAttributes, RTM_DELROUTE, RTM_NEWROUTE } from './routes.ts'
 
-/** What iproute2 6.1 sends; fixtures/capture.ts records it. The links' indexes there: br0 2, v0 3; the peer's namespace fd 4. */
+/** What iproute2 6.1 sends; scripts/capture-netlink.ts records it. The links' indexes there: br0 2, v0 3; the peer's namespace fd 4. */
 const fixtures = JSON.parse(
   readFileSync(new URL('fixtures/iproute2-requests.json', import.meta.url), 'utf8'),
 ) as readonly { readonly command: string; readonly hex: string }[]

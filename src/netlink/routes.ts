@@ -147,6 +147,27 @@ export function decodeRoute(payload: Buffer): Route | undefined {
   }
 }
 
+/** The reverse of {@link decodeRoute}, for fakes: what the kernel would send for a route. */
+export function encodeRoute(route: Route): Buffer {
+  const header = routeHeader({
+    family: route.family,
+    prefix: route.destination.prefix,
+    table: route.table,
+    protocol: route.protocol,
+    scope: routeScopes[route.scope],
+    type: routeTypes[route.type],
+  })
+  const attributes = encodeAttributes(routeAttributes, {
+    destination: route.destination.prefix === 0 ? undefined : route.destination.address,
+    outputLink: route.dev,
+    gateway: route.via,
+    priority: route.metric,
+    preferredSource: route.src,
+    table: route.table,
+  })
+  return Buffer.concat([header, attributes])
+}
+
 /** Routes of one namespace. Throws NetlinkError. */
 export class Routes {
   readonly #socket: NetlinkSocket
