@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import { array, assert, constant, integer, nat, oneof, property, record } from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { addressAt, cidrContains, parseCidr } from '../net/cidr.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
@@ -70,13 +70,13 @@ describe('AddressPool', () => {
   })
 
   test('no two holders ever have the same address, whatever is asked and released', () => {
-    const step = fc.oneof(
-      fc.constant({ kind: 'allocate' as const }),
-      fc.record({ kind: fc.constant('release' as const), pick: fc.nat(100) }),
-      fc.record({ kind: fc.constant('reserve' as const), index: fc.integer({ min: 0, max: 70 }) }),
+    const step = oneof(
+      constant({ kind: 'allocate' as const }),
+      record({ kind: constant('release' as const), pick: nat(100) }),
+      record({ kind: constant('reserve' as const), index: integer({ min: 0, max: 70 }) }),
     )
-    fc.assert(
-      fc.property(fc.integer({ min: 26, max: 30 }), fc.array(step, { maxLength: 200 }), (prefix, steps) => {
+    assert(
+      property(integer({ min: 26, max: 30 }), array(step, { maxLength: 200 }), (prefix, steps) => {
         const cidr = { address: parseIp('10.9.0.0'), prefix }
         const pool = new AddressPool(cidr, [gateway])
         const held = new Set<IpAddress>()

@@ -1,0 +1,57 @@
+import { deleteNetns, listNetns } from '../linux/netns.ts'
+import type { NftClient } from '../nftables/client.ts'
+import { deleteLinks } from './apply.ts'
+import type { BridgeKernel } from './kernel.ts'
+import { defaultNetnsPrefix, isOurs, netnsPath } from './names.ts'
+import { killAllIn } from './pod-process.ts'
+
+/** The names of all our nftables tables begin so, whichever part made them. */
+const tablePrefix = 'fairlead-'
+
+/**
+ * Removes everything of ours from the kernel, without any state file: processes in our namespaces, the namespaces, links
+ * (by group and alias) and nftables tables (by name). Sysctls stay as they are: nobody can tell any more who counts on
+ * them. Returns what was removed, in words. Tries everything, then throws AggregateError with what failed.
+ */
+export async function cleanupBridge(options: {
+  readonly kernel: BridgeKernel
+  readonly nft: NftClient
+  /** @default `fl-` */
+  readonly netnsPrefix?: string
+}): Promise<readonly string[]> {
+  const { kernel, nft, netnsPrefix = defaultNetnsPrefix } = options
+  const removed: string[] = []
+  const errors: Error[] = []
+  const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+    try {
+      await work()
+      removed.push(what)
+    } catch (error) {
+      errors.push(new Error(`cannot remove ${what}: ${(error as Error).message}`, { cause: error }))
+    }
+  }
+  for (const name of listNetns().filter((name) => name.startsWith(netnsPrefix))) {
+    await attempt(`network namespace ${name}`, async () => {
+      const processes = await killAllIn(netnsPath(name))
+      if (processes > 0) removed.push(`${processes} processes in ${name}`)
+      deleteNetns(name)
+    })
+  }
+  const links = (await kernel.rtnetlink.links.list()).filter(isOurs)
+  if (links.length > 0) {
+    const names = links.map(({ name, alias }) => `link ${name}${alias === undefined ? '' : ` (${alias})`}`)
+    await attempt(names.join(', '), () =>
+      deleteLinks(
+        links.map(({ index }) => index),
+        kernel.rtnetlink,
+      ),
+    )
+  }
+  for (const { family, name } of (await nft.listTables()).filter(({ name }) => name.startsWith(tablePrefix))) {
+    await attempt(`nftables table ${family} ${name}`, () =>
+      nft.run({ family, table: name, changes: [{ op: 'delete-table' }] }),
+    )
+  }
+  if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => error.message).join('; '))
+  return removed
+}

@@ -1,0 +1,34 @@
+import type { Pod } from '../model/pod.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import type { Lease } from './leases.ts'
+import type { PodRecord } from './pod-record.ts'
+
+/** The Kubernetes view of a pod, for selectors of Services. Pure. */
+export function podModel(record: PodRecord, host: { readonly lease: Lease; readonly nodeName: string }): Pod {
+  const { exit } = record
+  return {
+    namespace: record.namespace,
+    name: record.name,
+    labels: record.labels,
+    annotations: {},
+    nodeName: host.nodeName,
+    hostname: record.name,
+    subdomain: undefined,
+    hostNetwork: false,
+    podIPs: host.lease.ips,
+    phase: exit ? (exit.code === 0 ? 'Succeeded' : 'Failed') : 'Running',
+    ready: exit === undefined,
+    terminating: false,
+    ports: record.ports,
+  }
+}
+
+/** A pod's /etc/resolv.conf, as the kubelet writes it for dnsPolicy ClusterFirst. */
+export function formatResolvConf(
+  namespace: string,
+  dns: { readonly addresses: readonly IpAddress[]; readonly zone: string },
+): string {
+  const { addresses, zone } = dns
+  const lines = addresses.map((address) => `nameserver ${address}`)
+  return [...lines, `search ${namespace}.svc.${zone} svc.${zone} ${zone}`, 'options ndots:5', ''].join('\n')
+}

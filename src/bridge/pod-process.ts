@@ -1,0 +1,164 @@
+import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { spawnIn } from '../linux/exec.ts'
+import type { Netns } from '../linux/netns.ts'
+import type { PodFiles, PodRecord } from './pod-record.ts'
+
+/*
+ * A pod's command runs under a small shell, as a container runs under its shim: the shell gives it its own /etc/resolv.conf
+ * (a bind mount in a mount namespace of its own), outlives the daemon, and writes down the exit code, so that nothing is
+ * lost when the daemon restarts. No text of a user is ever part of a script: it comes as positional arguments.
+ */
+
+/** Binds $1 over /etc/resolv.conf in a mount namespace of its own, and becomes the command. */
+const execScript = 'mount --bind -- "$1" /etc/resolv.conf || exit 125; shift; exec "$@"'
+
+/** The same, then runs the command and writes its exit code to $2. Signals are for the command; the shell stays. */
+const superviseScript = `mount --bind -- "$1" /etc/resolv.conf || exit 125
+exit_file=$2; shift 2
+trap : HUP INT TERM
+"$@"
+code=$?
+printf '%s\\n' "$code" >"$exit_file"
+exit "$code"`
+
+/** A mount namespace whose mounts nobody else sees (util-linux). */
+const inOwnMounts = ['unshare', '--mount', '--propagation', 'private', '--'] as const
+
+/** Words to put before a command, so that it runs in the pod's network with the pod's /etc/resolv.conf. */
+export function execPrefix(netnsPath: string, resolvConf: string): string[] {
+  return ['nsenter', `--net=${netnsPath}`, '--', ...inOwnMounts, 'sh', '-c', execScript, 'fairlead', resolvConf]
+}
+
+/** A supervising shell that was started. */
+export interface PodProcess {
+  readonly process: NonNullable<PodRecord['process']>
+  /** Resolves when the shell ended, with its exit code (128 + signal's number as shells have it). */
+  readonly ended: Promise<number | undefined>
+}
+
+/**
+ * Starts a pod's command: a session of its own, without input, output to the log. It is in the namespace from its birth,
+ * so that whoever clears the namespace later finds it. Rejects when it cannot be started.
+ */
+export async function startPodProcess(
+  command: readonly string[],
+  options: {
+    readonly netns: Netns
+    readonly files: PodFiles
+    readonly resolvConf: string
+    readonly environment: Readonly<Record<string, string>>
+  },
+): Promise<PodProcess> {
+  const { netns, files, resolvConf, environment } = options
+  const log = openSync(files.log, 'a', 0o600)
+  try {
+    const argv = [...inOwnMounts, 'sh', '-c', superviseScript, 'fairlead', resolvConf, files.exit, ...command]
+    const child = spawnIn(netns, argv, {
+      cwd: '/',
+      env: environment,
+      detached: true,
+      stdio: ['ignore', log, log],
+    })
+    const ended = new Promise<number | undefined>((resolve) => {
+      child.once('exit', (code) => resolve(code ?? undefined))
+    })
+    await new Promise<void>((resolve, reject) => {
+      child.once('spawn', resolve)
+      child.once('error', reject)
+    })
+    child.unref()
+    const pid = child.pid!
+    // It may have ended already; then it is a zombie until `exit` is told, and still has its start time.
+    return { process: { pid, startTime: startTimeOf(pid) ?? '' }, ended }
+  } finally {
+    closeSync(log)
+  }
+}
+
+/** Whether the process of a record runs. */
+export function isAlive({ pid, startTime }: NonNullable<PodRecord['process']>): boolean {
+  return startTime !== '' && startTimeOf(pid) === startTime
+}
+
+/** The exit code that the supervising shell wrote; undefined when it did not come to that. */
+export function readExitCode(files: PodFiles): number | undefined {
+  try {
+    const text = readFileSync(files.exit, 'utf8')
+    return /^\d+\n$/.test(text) ? Number(text) : undefined
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** All processes in the network namespace at a path. A path without a namespace has none. */
+export function processesIn(netnsPath: string): number[] {
+  const namespace = statSync(netnsPath, { throwIfNoEntry: false })
+  if (!namespace) return []
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const own = statSync(`/proc/${pid}/ns/net`)
+        return own.ino === namespace.ino && own.dev === namespace.dev
+      } catch {
+        // It ended meanwhile, or it is a zombie: nothing that could be stopped.
+        return false
+      }
+    })
+}
+
+/** Stops all processes in a namespace at once, until none is left: one may have forked while it was looked for. */
+export async function killAllIn(netnsPath: string): Promise<number> {
+  const killed = new Set<number>()
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const pids = processesIn(netnsPath)
+    if (pids.length === 0) return killed.size
+    for (const pid of pids) {
+      killed.add(pid)
+      sendSignal(pid, 'SIGKILL')
+    }
+    await sleep(10)
+  }
+  throw new Error(`processes ${processesIn(netnsPath).join(', ')} in ${netnsPath} do not end`)
+}
+
+/** Asks the command's process group to end, waits, and then stops whatever is left in the namespace. */
+export async function endProcesses(
+  record: Pick<PodRecord, 'process'>,
+  options: { readonly netnsPath: string; readonly graceMs: number },
+): Promise<void> {
+  const { netnsPath, graceMs } = options
+  if (record.process && isAlive(record.process)) {
+    // The shell leads the group (it began its session) and passes signals over.
+    sendSignal(-record.process.pid, 'SIGTERM')
+    const deadline = performance.now() + graceMs
+    while (performance.now() < deadline && processesIn(netnsPath).length > 0) await sleep(20)
+  }
+  await killAllIn(netnsPath)
+}
+
+/** Field 22 of /proc/PID/stat (proc_pid_stat(5)); undefined when there is no such process, or only its zombie. */
+function startTimeOf(pid: number): string | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The name, in parentheses, may contain anything: count from behind it.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
+  } catch {
+    return undefined
+  }
+}
+
+function sendSignal(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}

@@ -1,0 +1,54 @@
+import { parseLabelName } from '../model/names.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import type { MacAddress } from '../net/mac-address.ts'
+import type { PodPort } from './pod-record.ts'
+
+/** What to run. */
+export interface PodSpec {
+  readonly namespace: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly network: string
+  /** Empty: the pod has a network, but nothing runs in it by itself. */
+  readonly command: readonly string[]
+  readonly ports?: readonly PodPort[]
+  /** Static addresses, at most one per family. */
+  readonly ips?: readonly IpAddress[]
+  readonly mac?: MacAddress
+}
+
+/** A pod that cannot be had as asked. */
+export class PodError extends Error {
+  override readonly name = 'PodError'
+  /** For callers that answer over HTTP: what kind of mistake it is. */
+  readonly kind: 'invalid' | 'exists' | 'not-found' | 'busy' | 'failed'
+
+  constructor(kind: PodError['kind'], message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.kind = kind
+  }
+}
+
+/** Checks what a user asked for. Throws {@link PodError} of kind `invalid`. */
+export function checkPodSpec({ namespace, name, labels, command }: PodSpec): void {
+  for (const [field, value] of Object.entries({ namespace, name })) {
+    try {
+      // Not longer than a label: both together are a file name, and the name is the pod's host name.
+      parseLabelName(value)
+    } catch (error) {
+      throw new PodError('invalid', `${field}: ${(error as Error).message}`, { cause: error })
+    }
+  }
+  for (const [key, value] of Object.entries(labels)) {
+    const expected = 'letters, digits, "-", "_" and ".", at most 63, with a letter or digit at both ends'
+    if (!/^([a-z0-9.-]{1,253}\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/.test(key)) {
+      throw new PodError('invalid', `label "${key}": not a key (expected ${expected})`)
+    }
+    if (!/^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/.test(value)) {
+      throw new PodError('invalid', `label ${key}: "${value}" is not a value (expected ${expected})`)
+    }
+  }
+  if (command.some((word) => word.includes('\0')) || command[0] === '') {
+    throw new PodError('invalid', 'command: expected words without NUL, the first not empty')
+  }
+}

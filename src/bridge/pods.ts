@@ -1,0 +1,298 @@
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { systemClock, type Clock, type Timer } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { createNetns, deleteNetns, listNetns } from '../linux/netns.ts'
+import type { Pod } from '../model/pod.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import type { MacAddress } from '../net/mac-address.ts'
+import type { BridgeNetworks } from './bridge-networks.ts'
+import { leaseKey, type Lease } from './leases.ts'
+import { defaultNetnsPrefix, netnsPath, podNetnsName, podOwner } from './names.ts'
+import { endProcesses, execPrefix, isAlive, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
+import { formatResolvConf, podModel } from './pod-model.ts'
+import { checkPodSpec, PodError, type PodSpec } from './pod-spec.ts'
+import type { PodRecord, PodStore } from './pod-record.ts'
+
+/** What {@link openPods} needs. */
+export interface PodsOptions {
+  readonly networks: BridgeNetworks
+  readonly store: PodStore
+  readonly bootId: string
+  readonly nodeName: string
+  /** What pods resolve names with. Undefined: the host's own /etc/resolv.conf. */
+  readonly dns: { readonly addresses: readonly IpAddress[]; readonly zone: string } | undefined
+  /** Called with all pods after every change, and once at the start. */
+  readonly onPods: (pods: readonly Pod[]) => void
+  readonly log: Log
+  readonly clock?: Clock
+  /** The environment of commands. @default a usual PATH */
+  readonly environment?: Readonly<Record<string, string>>
+  /** How the namespaces' names begin; tests have their own. @default `fl-` */
+  readonly netnsPrefix?: string
+  /** Milliseconds between SIGTERM and SIGKILL. @default 5000 */
+  readonly graceMs?: number
+}
+
+/** A pod as it is shown to people. */
+export interface PodInfo {
+  readonly namespace: string
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly network: string
+  readonly ips: readonly IpAddress[]
+  readonly mac: MacAddress
+  /** Of the supervising shell, which leads the pod's session; undefined when nothing runs. */
+  readonly pid: number | undefined
+  /** `exited` without a number: nobody saw the code. */
+  readonly state: 'running' | 'no process' | 'exited' | `exited ${number}`
+  readonly started: string
+  /** Path of the file with the command's output. */
+  readonly log: string
+}
+
+const defaultEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
+
+/** How often the processes of pods that an earlier daemon started are looked after, in ms: they are not our children. */
+const pollInterval = 500
+
+/** The pods of this machine: named network namespaces on a bridge network, each with a command in it or without. */
+export class Pods implements Disposable {
+  readonly #options: PodsOptions
+  readonly #clock: Clock
+  readonly #prefix: string
+  /** Pods that are being made or removed. */
+  readonly #busy = new Set<string>()
+  #poll: Timer | undefined
+  #disposed = false
+
+  /** Use {@link openPods}. */
+  constructor(options: PodsOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#prefix = options.netnsPrefix ?? defaultNetnsPrefix
+  }
+
+  /** All pods, by namespace and name. */
+  list(): PodInfo[] {
+    return this.#whole()
+      .map(({ record, lease }) => this.#info(record, lease))
+      .toSorted((a, b) => compareText(a.namespace, b.namespace) || compareText(a.name, b.name))
+  }
+
+  /**
+   * Makes a pod: namespace, endpoint, resolv.conf, command. On failure, nothing of it is left. Throws {@link PodError},
+   * whose cause tells more.
+   */
+  async run(spec: PodSpec): Promise<PodInfo> {
+    checkPodSpec(spec)
+    const { store, bootId, networks, log } = this.#options
+    const { namespace, name, labels, network, command, ports = [] } = spec
+    const owner = podOwner(spec)
+    if (store.records.has(owner)) throw new PodError('exists', `${owner} exists already (remove it first)`)
+    return await this.#exclusively(spec, async () => {
+      const started = this.#clock.now().toISOString()
+      const base = { namespace, name, labels, network, command, ports, bootId, started }
+      let record = store.put({ ...base, phase: 'creating', process: undefined, exit: undefined })
+      try {
+        using netns = createNetns(podNetnsName(spec, this.#prefix))
+        const { ips, mac } = spec
+        const lease = await networks.attach({
+          owner,
+          network,
+          netns: netns.path,
+          ...(ips && { ips }),
+          ...(mac && { mac }),
+        })
+        const resolvConf = this.#writeResolvConf(record)
+        if (command.length === 0) record = store.put({ ...record, phase: 'created' })
+        else {
+          const { environment = defaultEnvironment } = this.#options
+          const files = store.files(record)
+          const { process, ended } = await startPodProcess(command, { netns, files, resolvConf, environment })
+          record = store.put({ ...record, phase: 'created', process })
+          void ended.then((code) => this.#noteExit(record, code))
+        }
+        netns.release()
+        log.info({ pod: owner, ips: lease.ips, pid: record.process?.pid }, `Made ${owner}: ${lease.ips.join(', ')}`)
+        return this.#info(record, lease)
+      } catch (error) {
+        await this.#removeTraces(record)
+        throw new PodError('failed', `cannot make ${owner}: ${(error as Error).message}`, { cause: error })
+      }
+    })
+  }
+
+  /** Stops a pod's processes and takes everything of it away. Throws {@link PodError}. */
+  async remove(namespace: string, name: string): Promise<void> {
+    const owner = podOwner({ namespace, name })
+    const record = this.#options.store.records.get(owner)
+    if (!record) throw new PodError('not-found', `there is no ${owner}`)
+    await this.#exclusively(record, async () => {
+      const removing = this.#options.store.put({ ...record, phase: 'removing' })
+      const path = netnsPath(podNetnsName(record, this.#prefix))
+      this.#publish()
+      await endProcesses(removing, { netnsPath: path, graceMs: this.#options.graceMs ?? 5000 })
+      await this.#removeTraces(removing)
+      this.#options.log.info({ pod: owner }, `Removed ${owner}`)
+    })
+  }
+
+  /** Words to put before a command to run it in a pod (as root, with nsenter and unshare of util-linux). Throws {@link PodError}. */
+  exec(namespace: string, name: string): string[] {
+    const record = this.#options.store.records.get(podOwner({ namespace, name }))
+    if (record?.phase !== 'created') throw new PodError('not-found', `there is no pod ${namespace}/${name}`)
+    return execPrefix(netnsPath(podNetnsName(record, this.#prefix)), this.#resolvConfOf(record))
+  }
+
+  /** Removes all pods. Throws AggregateError after trying each. */
+  async removeAll(): Promise<void> {
+    const removals = this.#whole().map(({ record }) => this.remove(record.namespace, record.name))
+    const failed = (await Promise.allSettled(removals)).filter(({ status }) => status === 'rejected')
+    if (failed.length > 0) throw new AggregateError(failed, `cannot remove ${failed.length} pods`)
+  }
+
+  /** Stops looking after pods; they go on. */
+  [Symbol.dispose](): void {
+    this.#disposed = true
+    this.#poll?.cancel()
+  }
+
+  /** Takes over what an earlier daemon left: whole pods are adopted, everything else of ours is removed. */
+  async adopt(): Promise<void> {
+    const { store, log } = this.#options
+    const whole = new Map(this.#whole().map((pod) => [podNetnsName(pod.record, this.#prefix), pod]))
+    for (const record of Array.from(store.records.values())) {
+      if (whole.has(podNetnsName(record, this.#prefix))) continue
+      log.info({ pod: podOwner(record), phase: record.phase }, `Removing what is left of ${podOwner(record)}`)
+      await this.#removeTraces(record)
+    }
+    for (const name of listNetns()) {
+      if (!name.startsWith(this.#prefix) || whole.has(name)) continue
+      log.info({ netns: name }, `Removing network namespace ${name}, which belongs to no pod`)
+      await removeNetns(name)
+    }
+    for (const { record } of whole.values()) {
+      this.#writeResolvConf(record)
+      log.info({ pod: podOwner(record) }, `Adopted ${podOwner(record)}`)
+    }
+    this.#lookAfterProcesses()
+    this.#publish()
+  }
+
+  /** Pods that have all that they need; those that are being made or removed are none yet, or no more. */
+  #whole(): { record: PodRecord; lease: Lease }[] {
+    const { store, networks, bootId } = this.#options
+    return [...store.records.values()].flatMap((record) => {
+      const lease = networks.leases.get(leaseKey({ network: record.network, owner: podOwner(record) }))
+      return lease && record.phase === 'created' && record.bootId === bootId ? [{ record, lease }] : []
+    })
+  }
+
+  #info(record: PodRecord, lease: Lease): PodInfo {
+    const { namespace, name, labels, network, process, exit, started } = record
+    const code = exit?.code
+    const ended = code === undefined ? ('exited' as const) : (`exited ${code}` as const)
+    return {
+      namespace,
+      name,
+      labels,
+      network,
+      ips: lease.ips,
+      mac: lease.mac,
+      pid: exit ? undefined : process?.pid,
+      state: exit ? ended : process ? 'running' : 'no process',
+      started,
+      log: this.#options.store.files(record).log,
+    }
+  }
+
+  async #exclusively<T>(pod: { namespace: string; name: string }, work: () => Promise<T>): Promise<T> {
+    const owner = podOwner(pod)
+    if (this.#busy.has(owner)) throw new PodError('busy', `${owner} is being made or removed at this moment`)
+    this.#busy.add(owner)
+    try {
+      return await work()
+    } finally {
+      this.#busy.delete(owner)
+      this.#publish()
+    }
+  }
+
+  /** In this order, so that at every step what is left can still be found. */
+  async #removeTraces(record: PodRecord): Promise<void> {
+    const name = podNetnsName(record, this.#prefix)
+    await killAllIn(netnsPath(name))
+    await this.#options.networks.detach(podOwner(record), record.network)
+    deleteNetns(name)
+    this.#options.store.delete(record)
+  }
+
+  #resolvConfOf(record: PodRecord): string {
+    return this.#options.dns ? this.#options.store.files(record).resolvConf : '/etc/resolv.conf'
+  }
+
+  /** In place, not by renaming: running pods have this very file mounted. */
+  #writeResolvConf(record: PodRecord): string {
+    const { dns, store } = this.#options
+    if (!dns) return '/etc/resolv.conf'
+    const { folder, resolvConf } = store.files(record)
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const content = formatResolvConf(record.namespace, dns)
+    let present: string | undefined
+    try {
+      present = readFileSync(resolvConf, 'utf8')
+    } catch {
+      present = undefined
+    }
+    if (content !== present) writeFileSync(resolvConf, content, { mode: 0o644 })
+    return resolvConf
+  }
+
+  #noteExit(pod: PodRecord, code: number | undefined): void {
+    const { store, log } = this.#options
+    const owner = podOwner(pod)
+    const record = store.records.get(owner)
+    // It may have been removed, and made again, meanwhile.
+    if (this.#disposed || record?.phase !== 'created' || record.exit || record.started !== pod.started) return
+    store.put({ ...record, exit: { code, time: this.#clock.now().toISOString() } })
+    log.info({ pod: owner, code }, `The command of ${owner} ended${code === undefined ? '' : ` with code ${code}`}`)
+    this.#publish()
+  }
+
+  #lookAfterProcesses(): void {
+    if (this.#disposed) return
+    for (const { record } of this.#whole()) {
+      if (!record.process || record.exit || isAlive(record.process)) continue
+      this.#noteExit(record, readExitCode(this.#options.store.files(record)))
+    }
+    this.#poll = this.#clock.after(pollInterval, () => this.#lookAfterProcesses())
+  }
+
+  #publish(): void {
+    if (this.#disposed) return
+    const { nodeName } = this.#options
+    this.#options.onPods(this.#whole().map(({ record, lease }) => podModel(record, { lease, nodeName })))
+  }
+}
+
+/** Opens the pods of a machine, adopting what an earlier daemon left. The networks must be open. */
+export async function openPods(options: PodsOptions): Promise<Pods> {
+  const pods = new Pods(options)
+  await pods.adopt()
+  return pods
+}
+
+/** Whether a lease's pod can be adopted: what `openBridgeNetworks` asks. Leases of others are not ours to judge. */
+export function keepsLease(store: PodStore, lease: Lease): boolean {
+  if (!lease.owner.startsWith('pod ')) return true
+  return store.records.get(lease.owner)?.phase === 'created'
+}
+
+async function removeNetns(name: string): Promise<void> {
+  await killAllIn(netnsPath(name))
+  deleteNetns(name)
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0
+}
