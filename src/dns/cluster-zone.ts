@@ -1,11 +1,11 @@
 import { type Clock, systemClock } from '../base/clock.ts'
 import { SharedMap } from '../base/shared-map.ts'
-import type { ObjectKey } from '../model/object-key.ts'
+import { type ObjectKey, objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import { changedServices, emptySnapshot, type Snapshot } from '../model/snapshot.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
-import { type CompiledService, compileService, type NameEntry } from './compile-service.ts'
+import { type CompiledService, compileService, type NameEntry, reverseAddresses } from './compile-service.ts'
 import {
   isAtOrBelow,
   labelsOfKey,
@@ -72,7 +72,6 @@ export class ClusterZone {
   readonly #pods: PodNames
   readonly #clock: Clock
   readonly #fixed: ReadonlyMap<NameKey, NameEntry>
-  readonly #names = new Map<NameKey, NameEntry>()
   readonly #compiled = new Map<ObjectKey, CompiledService>()
   readonly #reverse = new ReverseIndex()
   /** How many objects say that a namespace exists. */
@@ -84,8 +83,9 @@ export class ClusterZone {
   #serial = 1
 
   constructor(options: ClusterZoneOptions = {}) {
-    this.name = parseName(options.zone ?? 'cluster.local')
-    this.#options = { zone: labelsOfKey(this.name.key), ttl: options.ttl ?? 5 }
+    const zone = labelsOfKey(parseName(options.zone ?? 'cluster.local').key)
+    this.name = nameOfLabels(zone) ?? rootName
+    this.#options = { zone, ttl: options.ttl ?? 5 }
     this.#pods = options.pods ?? 'insecure'
     this.#clock = options.clock ?? systemClock
     this.#fixed = this.#fixedEntries(options.serverAddresses ?? [])
@@ -123,7 +123,7 @@ export class ClusterZone {
     if (type === recordTypes.AXFR || type === recordTypes.IXFR) return answerOf(emptyAnswer(rcodes.REFUSED))
     if (type === recordTypes.MAILA || type === recordTypes.MAILB) return answerOf(emptyAnswer(rcodes.NOTIMP))
     if (type === recordTypes.SOA && name.key === this.name.key) return answerOf(positive([this.#soa(this.name)]))
-    const entry = this.#fixed.get(name.key) ?? this.#names.get(name.key) ?? this.#derivedEntry(name)
+    const entry = this.#entry(name)
     if (!entry) return answerOf(this.#synced ? this.#negative(rcodes.NXDOMAIN) : emptyAnswer(rcodes.SERVFAIL))
     if (type === recordTypes.ANY) return answerOf(positive([this.#minimalAny(name)]))
     const set = entry.sets.get(type)
@@ -138,27 +138,34 @@ export class ClusterZone {
 
   /** An address that nobody here has may have a name elsewhere; so only names that we know are ours. */
   #answerReverse(name: Name, type: number, zone: Name): ZoneResult {
-    const targets = this.#reverse.targets(name.key)
-    if (targets.length === 0 && !this.#reverse.hasBelow(name.key)) return { kind: 'foreign' }
+    const targets = new Map<NameKey, Name>()
+    for (const service of this.#reverse.services(name.key))
+      for (const target of this.#compiledService(service)?.pointers.get(name.key) ?? []) targets.set(target.key, target)
+    if (targets.size === 0 && !this.#reverse.hasBelow(name.key)) return { kind: 'foreign' }
     if (type === recordTypes.ANY) return answerOf(positive([this.#minimalAny(name)]))
-    if (type !== recordTypes.PTR || targets.length === 0) return answerOf(this.#negative(rcodes.NOERROR, zone))
-    return answerOf(positive([nameSet(recordTypes.PTR, targets, { owner: name, ttl: this.#options.ttl })]))
+    if (type !== recordTypes.PTR || targets.size === 0) return answerOf(this.#negative(rcodes.NOERROR, zone))
+    return answerOf(
+      positive([nameSet(recordTypes.PTR, [...targets.values()], { owner: name, ttl: this.#options.ttl })]),
+    )
   }
 
-  /** Names that follow from others and are in no index. */
-  #derivedEntry(name: Name): NameEntry | undefined {
+  /** What is known about a name of the zone; undefined when it does not exist. */
+  #entry(name: Name): NameEntry | undefined {
+    const fixed = this.#fixed.get(name.key)
+    if (fixed) return fixed
     const labels = labelsOfKey(name.key)
     const own = labels.slice(0, labels.length - this.#options.zone.length)
     const [kind, namespace = '', third = '', ...deeper] = own.toReversed()
-    if (kind !== 'svc' && kind !== 'pod') return undefined
-    if (!this.#namespaces.has(namespace)) return undefined
+    if ((kind !== 'svc' && kind !== 'pod') || !this.#namespaces.has(namespace)) return undefined
     if (kind === 'pod') return deeper.length > 0 ? undefined : this.#podEntry(name, namespace, third)
     if (third === '') return emptyEntry
+    const entries = this.#compiledService(objectKey({ namespace, name: third }))?.entries
+    const entry = entries?.get(name.key)
     // CoreDNS takes `http.tcp.web` for `_http._tcp.web`.
     const [protocol = '_', port = '_', ...rest] = deeper
-    if (rest.length > 0 || protocol.startsWith('_') || port.startsWith('_')) return undefined
+    if (entry || rest.length > 0 || protocol.startsWith('_') || port.startsWith('_')) return entry
     const underscored = nameOfLabels([`_${port}`, `_${protocol}`, third, namespace, 'svc', ...this.#options.zone])
-    return underscored && this.#names.get(underscored.key)
+    return underscored && entries?.get(underscored.key)
   }
 
   #podEntry(name: Name, namespace: string, label: string): NameEntry | undefined {
@@ -172,21 +179,28 @@ export class ClusterZone {
   }
 
   #updateService(key: ObjectKey, before: Snapshot, after: Snapshot): void {
+    this.#compiled.delete(key)
     const old = before.services.get(key)
     const service = after.services.get(key)
-    if (old) count(this.#namespaces, old.namespace, -1)
-    if (service) count(this.#namespaces, service.namespace, 1)
-    const removed = this.#compiled.get(key)
-    if (removed) {
-      for (const name of removed.entries.keys()) this.#names.delete(name)
-      this.#reverse.remove(key, removed.pointers)
-      this.#compiled.delete(key)
+    if (old) {
+      count(this.#namespaces, old.namespace, -1)
+      this.#reverse.remove(key, reverseAddresses(old, before.slices.get(key) ?? []))
     }
-    if (!service) return
-    const compiled = compileService(service, after.slices.get(key) ?? [], this.#options)
-    for (const [name, entry] of compiled.entries) this.#names.set(name, entry)
-    this.#reverse.add(key, compiled.pointers)
+    if (service) {
+      count(this.#namespaces, service.namespace, 1)
+      this.#reverse.add(key, reverseAddresses(service, after.slices.get(key) ?? []))
+    }
+  }
+
+  /** Compiled when first asked for after a change: most Services of a cluster are never asked for on this node. */
+  #compiledService(key: ObjectKey): CompiledService | undefined {
+    const known = this.#compiled.get(key)
+    if (known) return known
+    const service = this.#snapshot.services.get(key)
+    if (!service) return undefined
+    const compiled = compileService(service, this.#snapshot.slices.get(key) ?? [], this.#options)
     this.#compiled.set(key, compiled)
+    return compiled
   }
 
   #updatePod(old: Pod | undefined, pod: Pod | undefined): void {

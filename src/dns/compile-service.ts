@@ -1,11 +1,12 @@
 import { isIP } from 'node:net'
-import type { EndpointSlice } from '../model/endpoint-slice.ts'
+import type { Endpoint, EndpointSlice } from '../model/endpoint-slice.ts'
 import type { Service } from '../model/service.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
 import { type Name, type NameKey, nameOfLabels, parseName } from './name.ts'
 import { addressSets, nameSet, type RecordSet, recordTypes, type SrvTarget, srvSet } from './record-set.ts'
+import { reverseKey } from './reverse-name.ts'
 
 /** All that is known about one name. Without any set the name exists only because names below it do. */
 export interface NameEntry {
@@ -19,15 +20,8 @@ export interface NameEntry {
 /** What one Service puts into DNS. */
 export interface CompiledService {
   readonly entries: ReadonlyMap<NameKey, NameEntry>
-  readonly pointers: readonly Pointer[]
-}
-
-/** A reverse record: the name of an address. */
-export interface Pointer {
-  readonly address: IpAddress
-  readonly target: Name
-  /** A cluster IP belongs to the Service alone; an endpoint's address may have names of several Services. */
-  readonly kind: 'clusterIP' | 'endpoint'
+  /** Names of its addresses, for reverse records. */
+  readonly pointers: ReadonlyMap<NameKey, readonly Name[]>
 }
 
 export interface CompileOptions {
@@ -49,7 +43,7 @@ interface NamedPort {
   readonly port: Port
 }
 
-const nothing: CompiledService = { entries: new Map(), pointers: [] }
+const nothing: CompiledService = { entries: new Map(), pointers: new Map() }
 
 /**
  * The records of one Service: Kubernetes DNS specification 1.1.0, sections 2.3 to 2.5, and what CoreDNS adds to it
@@ -86,13 +80,25 @@ export function compileService(
     const having = backends.filter((backend) => backend.ports.some(matches))
     entries.set(owner.key, compileBackends(having, { owner, ttl: options.ttl, matches }))
   }
-  return {
-    entries,
-    pointers: [
-      ...service.clusterIPs.map((address): Pointer => ({ address, target: name, kind: 'clusterIP' })),
-      ...endpoints.map(({ address, target }): Pointer => ({ address, target, kind: 'endpoint' })),
-    ],
-  }
+  const pointers = new Map<NameKey, Name[]>()
+  for (const [key, group] of Map.groupBy([...frontends, ...endpoints], ({ address }) => reverseKey(address)))
+    pointers.set(key, [...new Map(group.map(({ target }) => [target.key, target])).values()])
+  return { entries, pointers }
+}
+
+/** The addresses that {@link compileService} makes reverse names of, without the cost of compiling. */
+export function reverseAddresses(
+  service: Service,
+  slices: readonly EndpointSlice[],
+): { clusterIPs: readonly IpAddress[]; endpoints: readonly IpAddress[] } {
+  if (service.type === 'ExternalName') return { clusterIPs: [], endpoints: [] }
+  const ready = slices.flatMap((slice) => slice.endpoints.filter((endpoint) => isPublished(endpoint, service)))
+  return { clusterIPs: service.clusterIPs, endpoints: distinct(ready.map((endpoint) => endpoint.address)) }
+}
+
+/** Specification 1.1.0, "ready": or the Service takes endpoints that are not. */
+function isPublished(endpoint: Endpoint, service: Service): boolean {
+  return endpoint.ready || service.publishNotReadyAddresses
 }
 
 /** Section 2.5. An external name that is an address, or no name at all, has no records. */
@@ -100,7 +106,7 @@ function compileExternalName(service: Service, owner: Name, ttl: number): Compil
   const alias = service.externalName === undefined ? undefined : readExternalName(service.externalName)
   if (!alias) return nothing
   const sets = new Map([[recordTypes.CNAME, nameSet(recordTypes.CNAME, [alias], { owner, ttl })]])
-  return { entries: new Map([[owner.key, { sets, additional: [], alias }]]), pointers: [] }
+  return { entries: new Map([[owner.key, { sets, additional: [], alias }]]), pointers: new Map() }
 }
 
 function readExternalName(text: string): Name | undefined {
@@ -117,7 +123,7 @@ function endpointBackends(service: Service, slices: readonly EndpointSlice[], ba
   const backends: Backend[] = []
   for (const slice of slices) {
     for (const endpoint of slice.endpoints) {
-      if (!endpoint.ready && !service.publishNotReadyAddresses) continue
+      if (!isPublished(endpoint, service)) continue
       const { address } = endpoint
       const target = nameOfLabels([endpoint.hostname ?? '', ...base]) ?? nameOfLabels([dashedAddress(address), ...base])
       if (target) backends.push({ target, address, ports: slice.ports })

@@ -6,7 +6,8 @@ import { type Answer, type Rdata, type RecordSet, rcodes, recordTypes } from './
 /** A response that we received. */
 export interface Reply {
   readonly id: number
-  readonly question: Question
+  /** Undefined in an error of a header only, as servers send it that did not understand the request. */
+  readonly question: Question | undefined
   readonly truncated: boolean
   readonly recursionAvailable: boolean
   readonly answer: Answer
@@ -47,10 +48,11 @@ export function parseReply(message: Uint8Array): Reply {
   if (message.length < headerSize) throw new MessageError('message is shorter than a header', message.length)
   const flags = read16(message, 2)
   if (!(flags & flagBits.qr) || flags & flagBits.opcode) throw new MessageError('message is not a response', 2)
-  if (read16(message, 4) !== 1) throw new MessageError('QDCOUNT is not 1', 4)
-  const { question, end } = readQuestion(message)
-  let at = end
   let rcode = flags & 0xf
+  const bareError = message.length === headerSize && read16(message, 4) === 0 && !saysSomething(rcode)
+  if (read16(message, 4) !== 1 && !bareError) throw new MessageError('QDCOUNT is not 1', 4)
+  const { question, end } = bareError ? { question: undefined, end: headerSize } : readQuestion(message)
+  let at = end
   const sections: RecordSet[][] = []
   // A truncated response may end anywhere, and is asked again over TCP (RFC 2181 section 9).
   const truncated = (flags & flagBits.tc) !== 0
@@ -80,6 +82,11 @@ export function parseReply(message: Uint8Array): Reply {
       additional,
     },
   }
+}
+
+/** Whether a response code is about the name, and not about the server or the request. */
+function saysSomething(rcode: number): boolean {
+  return rcode === rcodes.NOERROR || rcode === rcodes.NXDOMAIN
 }
 
 function readRecord(message: Uint8Array, start: number): { set: RecordSet; end: number } {

@@ -82,9 +82,12 @@ export function exchangeTcp(request: Uint8Array, options: ExchangeOptions): Prom
 function readMatching(message: Uint8Array, { id, question }: ExchangeOptions): Reply | undefined {
   try {
     const reply = parseReply(message)
+    if (reply.id !== id) return undefined
+    // RFC 6891 section 7: who does not know EDNS may answer FORMERR with a header only.
+    if (!reply.question) return reply
     const { name, type, class: questionClass } = reply.question
     const same = name.key === question.name.key && type === question.type && questionClass === question.class
-    return reply.id === id && same ? reply : undefined
+    return same ? reply : undefined
   } catch (error) {
     // Anybody can send garbage; the true reply may still come.
     if (error instanceof MessageError) return undefined

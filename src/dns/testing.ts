@@ -1,0 +1,147 @@
+import { SharedMap } from '../base/shared-map.ts'
+import type { EndpointSlice } from '../model/endpoint-slice.ts'
+import { objectKey } from '../model/object-key.ts'
+import type { Pod } from '../model/pod.ts'
+import type { Service } from '../model/service.ts'
+import { parseIp } from '../net/ip-address.ts'
+import { parsePort } from '../net/port.ts'
+import type { Protocol } from '../net/protocol.ts'
+import type { DnsSnapshot } from './cluster-zone.ts'
+import { nameText } from './name.ts'
+import type { RecordSet } from './record-set.ts'
+import { recordTypes } from './record-set.ts'
+
+/** Short forms of objects, for test tables. Not used by the daemon. */
+export interface ServiceSpec {
+  /** Cluster IPs; none: headless. */
+  readonly ips?: readonly string[]
+  readonly externalName?: string
+  /** `http/tcp/80`, or `/tcp/80` for a port without a name. */
+  readonly ports?: readonly string[]
+  /** Addresses of endpoints, with `name@` before and `!` after those that are not ready. */
+  readonly endpoints?: readonly string[]
+  readonly endpointPorts?: readonly string[]
+  readonly publishNotReady?: boolean
+}
+
+/** A snapshot of Services by `namespace/name`. */
+export function snapshotOf(
+  services: Readonly<Record<string, ServiceSpec>>,
+  options: { readonly namespaces?: readonly string[]; readonly pods?: readonly Pod[] } = {},
+): DnsSnapshot {
+  const entries = Object.entries(services)
+  return {
+    services: SharedMap.from(entries.map(([key, spec]) => [key, makeService(key, spec)] as const)),
+    slices: SharedMap.from(
+      entries.filter(([, spec]) => spec.endpoints).map(([key, spec]) => [key, makeSlices(key, spec)] as const),
+    ),
+    pods: SharedMap.from((options.pods ?? []).map((pod) => [objectKey(pod), pod] as const)),
+    nodes: SharedMap.empty(),
+    namespaces: SharedMap.from((options.namespaces ?? []).map((name) => [name, name] as const)),
+  }
+}
+
+export function makePod(
+  key: string,
+  { ips, phase = 'Running' }: { ips: readonly string[]; phase?: Pod['phase'] },
+): Pod {
+  return {
+    ...splitKey(key),
+    labels: {},
+    annotations: {},
+    nodeName: undefined,
+    hostname: undefined,
+    subdomain: undefined,
+    hostNetwork: false,
+    podIPs: ips.map(parseIp),
+    phase,
+    ready: true,
+    terminating: false,
+    ports: [],
+  }
+}
+
+/** Records as lines of presentation format, as far as tests need it. */
+export function printRecords(sets: readonly RecordSet[]): string[] {
+  return sets.flatMap((set) =>
+    set.rdata.map((rdata) => `${nameText(set.owner)} ${set.ttl} ${printRdata(set.type, rdata)}`),
+  )
+}
+
+function printRdata(type: number, rdata: RecordSet['rdata'][number]): string {
+  const name = Object.entries(recordTypes).find(([, number]) => number === type)?.[0] ?? `TYPE${type}`
+  const [first, second] = rdata
+  if (first && !(first instanceof Uint8Array)) return `${name} ${nameText(first)}`
+  const bytes = Buffer.from(first ?? [])
+  if (type === recordTypes.A) return `A ${bytes.join('.')}`
+  if (type === recordTypes.SRV && second instanceof Uint8Array)
+    return `SRV ${[0, 2, 4].map((at) => bytes.readUInt16BE(at)).join(' ')} ${nameText({ wire: second, key: '' })}`
+  return `${name} ${bytes.toString(type === recordTypes.AAAA ? 'hex' : 'latin1')}`
+}
+
+function makeService(key: string, spec: ServiceSpec): Service {
+  return {
+    ...splitKey(key),
+    labels: {},
+    annotations: {},
+    creationTimestamp: undefined,
+    type: spec.externalName === undefined ? 'ClusterIP' : 'ExternalName',
+    clusterIPs: (spec.ips ?? []).map(parseIp),
+    headless: spec.ips === undefined && spec.externalName === undefined,
+    externalName: spec.externalName,
+    selector: undefined,
+    ports: makePorts(spec.ports).map((port) => ({
+      ...port,
+      targetPort: port.port,
+      nodePort: undefined,
+      appProtocol: undefined,
+    })),
+    externalIPs: [],
+    loadBalancerIngress: [],
+    loadBalancerSourceRanges: [],
+    sessionAffinity: { kind: 'None' },
+    internalTrafficPolicy: 'Cluster',
+    externalTrafficPolicy: 'Cluster',
+    healthCheckNodePort: undefined,
+    publishNotReadyAddresses: spec.publishNotReady ?? false,
+  }
+}
+
+/** One slice per family, as the EndpointSlice controller makes them. */
+function makeSlices(key: string, spec: ServiceSpec): EndpointSlice[] {
+  const { namespace, name } = splitKey(key)
+  const endpoints = (spec.endpoints ?? []).map((text) => {
+    const [, hostname, address = '', notReady] = /^(?:(.+)@)?([^!]+)(!?)$/.exec(text) ?? []
+    return {
+      address: parseIp(address),
+      hostname,
+      nodeName: undefined,
+      zone: undefined,
+      ready: notReady === '',
+      serving: true,
+      terminating: false,
+      hints: { zones: [], nodes: [] },
+      targetPod: undefined,
+    }
+  })
+  return ([4, 6] as const).map((family) => ({
+    namespace,
+    name: `${name}-v${family}`,
+    serviceName: name,
+    family,
+    ports: makePorts(spec.endpointPorts ?? spec.ports),
+    endpoints: endpoints.filter((endpoint) => endpoint.address.includes(':') === (family === 6)),
+  }))
+}
+
+function makePorts(specs: readonly string[] = []) {
+  return specs.map((spec) => {
+    const [name = '', protocol = 'tcp', port = '0'] = spec.split('/')
+    return { name, protocol: protocol as Protocol, port: parsePort(Number(port)) }
+  })
+}
+
+function splitKey(key: string): { namespace: string; name: string } {
+  const [namespace = '', name = ''] = key.split('/')
+  return { namespace, name }
+}
