@@ -1,0 +1,220 @@
+import { SharedMap } from '../base/shared-map.ts'
+import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
+import { withFingerprint } from '../nftables/fingerprint.ts'
+import type { Chain, NftSet, RegisterBytes } from '../nftables/objects.ts'
+import type { Change } from '../nftables/transaction.ts'
+import type { CompiledServices, ProxySettings } from './compile-services.ts'
+import type { ServiceFrontends } from './frontends.ts'
+import { frontendElements, sharedElements, sharedKey, sharedRoles, type SharedRole } from './nftables-elements.ts'
+import { allSets, classElement, classFromNumber, classMaps, classNumber, origins, sets } from './nftables-layout.ts'
+import { compileLayout } from './nftables-table.ts'
+
+/**
+ * What is remembered of our table between syncs. No elements, of which there may be millions: those of a Service are
+ * computed again from its frontends, and only what Services share is counted.
+ */
+export interface ProgrammedTable {
+  readonly services: CompiledServices
+  /** How many frontends there are of each class, by class number. A class has its chains as long as there is one. */
+  readonly classes: Map<number, number>
+  /** How many Services need an address in a shared set. */
+  readonly shared: Readonly<Record<SharedRole, Map<IpAddress, number>>>
+}
+
+/** Elements by set name. */
+type ElementsBySet = Map<string, Map<RegisterBytes, string>>
+
+/** What to remember of a table that was just written in full. */
+export function programmedBy(services: CompiledServices): ProgrammedTable {
+  const shared = { clusterIps: new Map<IpAddress, number>(), hairpin: new Map<IpAddress, number>() }
+  const classes = new Map<number, number>()
+  for (const service of services.services.values()) {
+    sharedElements(service, (role, ip) => count(shared[role], ip, 1))
+    for (const frontend of service.frontends) {
+      frontendElements(frontend, undefined, (of) => count(classes, classNumber(of), 1))
+    }
+  }
+  return { services, classes, shared }
+}
+
+/**
+ * The changes that lead from a programmed table to `services`, whose settings are the same: elements of changed Services
+ * only. Elements are deleted before any is added, so an address may move from one Service to another in one transaction.
+ * The result is the table that `compileTable` describes. Call `after` once the changes are in the kernel: `programmed`
+ * itself is used up by it.
+ */
+export function changeTable(
+  programmed: ProgrammedTable,
+  services: CompiledServices,
+): { readonly changes: readonly Change[]; readonly servicesChanged: number; readonly after: () => ProgrammedTable } {
+  const keys = SharedMap.changedKeys(programmed.services.services, services.services)
+  const before = collect(keys, programmed.services)
+  const wanted = collect(keys, services)
+  const shared = sharedChanges(programmed.shared, before.services, wanted.services)
+  const classes = new Map<number, number>()
+  for (const number of before.classes) count(classes, number, -1)
+  for (const number of wanted.classes) count(classes, number, 1)
+  const chains = classChanges(programmed.classes, classes, services.settings)
+  const changes = [
+    ...chains.first,
+    ...elementChanges('delete-elements', subtract(before.elements, wanted.elements), shared.gone),
+    ...elementChanges('add-elements', subtract(wanted.elements, before.elements), shared.come),
+    ...chains.last,
+  ]
+  const after = (): ProgrammedTable => {
+    for (const [number, by] of classes) count(programmed.classes, number, by)
+    shared.commit()
+    return { ...programmed, services }
+  }
+  return { changes, servicesChanged: keys.size, after }
+}
+
+/** Elements (added or deleted) and rules (added) in a list of changes. */
+export function countChanges(changes: readonly Change[]): { readonly elements: number; readonly rules: number } {
+  let elements = 0
+  let rules = 0
+  for (const change of changes) {
+    if (change.op === 'add-rule') rules++
+    else if (change.op === 'add-elements' || change.op === 'delete-elements') elements += change.elements.size
+  }
+  return { elements, rules }
+}
+
+function collect(keys: ReadonlySet<string>, from: CompiledServices) {
+  const elements: ElementsBySet = new Map()
+  /** One entry per use. */
+  const classes: number[] = []
+  const services: ServiceFrontends[] = []
+  for (const key of keys) {
+    const service = from.services.get(key)
+    if (!service) continue
+    services.push(service)
+    for (const frontend of service.frontends) {
+      frontendElements(
+        frontend,
+        (set, key, data) => elementsOf(elements, set).set(key, data),
+        (of) => classes.push(classNumber(of)),
+      )
+    }
+  }
+  return { elements, classes, services }
+}
+
+/** Those of `these` that `others` lacks or has with other data. */
+function subtract(these: ElementsBySet, others: ElementsBySet): ElementsBySet {
+  const rest: ElementsBySet = new Map()
+  for (const [set, elements] of these) {
+    const same = others.get(set)
+    for (const [key, data] of elements) if (same?.get(key) !== data) elementsOf(rest, set).set(key, data)
+  }
+  return rest
+}
+
+const setsByName: ReadonlyMap<string, NftSet> = new Map(allSets().map((set) => [set.name, set]))
+
+function elementChanges(op: 'add-elements' | 'delete-elements', ...groups: readonly ElementsBySet[]): Change[] {
+  const changes: Change[] = []
+  for (const group of groups) {
+    for (const [name, elements] of group) {
+      const set = setsByName.get(name)
+      if (set) changes.push({ op, set, elements })
+    }
+  }
+  return changes
+}
+
+/** Elements of shared sets that a first Service needs now, or that no Service needs any more. */
+function sharedChanges(
+  counts: ProgrammedTable['shared'],
+  before: readonly ServiceFrontends[],
+  after: readonly ServiceFrontends[],
+): { readonly gone: ElementsBySet; readonly come: ElementsBySet; readonly commit: () => void } {
+  const moves = { clusterIps: new Map<IpAddress, number>(), hairpin: new Map<IpAddress, number>() }
+  const move = (services: readonly ServiceFrontends[], by: number): void => {
+    for (const service of services) {
+      sharedElements(service, (role, ip) => count(moves[role], ip, by))
+    }
+  }
+  move(before, -1)
+  move(after, 1)
+  const gone: ElementsBySet = new Map()
+  const come: ElementsBySet = new Map()
+  for (const role of sharedRoles) {
+    for (const [ip, by] of moves[role]) {
+      const now = counts[role].get(ip) ?? 0
+      const target = now === 0 && by > 0 ? come : now > 0 && now + by === 0 ? gone : undefined
+      if (target) elementsOf(target, sets[ipFamilyOf(ip)][role].name).set(sharedKey(role, ip), '')
+    }
+  }
+  const commit = (): void => {
+    for (const role of sharedRoles) for (const [ip, by] of moves[role]) count(counts[role], ip, by)
+  }
+  return { gone, come, commit }
+}
+
+/**
+ * Chains and class map elements of classes that come into use (`first`), chains of those that go out of use (`last`), and
+ * the fingerprint by which a restarted daemon knows the rules.
+ */
+function classChanges(
+  programmed: ReadonlyMap<number, number>,
+  moves: ReadonlyMap<number, number>,
+  settings: ProxySettings,
+): { readonly first: readonly Change[]; readonly last: readonly Change[] } {
+  const come: number[] = []
+  const gone: number[] = []
+  for (const [number, by] of moves) {
+    const kind = classFromNumber(number)?.kind
+    // These two are always there.
+    if (kind === 'reject' || kind === 'drop') continue
+    const now = programmed.get(number) ?? 0
+    if (now === 0 && by > 0) come.push(number)
+    else if (now > 0 && now + by === 0) gone.push(number)
+  }
+  if (come.length === 0 && gone.length === 0) return { first: [], last: [] }
+  const numbers = new Set([...programmed.keys(), ...come]).difference(new Set(gone))
+  const old = new Map(chainsWithFingerprint(settings, programmed.keys()))
+  const wanted = new Map(chainsWithFingerprint(settings, numbers))
+  const added = [...wanted.values()].filter((chain) => !old.has(chain.name))
+  const removed = [...old.keys()].filter((name) => !wanted.has(name))
+  return {
+    first: [
+      ...added.map(({ name }): Change => ({ op: 'add-chain', chain: { name } })),
+      ...added.flatMap(({ name, rules }) => rules.map((rule): Change => ({ op: 'add-rule', chain: name, rule }))),
+      ...classMapChanges('delete-elements', gone),
+      ...classMapChanges('add-elements', come),
+    ],
+    last: removed.flatMap((chain): Change[] => [
+      { op: 'flush-chain', chain },
+      { op: 'delete-chain', chain },
+    ]),
+  }
+}
+
+function chainsWithFingerprint(settings: ProxySettings, classes: Iterable<number>): [string, Chain][] {
+  return withFingerprint(compileLayout(settings, classes)).chains.map((chain) => [chain.name, chain])
+}
+
+function classMapChanges(op: 'add-elements' | 'delete-elements', numbers: readonly number[]): Change[] {
+  return origins.flatMap((origin): Change[] => {
+    const elements = numbers.flatMap((number) => {
+      const of = classFromNumber(number)
+      const element = of && classElement(of, origin)
+      return element ? [element] : []
+    })
+    return elements.length > 0 ? [{ op, set: classMaps[origin], elements: new Map(elements) }] : []
+  })
+}
+
+/** Adds to a count; what comes to nothing is removed. */
+function count<K>(counts: Map<K, number>, key: K, by: number): void {
+  const now = (counts.get(key) ?? 0) + by
+  if (now === 0) counts.delete(key)
+  else counts.set(key, now)
+}
+
+function elementsOf(group: ElementsBySet, set: string): Map<RegisterBytes, string> {
+  let elements = group.get(set)
+  if (!elements) group.set(set, (elements = new Map()))
+  return elements
+}
