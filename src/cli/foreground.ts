@@ -28,3 +28,15 @@ export function stopSignal(): AbortSignal {
   }
   return controller.signal
 }
+
+/** Resolves when the signal is aborted; keeps the process alive until then. */
+export function stopped(stop: AbortSignal): Promise<void> {
+  if (stop.aborted) return Promise.resolve()
+  const keepAlive = setInterval(() => {}, 3_600_000)
+  return new Promise((resolve) => {
+    stop.addEventListener('abort', () => {
+      clearInterval(keepAlive)
+      resolve()
+    })
+  })
+}

@@ -4,7 +4,7 @@ import { loadConfig } from '../daemon/config.ts'
 import { formatEvent } from '../daemon/events.ts'
 import type { Daemon } from '../daemon/start.ts'
 import { checkHello } from './hello-check.ts'
-import { startForeground, stopSignal } from './foreground.ts'
+import { startForeground, stopped, stopSignal } from './foreground.ts'
 
 const example = fileURLToPath(new URL('../../examples/hello/', import.meta.url))
 const podNames = ['web-1', 'web-2', 'web-3']
@@ -22,7 +22,7 @@ export function helloCommand(): Command {
         if (!options.check) daemon.events.follow((event) => console.log(formatEvent(event)))
         await daemon.whenReady(AbortSignal.any([stop, AbortSignal.timeout(30_000)]))
         await startPods(daemon)
-        if (options.check) ok = await checkHello(daemon, podNames)
+        if (options.check) ok = await checkHello(daemon, podNames, stop)
         else {
           console.log(describe(daemon))
           await stopped(stop)
@@ -85,15 +85,4 @@ Ctrl-C ends it and removes every trace. Events:`
 /** The address of this machine that the example shows: the bridge's own, which every machine has. */
 export function nodeAddress(daemon: Daemon): string {
   return daemon.status().network?.gateways[0] ?? '127.0.0.1'
-}
-
-function stopped(stop: AbortSignal): Promise<void> {
-  if (stop.aborted) return Promise.resolve()
-  const keepAlive = setInterval(() => {}, 3_600_000)
-  return new Promise((resolve) => {
-    stop.addEventListener('abort', () => {
-      clearInterval(keepAlive)
-      resolve()
-    })
-  })
 }

@@ -15,6 +15,7 @@ const program = new Command('fairlead')
   .version(versionText(), '-V, --version')
   .showHelpAfterError('(fairlead --help shows what there is)')
   .exitOverride()
+  .enablePositionalOptions()
   .addHelpText(
     'after',
     `

@@ -10,6 +10,7 @@ import { UsageError } from './usage-error.ts'
 /** `fairlead pod run|ls|exec|rm` */
 export function podCommand(): Command {
   return new Command('pod')
+    .enablePositionalOptions()
     .description('commands in network namespaces of their own, on the bridge')
     .addCommand(runPod())
     .addCommand(listPods())

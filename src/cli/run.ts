@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { ConfigError, defaultConfig, loadConfig, type Config, type LogLevel } from '../daemon/config.ts'
-import { startForeground, stopSignal } from './foreground.ts'
+import { startForeground, stopped, stopSignal } from './foreground.ts'
 import { UsageError } from './usage-error.ts'
 
 const defaultConfigFile = '/etc/fairlead/fairlead.yaml'
@@ -41,7 +41,7 @@ Examples:
       const config = readConfig(options)
       const stop = stopSignal()
       const daemon = await startForeground(config)
-      await daemon.stopped(stop)
+      await stopped(stop)
       await daemon.close({ cleanup: config.cleanupOnExit })
     })
 }

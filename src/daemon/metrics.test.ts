@@ -19,7 +19,9 @@ const status: StatusView = {
 
 test('createMetrics() has exactly the names that docs/metrics.md lists', () => {
   const { registry } = createMetrics(() => status)
-  const documented = [...readFileSync('docs/metrics.md', 'utf8').matchAll(/`(fairlead_\w+)`/g)].map((match) => match[1] ?? '')
+  const documented = [...readFileSync('docs/metrics.md', 'utf8').matchAll(/`(fairlead_\w+)`/g)].map(
+    (match) => match[1] ?? '',
+  )
   const names = registry
     .getMetricsAsArray()
     .map((metric) => metric.name)

@@ -1,0 +1,96 @@
+import { chmodSync, mkdirSync, rmSync } from 'node:fs'
+import { createConnection, type Server } from 'node:net'
+import { dirname } from 'node:path'
+import type { PodRequest } from './control-api.ts'
+import { formatEvent } from './events.ts'
+import { HttpError, type Request, type Routes } from './http-server.ts'
+import type { Daemon } from './start.ts'
+
+/** The routes of the control socket; see control-api.ts. */
+export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'events'>): Routes {
+  const name = ({ params }: Request): [string, string] => [params['namespace'] ?? '', params['name'] ?? '']
+  return {
+    'GET /status': () => ({ json: daemon.status() }),
+    'GET /pods': () => ({ json: { pods: daemon.pods.list() } }),
+    'POST /pods': async ({ body }) => ({ status: 201, json: await daemon.pods.run(readPodRequest(body)) }),
+    'GET /pods/:namespace/:name/exec': async (request) => ({
+      json: { argv: await daemon.pods.exec(...name(request)) },
+    }),
+    'DELETE /pods/:namespace/:name': async (request) => {
+      await daemon.pods.remove(...name(request))
+      return { json: {} }
+    },
+    'GET /events': () => ({
+      stream(response) {
+        response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' })
+        for (const event of daemon.events.recent) response.write(`${formatEvent(event)}\n`)
+        const stop = daemon.events.follow((event) => response.write(`${formatEvent(event)}\n`))
+        response.on('close', stop)
+      },
+    }),
+  }
+}
+
+function readPodRequest(body: unknown): PodRequest {
+  if (typeof body !== 'object' || body === null) throw new HttpError(400, 'expected a JSON object with the pod to run')
+  const {
+    namespace = 'default',
+    name,
+    labels = {},
+    network = 'default',
+    command = [],
+  } = body as Record<string, unknown>
+  const texts = (value: unknown): value is string[] =>
+    Array.isArray(value) && value.every((item) => typeof item === 'string')
+  if (typeof name !== 'string') throw new HttpError(400, `name: ${JSON.stringify(name)} is not a string`)
+  if (typeof namespace !== 'string') throw new HttpError(400, `namespace: ${JSON.stringify(namespace)} is not a string`)
+  if (typeof network !== 'string') throw new HttpError(400, `network: ${JSON.stringify(network)} is not a string`)
+  if (!texts(command)) throw new HttpError(400, 'command: expected a list of strings')
+  if (typeof labels !== 'object' || labels === null || !texts(Object.values(labels))) {
+    throw new HttpError(400, 'labels: expected an object of strings')
+  }
+  return { namespace, name, labels: labels as Record<string, string>, network, command }
+}
+
+/** Listens on a unix socket that only its owner may use. A socket that nobody listens on any more is replaced. */
+export async function listenOnSocket(server: Server, path: string): Promise<void> {
+  if (await answers(path)) throw new SocketTakenError(path)
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
+  rmSync(path, { force: true })
+  // The socket is born with the mode that the umask leaves: nobody else may connect before chmod.
+  const before = process.umask(0o177)
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(path, () => {
+        server.off('error', reject)
+        resolve()
+      })
+    })
+  } finally {
+    process.umask(before)
+  }
+  chmodSync(path, 0o600)
+}
+
+/** Another daemon listens there. */
+export class SocketTakenError extends Error {
+  override readonly name = 'SocketTakenError'
+
+  constructor(path: string) {
+    super(
+      `another daemon answers on ${path}; stop it first, or give this one a controlSocket (and stateDir) of its own`,
+    )
+  }
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => resolve(false))
+  })
+}

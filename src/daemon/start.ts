@@ -1,0 +1,295 @@
+import type { Server } from 'node:http'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { systemClock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { openBridgeNetworks, type BridgeNetworks } from '../bridge/bridge-networks.ts'
+import { openBridgeKernel } from '../bridge/kernel.ts'
+import { NetworkError } from '../bridge/network.ts'
+import { PodStore } from '../bridge/pod-record.ts'
+import { keepsLease, openPods } from '../bridge/pods.ts'
+import { ListenError } from '../dns/listen-error.ts'
+import { createDnsServer, type DnsServer } from '../dns/server.ts'
+import { readBootId } from '../linux/boot-id.ts'
+import { readMachineId } from '../linux/machine-id.ts'
+import { objectKey } from '../model/object-key.ts'
+import type { Pod } from '../model/pod.ts'
+import { formatCidr } from '../net/cidr.ts'
+import type { NftClient } from '../nftables/client.ts'
+import { openNftables } from '../nftables/open-client.ts'
+import type { ProxySettings } from '../proxy/compile-services.ts'
+import { NftablesMode } from '../proxy/nftables-mode.ts'
+import { SyncLoop, type SyncOutcome } from '../proxy/sync-loop.ts'
+import { watchFiles } from '../sources/files.ts'
+import { MemorySource } from '../sources/memory.ts'
+import { mergeSources, type MergedSources } from '../sources/merge.ts'
+import { cleanupMachine } from './cleanup.ts'
+import type { Config, ServicesConfig } from './config.ts'
+import type { StatusView } from './control-api.ts'
+import { controlRoutes, listenOnSocket, SocketTakenError } from './control.ts'
+import { EventLog } from './events.ts'
+import { healthRoutes } from './health.ts'
+import { createHttpServer } from './http-server.ts'
+import { createMetrics, type Metrics } from './metrics.ts'
+import { PodControl } from './pod-control.ts'
+import { DaemonStatus } from './status.ts'
+
+/** A running daemon. */
+export interface Daemon {
+  readonly events: EventLog
+  readonly pods: PodControl
+  status(): StatusView
+  /** Resolves when the first complete state is in the kernel. Rejects with the signal's reason. */
+  whenReady(signal: AbortSignal): Promise<void>
+  /** Stops. With `cleanup` everything is removed from the kernel, and what was removed is returned. */
+  close(options: { readonly cleanup: boolean }): Promise<readonly string[]>
+}
+
+/** What keeps the daemon from starting, said for its user. */
+export class StartError extends Error {
+  override readonly name = 'StartError'
+}
+
+/** What the parts are started with. */
+interface Context {
+  readonly config: Config
+  readonly log: Log
+  readonly events: EventLog
+  readonly metrics: Metrics
+  readonly status: DaemonStatus
+  readonly nft: NftClient
+  /** What is stopped, in reverse order, when the daemon stops or its start fails. The kernel keeps what is there. */
+  readonly stack: AsyncDisposableStack
+}
+
+/** Starts a daemon: the one place where parts are made and handed to each other. Throws {@link StartError}. */
+export async function startDaemon(config: Config, options: { log: Log; version: string }): Promise<Daemon> {
+  await using stack = new AsyncDisposableStack()
+  try {
+    const daemon = await startParts(config, { ...options, stack })
+    // Nothing failed: from here on, close() stops the parts.
+    const running = stack.move()
+    return {
+      ...daemon,
+      close: async ({ cleanup }) => {
+        // In order first, so that pods get their SIGTERM; whatever that misses is found by name.
+        if (cleanup) await daemon.pods.removeAll()
+        await running.disposeAsync()
+        return cleanup ? await cleanupMachine() : []
+      },
+    }
+  } catch (error) {
+    const mendable = [NetworkError, ListenError, SocketTakenError].some((kind) => error instanceof kind)
+    throw mendable ? new StartError((error as Error).message, { cause: error }) : error
+  }
+}
+
+async function startParts(
+  config: Config,
+  options: { log: Log; version: string; stack: AsyncDisposableStack },
+): Promise<Omit<Daemon, 'close'>> {
+  const { log, version, stack } = options
+  const events = new EventLog()
+  const status = new DaemonStatus(config, version)
+  const metrics = createMetrics(() => status.view())
+  const pods = new PodControl(events)
+
+  // First the control socket: it keeps a second daemon away. What is not there yet is said to be starting.
+  const control = createHttpServer(controlRoutes({ status: () => status.view(), pods, events }), (error) => {
+    log.error({ err: error }, 'cannot answer on the control socket')
+  })
+  await listenOnSocket(control, config.controlSocket)
+  stack.defer(() => closeServer(control))
+
+  const nft = stack.use(openNftables({ log }))
+  await requireNftables(nft)
+  const context: Context = { config, log, events, metrics, status, nft, stack }
+
+  const podSource = new MemorySource('pods of this machine', { synced: false })
+  const networks = await startNetwork(context, podSource, pods)
+  podSource.markSynced()
+  const sources = startSources(context, podSource)
+  const loop = startServices(context, networks)
+  const dns = await startDns(context)
+  const follow = sources.subscribe((snapshot) => {
+    // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
+    dns?.update(snapshot, true)
+    loop?.update(snapshot)
+    loop?.sourceComplete(allSources)
+  })
+  stack.defer(follow)
+  await startHttp(context)
+  status.markStarted()
+  log.info({ version, node: config.nodeName, pid: process.pid }, 'fairlead started')
+  return { events, pods, status: () => status.view(), whenReady: (signal) => whenReady(status, signal) }
+}
+
+/** The merged sources count as one for the loop: they give nothing before all of them are complete. */
+const allSources = 'sources'
+
+async function requireNftables(nft: NftClient): Promise<void> {
+  try {
+    await nft.listTables()
+  } catch (error) {
+    throw new StartError(`nf_tables cannot be used: ${(error as Error).message} ("fairlead doctor" says more)`, {
+      cause: error,
+    })
+  }
+}
+
+async function startNetwork(
+  context: Context,
+  podSource: MemorySource,
+  pods: PodControl,
+): Promise<BridgeNetworks | undefined> {
+  const { config, log, nft, stack, status, events } = context
+  const { network, services, dns, stateDir, nodeName } = config
+  if (!network) {
+    pods.serve(undefined)
+    return undefined
+  }
+  const store = PodStore.open(join(stateDir, 'pods'), log)
+  const bootId = readBootId()
+  const networks = stack.use(
+    await openBridgeNetworks({
+      stateDir,
+      networks: [network],
+      serviceAddresses: dns?.addresses ?? [],
+      reserved:
+        services?.serviceCIDRs.map((range) => ({ range, what: `the Service range ${formatCidr(range)}` })) ?? [],
+      machineId: readMachineId(),
+      bootId,
+      kernel: stack.use(openBridgeKernel()),
+      nft,
+      log: log.child({ part: 'network' }),
+      keepLease: (lease) => keepsLease(store, lease),
+    }),
+  )
+  status.networks = networks
+  const opened = stack.use(
+    await openPods({
+      networks,
+      store,
+      bootId,
+      nodeName,
+      dns,
+      onPods: (list) => replacePods(podSource, list),
+      log: log.child({ part: 'pods' }),
+    }),
+  )
+  pods.serve(opened)
+  for (const { name, bridge, subnets } of networks.networks) {
+    events.add('network', `${name} is up: bridge ${bridge}, ${subnets.map(({ cidr }) => formatCidr(cidr)).join(', ')}`)
+  }
+  return networks
+}
+
+function replacePods(source: MemorySource, pods: readonly Pod[]): void {
+  const present = new Set(pods.map(objectKey))
+  const gone = [...source.snapshot.pods.keys()].filter((key) => !present.has(key)).map((key) => `Pod ${key}`)
+  source.update(
+    pods.map((value) => ({ kind: 'Pod', value })),
+    gone,
+  )
+}
+
+function startSources(context: Context, podSource: MemorySource): MergedSources {
+  const { config, log, stack, status } = context
+  const { services, dns } = config
+  const sourceLog = log.child({ part: 'sources' })
+  const files = config.sources.files.map((path) => stack.use(watchFiles(path, { log: sourceLog })))
+  const sources = stack.use(
+    mergeSources({
+      sources: [podSource, ...files],
+      log: sourceLog,
+      ...(services && { allocate: { serviceCIDRs: services.serviceCIDRs, reserved: dns?.addresses ?? [] } }),
+    }),
+  )
+  status.sources = sources
+  return sources
+}
+
+function startServices(context: Context, networks: BridgeNetworks | undefined): SyncLoop | undefined {
+  const { config, log, nft, stack, status, events, metrics } = context
+  const { services } = config
+  if (!services) return undefined
+  const servicesLog = log.child({ part: 'services' })
+  let failures = 0
+  const loop = new SyncLoop({
+    dataplane: new NftablesMode(nft, { log: servicesLog }),
+    clock: systemClock,
+    log: servicesLog,
+    nodeName: config.nodeName,
+    settings: proxySettings(services, networks),
+    waitFor: [allSources],
+    minIntervalMs: services.minSyncPeriodMs,
+    onSynced(outcome) {
+      const view = status.noteSync(outcome)
+      metrics.observeSync(view)
+      if (outcome.result.repaired) metrics.observeRepair('services')
+      const failed = loop.status().failures
+      for (; failures < failed; failures++) metrics.observeSyncFailure()
+      events.add('services', describeSync(outcome))
+      servicesLog.debug({ ...view, kind: outcome.result.kind }, 'services synced')
+    },
+  })
+  stack.defer(() => loop.stop())
+  status.loop = loop
+  return loop
+}
+
+function proxySettings(services: ServicesConfig, networks: BridgeNetworks | undefined): ProxySettings {
+  const own = networks?.networks.flatMap(({ subnets }) => subnets.map(({ cidr }) => cidr)) ?? []
+  return {
+    localPods: [...own, ...services.clusterCIDRs],
+    masqueradeAll: services.masqueradeAll,
+    nodePortAddresses: services.nodePortAddresses.length > 0 ? services.nodePortAddresses : undefined,
+  }
+}
+
+async function startDns({ config, log, stack, status }: Context): Promise<DnsServer | undefined> {
+  if (!config.dns) return undefined
+  const { addresses, port, zone, ttl, resolvConf } = config.dns
+  const dns = stack.use(createDnsServer({ addresses, port, zone, ttl, resolvConf, log: log.child({ part: 'dns' }) }))
+  await dns.listen()
+  status.dns = dns
+  return dns
+}
+
+async function startHttp({ config, log, stack, status, metrics }: Context): Promise<void> {
+  const { listen } = config.http
+  if (!listen) return
+  const server = createHttpServer(healthRoutes(status, metrics.registry), (error) => {
+    log.error({ err: error }, 'cannot answer over HTTP')
+  })
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject)
+      server.listen(listen.port, listen.host, resolve)
+    })
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    throw new StartError(`http.listen: cannot listen on ${listen.host} port ${listen.port}: ${code}`, { cause: error })
+  }
+  stack.defer(() => closeServer(server))
+}
+
+async function whenReady(status: DaemonStatus, signal: AbortSignal): Promise<void> {
+  while (!status.view().ready) {
+    signal.throwIfAborted()
+    await sleep(20)
+  }
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve())
+    server.closeAllConnections()
+  })
+}
+
+function describeSync({ result, totalMs }: SyncOutcome): string {
+  const what = result.repaired ? 'repaired what another program changed' : `${result.servicesChanged} Services changed`
+  const cost = `${result.elements} elements, ${result.bytes} bytes, ${result.kernelMs.toFixed(2)} ms in the kernel`
+  return `${what}: ${cost} (${totalMs.toFixed(1)} ms in all)`
+}

@@ -1,0 +1,148 @@
+import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
+import type { DnsServer } from '../dns/server.ts'
+import type { Snapshot } from '../model/snapshot.ts'
+import { formatCidr } from '../net/cidr.ts'
+import type { SyncLoop, SyncOutcome } from '../proxy/sync-loop.ts'
+import type { MergedSources } from '../sources/merge.ts'
+import { formatProblem } from '../sources/source.ts'
+import type { Config } from './config.ts'
+import type { DnsView, NetworkView, ServicesView, StatusView, SyncView } from './control-api.ts'
+
+/** A change older than this that is not in the kernel makes the daemon unhealthy, ms. Twice kube-proxy's sync period. */
+const overdueMs = 60_000
+
+/** Where the daemon stands: asked by `status`, the metrics and the health routes. Parts are added as they start. */
+export class DaemonStatus {
+  networks: BridgeNetworks | undefined
+  sources: MergedSources | undefined
+  dns: DnsServer | undefined
+  loop: SyncLoop | undefined
+  readonly #config: Config
+  readonly #version: string
+  readonly #started = performance.now()
+  #allStarted = false
+  #firstSync: SyncView | undefined
+  #lastSync: SyncView | undefined
+
+  constructor(config: Config, version: string) {
+    this.#config = config
+    this.#version = version
+  }
+
+  /** All parts are there. */
+  markStarted(): void {
+    this.#allStarted = true
+  }
+
+  /** Takes note of a sync; returns its view. */
+  noteSync(outcome: SyncOutcome): SyncView {
+    const view = syncView(outcome)
+    this.#firstSync ??= view
+    this.#lastSync = view
+    return view
+  }
+
+  view(): StatusView {
+    const waitingFor = this.#waitingFor()
+    const snapshot = this.sources?.current
+    return {
+      version: this.#version,
+      node: this.#config.nodeName,
+      pid: process.pid,
+      uptimeSeconds: (performance.now() - this.#started) / 1000,
+      ready: waitingFor.length === 0,
+      waitingFor,
+      rssBytes: process.memoryUsage.rss(),
+      sources: {
+        synced: this.sources?.synced ?? false,
+        objects: {
+          services: snapshot?.services.size ?? 0,
+          slices: snapshot ? countSlices(snapshot) : 0,
+          pods: snapshot?.pods.size ?? 0,
+          nodes: snapshot?.nodes.size ?? 0,
+        },
+        problems: this.sources?.problems.filter(({ severity }) => severity === 'error').map(formatProblem) ?? [],
+      },
+      services: this.#services(),
+      network: this.#network(),
+      dns: this.#dns(),
+    }
+  }
+
+  /** What is wrong with the daemon now; empty when it works. */
+  complaints(): readonly string[] {
+    const sync = this.loop?.status()
+    if (!sync || sync.failuresInARow === 0) return []
+    const reason = sync.lastError instanceof Error ? sync.lastError.message : String(sync.lastError)
+    return sync.pendingMs > overdueMs || !sync.ready ? [`Services cannot be brought to the kernel: ${reason}`] : []
+  }
+
+  #waitingFor(): string[] {
+    if (!this.#allStarted) return ['start']
+    const waiting: string[] = []
+    if (!this.sources?.synced) waiting.push('the first complete list of every source')
+    else if (this.loop && !this.loop.status().ready) waiting.push('the first sync to the kernel')
+    return waiting
+  }
+
+  #services(): ServicesView | undefined {
+    const sync = this.loop?.status()
+    if (!sync) return undefined
+    const compiled = sync.services
+    return {
+      mode: this.#config.services?.mode ?? '',
+      services: compiled?.services.size ?? 0,
+      endpoints: this.sources ? countEndpoints(this.sources.current) : 0,
+      problems: compiled ? [...compiled.problems.values()].flat() : [],
+      syncs: sync.syncs,
+      failures: sync.failures,
+      repairs: sync.repairs,
+      firstSync: this.#firstSync,
+      lastSync: this.#lastSync,
+    }
+  }
+
+  #network(): NetworkView | undefined {
+    const [first] = this.networks?.status() ?? []
+    if (!first) return undefined
+    const { name, bridge, subnets, mtu } = first.network
+    return {
+      name,
+      bridge,
+      subnets: subnets.map(({ cidr }) => formatCidr(cidr)),
+      gateways: subnets.map(({ gateway }) => gateway),
+      mtu,
+      pods: first.endpoints,
+    }
+  }
+
+  #dns(): DnsView | undefined {
+    if (!this.dns || !this.#config.dns) return undefined
+    const { queries, forwarded } = this.dns.stats
+    return { addresses: this.#config.dns.addresses, zone: this.#config.dns.zone, queries, forwarded }
+  }
+}
+
+function syncView({ result, totalMs }: SyncOutcome): SyncView {
+  return {
+    time: new Date().toISOString(),
+    changedServices: result.servicesChanged,
+    elements: result.elements,
+    bytes: result.bytes,
+    messages: result.messages,
+    wallMs: totalMs,
+    kernelMs: result.kernelMs,
+  }
+}
+
+function countSlices(snapshot: Snapshot): number {
+  let count = 0
+  for (const slices of snapshot.slices.values()) count += slices.length
+  return count
+}
+
+function countEndpoints(snapshot: Snapshot): number {
+  let count = 0
+  for (const slices of snapshot.slices.values()) for (const slice of slices) count += slice.endpoints.length
+  return count
+}
