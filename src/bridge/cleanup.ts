@@ -2,7 +2,7 @@ import { deleteNetns, listNetns } from '../linux/netns.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { deleteLinks } from './apply.ts'
 import type { BridgeKernel } from './kernel.ts'
-import { defaultNetnsPrefix, isOurs, netnsPath } from './names.ts'
+import { defaultNetnsPrefix, isOurs, isPodNetns, netnsPath } from './names.ts'
 import { killAllIn } from './pod-process.ts'
 
 /** The names of all our nftables tables begin so, whichever part made them. */
@@ -30,7 +30,7 @@ export async function cleanupBridge(options: {
       errors.push(new Error(`cannot remove ${what}: ${(error as Error).message}`, { cause: error }))
     }
   }
-  for (const name of listNetns().filter((name) => name.startsWith(netnsPrefix))) {
+  for (const name of listNetns().filter((name) => isPodNetns(name, netnsPrefix))) {
     await attempt(`network namespace ${name}`, async () => {
       const processes = await killAllIn(netnsPath(name))
       if (processes > 0) removed.push(`${processes} processes in ${name}`)

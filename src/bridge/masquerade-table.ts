@@ -2,12 +2,16 @@ import { BoundedRunner } from '../base/bounded-runner.ts'
 import { systemClock, type Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { NftClient } from '../nftables/client.ts'
+import { diffTable } from '../nftables/diff.ts'
+import { NftablesError } from '../nftables/nftables-error.ts'
 import type { TableState } from '../nftables/objects.ts'
 import { compileMasquerade } from './masquerade.ts'
 import type { Network } from './network.ts'
-import { replaceTable } from './replace-table.ts'
 
-/** Keeps the masquerade table in the kernel: it writes it whole, and again when somebody else touched it. */
+/** How often a sync begins anew when others change the table meanwhile. */
+const maxAttempts = 5
+
+/** Keeps the masquerade table in the kernel, and puts it back when somebody else touched it. */
 export class MasqueradeTable implements AsyncDisposable {
   readonly #nft: NftClient
   readonly #table: TableState
@@ -26,7 +30,7 @@ export class MasqueradeTable implements AsyncDisposable {
     this.#runner = new BoundedRunner({
       run: async (reason) => {
         if (reason === 'verify') return
-        await this.sync()
+        await this.sync({ rewriteRules: true })
         log.warn({ table: this.#table.name }, `Repaired what another program changed: table inet ${this.#table.name}`)
       },
       clock,
@@ -36,13 +40,21 @@ export class MasqueradeTable implements AsyncDisposable {
   }
 
   /**
-   * Writes the table, in one transaction. It is a handful of rules, and the kernel does not give rules back in a form that
-   * could be compared, so it is replaced whole; connections keep their translation, which is conntrack's.
+   * Makes the table in the kernel what it should be, in one transaction; one that is right is left alone. With
+   * `rewriteRules`, its rules are not believed to be right. Throws NftablesError.
    */
-  async sync(): Promise<void> {
+  async sync(options: { readonly rewriteRules?: boolean } = {}): Promise<void> {
     const { family, name } = this.#table
-    const exists = (await this.#nft.listTables()).some((table) => table.family === family && table.name === name)
-    await this.#nft.run({ family, table: name, changes: replaceTable(this.#table, { exists }) })
+    for (let attempt = 1; ; attempt++) {
+      const changes = diffTable(await this.#nft.read(family, name), this.#table, options)
+      try {
+        await this.#nft.run({ family, table: name, changes })
+        return
+      } catch (error) {
+        // Somebody changed the table since it was read.
+        if (!(error instanceof NftablesError) || error.code !== 'ESTALE' || attempt === maxAttempts) throw error
+      }
+    }
   }
 
   /** Writes it again whenever another process changed it, from now on. */

@@ -64,9 +64,14 @@ export function hostLinkName(owner: Owner, interfaceName: string = podInterface)
   return `flv${createHash('sha256').update(`${owner} ${interfaceName}`).digest('hex').slice(0, 12)}`
 }
 
-/** The path of a pod's named network namespace. Namespaces have no dots (RFC 1123 label), so the name is unambiguous. */
+/** The name of a pod's network namespace: `fl-NAMESPACE.NAME`. Both are labels, without dots, so it is unambiguous. */
 export function podNetnsName(pod: { readonly namespace: string; readonly name: string }, prefix: string): string {
   return `${prefix}${pod.namespace}.${pod.name}`
+}
+
+/** Whether a network namespace has a name as {@link podNetnsName} makes them. */
+export function isPodNetns(name: string, prefix: string): boolean {
+  return name.startsWith(prefix) && /^[^.]+\.[^.]+$/.test(name.slice(prefix.length))
 }
 
 /** `/run/netns/NAME`. */

@@ -7,7 +7,7 @@ import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { BridgeNetworks } from './bridge-networks.ts'
 import { leaseKey, type Lease } from './leases.ts'
-import { defaultNetnsPrefix, netnsPath, podNetnsName, podOwner } from './names.ts'
+import { defaultNetnsPrefix, isPodNetns, netnsPath, podNetnsName, podOwner } from './names.ts'
 import { endProcesses, execPrefix, isAlive, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
 import { formatResolvConf, podModel } from './pod-model.ts'
 import { checkPodSpec, PodError, type PodSpec } from './pod-spec.ts'
@@ -167,7 +167,7 @@ export class Pods implements Disposable {
       await this.#removeTraces(record)
     }
     for (const name of listNetns()) {
-      if (!name.startsWith(this.#prefix) || whole.has(name)) continue
+      if (!isPodNetns(name, this.#prefix) || whole.has(name)) continue
       log.info({ netns: name }, `Removing network namespace ${name}, which belongs to no pod`)
       await removeNetns(name)
     }

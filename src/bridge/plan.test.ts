@@ -1,0 +1,89 @@
+import { describe, expect, test } from 'vitest'
+import { formatCidr, parseCidr } from '../net/cidr.ts'
+import { parseIp } from '../net/ip-address.ts'
+import { parseMac } from '../net/mac-address.ts'
+import { formatTable } from '../nftables/format.ts'
+import type { Lease } from './leases.ts'
+import { compileMasquerade } from './masquerade.ts'
+import type { Network } from './network.ts'
+import { planEndpoint, planHost } from './plan.ts'
+
+const network: Network = {
+  name: 'default',
+  bridge: 'fl0',
+  mac: parseMac('02:00:00:00:00:01'),
+  subnets: [
+    { cidr: parseCidr('10.7.0.0/24'), gateway: parseIp('10.7.0.1') },
+    { cidr: parseCidr('fd00:7::/64'), gateway: parseIp('fd00:7::1') },
+  ],
+  mtu: 1420,
+  masquerade: true,
+}
+const lease: Lease = {
+  owner: 'pod default/web-1',
+  network: 'default',
+  ips: [parseIp('10.7.0.2'), parseIp('fd00:7::2')],
+  mac: parseMac('02:00:00:00:00:02'),
+  netns: '/run/netns/fl-default.web-1',
+  bootId: 'boot',
+}
+const only4: Network = { ...network, name: 'four', bridge: 'fl4', subnets: network.subnets.slice(0, 1) }
+
+describe('planHost()', () => {
+  test('gives the first bridge the service addresses of families that it has, as single addresses', () => {
+    const serviceAddresses = [parseIp('10.96.0.10'), parseIp('fd00:10:96::a')]
+    const addresses = (networks: Network[]): string[][] =>
+      planHost({ networks, leases: [], serviceAddresses }).bridges.map((bridge) => bridge.addresses.map(formatCidr))
+    expect(addresses([network, only4])).toEqual([
+      ['10.7.0.1/24', 'fd00:7::1/64', '10.96.0.10/32', 'fd00:10:96::a/128'],
+      ['10.7.0.1/24'],
+    ])
+    expect(addresses([only4])).toEqual([['10.7.0.1/24', '10.96.0.10/32']])
+  })
+
+  test.each([
+    ['both families', [network], ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding']],
+    ['IPv4 only', [only4], ['net/ipv4/ip_forward']],
+    ['nothing', [], []],
+  ])('wants forwarding for %s', (_, networks, paths) => {
+    const { sysctls } = planHost({ networks, leases: [], serviceAddresses: [] })
+    expect(sysctls.map(({ path }) => path)).toEqual(paths)
+  })
+
+  test('leaves out leases of networks that are not there', () => {
+    const leases = [lease, { ...lease, network: 'gone' }]
+    expect(planHost({ networks: [network], leases, serviceAddresses: [] }).endpoints).toHaveLength(1)
+  })
+})
+
+test('planEndpoint() gives addresses with the prefix of their subnet, and default routes by the gateways', () => {
+  const endpoint = planEndpoint(network, lease)
+  expect(endpoint).toMatchObject({ alias: 'fairlead pod default/web-1', bridge: 'fl0', link: 'eth0', mtu: 1420 })
+  expect(endpoint.port).toMatch(/^flv[0-9a-f]{12}$/)
+  expect(endpoint.addresses.map(formatCidr)).toEqual(['10.7.0.2/24', 'fd00:7::2/64'])
+  expect(endpoint.routes.map(({ destination, via }) => `${formatCidr(destination)} via ${via}`)).toEqual([
+    '0.0.0.0/0 via 10.7.0.1',
+    '::/0 via fd00:7::1',
+  ])
+})
+
+test('compileMasquerade() has a rule per subnet of masquerading networks, and all bridges in its set', () => {
+  const bare = { ...only4, name: 'bare', bridge: 'fl9', masquerade: false }
+  expect(formatTable(compileMasquerade([network, bare]))).toMatchInlineSnapshot(`
+    "table inet fairlead-bridge {
+    	comment "fairlead: bridge networks"
+    	set bridges {
+    		typeof oifname
+    		elements = { "fl0",
+    			     "fl9" }
+    	}
+
+    	chain postrouting {
+    		type nat hook postrouting priority srcnat; policy accept;
+    		meta nfproto ipv4 ip saddr 10.7.0.0/24 oifname != @bridges masquerade fully-random comment "network default"
+    		meta nfproto ipv6 ip6 saddr fd00:7::/64 oifname != @bridges masquerade fully-random comment "network default"
+    	}
+    }
+    "
+  `)
+})
