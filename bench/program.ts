@@ -27,7 +27,7 @@ export interface ProgramResult {
   readonly cpuSeconds: number
 }
 
-const cli = fileURLToPath(new URL('../src/cli/main.ts', import.meta.url))
+const launcher = fileURLToPath(new URL('../bin/fairlead', import.meta.url))
 
 /** Runs the real daemon on a generated folder of manifests in a network namespace of its own. */
 export async function runProgram(
@@ -46,13 +46,14 @@ stateDir: ${folder}/state
 controlSocket: ${socket}
 sources: {files: [manifests]}
 services: {clusterCIDRs: [10.128.0.0/9]}
+http: {enabled: false}
 `,
   )
   using netns = createNetns(`flbench-${process.pid}`)
   const start = (): ChildProcess =>
     netns.enter(() => {
       const log = openSync(join(folder, 'daemon.log'), 'a')
-      return spawn(process.execPath, [cli, 'run', '--config', join(folder, 'fairlead.yaml')], {
+      return spawn(launcher, ['run', '--config', join(folder, 'fairlead.yaml')], {
         stdio: ['ignore', log, log],
       })
     })
