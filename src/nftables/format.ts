@@ -9,7 +9,17 @@ import {
   hex32,
   splitRegisterBytes,
 } from './format-value.ts'
-import type { Chain, ChainHook, Elements, MatchValue, NftSet, Rule, Statement, TableState } from './objects.ts'
+import type {
+  Chain,
+  ChainHook,
+  Elements,
+  MatchValue,
+  NftSet,
+  RegisterBytes,
+  Rule,
+  Statement,
+  TableState,
+} from './objects.ts'
 import type { Change, Transaction } from './transaction.ts'
 
 export interface FormatOptions {
@@ -74,7 +84,8 @@ function changeLines(change: Change, place: string, options: FormatOptions): str
   }
 }
 
-function withoutData(set: NftSet): NftSet {
+/** A set of the map's keys alone. */
+export function withoutData(set: NftSet): NftSet {
   const { data: _, ...keys } = set
   return keys
 }
@@ -146,7 +157,8 @@ function sortKeys(set: NftSet, keys: readonly string[]): string[] {
   return sortable.map(({ key }) => key)
 }
 
-function formatElement(set: NftSet, key: string, data: string): string {
+/** An element as nft writes it: `10.0.0.1 . tcp . 80 : f1a0:2`. */
+export function formatElement(set: NftSet, key: RegisterBytes, data: string): string {
   if (set.interval) return formatRange(set, key, data === '' ? key : data)
   const left = formatRegisterBytes(set.key, key)
   if (set.data === undefined) return left

@@ -1,5 +1,6 @@
 import { errnoName } from '../linux/errno.ts'
-import { formatRegisterBytes } from './format-value.ts'
+import { isNetlinkError, NetlinkSocketError } from '../netlink/netlink-error.ts'
+import { formatElement, withoutData } from './format.ts'
 import type { RegisterBytes } from './objects.ts'
 import type { Change, Transaction } from './transaction.ts'
 
@@ -96,7 +97,7 @@ export function nameChange(
     case 'delete-elements': {
       const verb = change.op === 'add-elements' ? 'add' : 'delete'
       if (key === undefined) return `${verb} ${change.elements.size} elements ${place} ${change.set.name}`
-      return `${verb} element ${place} ${change.set.name} { ${formatRegisterBytes(change.set.key, key)} }`
+      return `${verb} element ${place} ${change.set.name} { ${formatElement(withoutData(change.set), key, change.elements.get(key) ?? '')} }`
     }
     default:
       return change satisfies never
@@ -119,3 +120,23 @@ export const isUnsupported = (error: unknown): error is NftablesError =>
   isNftablesError(error, 'EOPNOTSUPP') ||
   isNftablesError(error, 'EPROTONOSUPPORT') ||
   isNftablesError(error, 'EAFNOSUPPORT')
+
+/** Errors of the wire as {@link NftablesError}. Mistakes of the caller (StatementError, ElementError) stay as they are. */
+export function asNftablesError(name: string, error: unknown): unknown {
+  if (error instanceof NftablesError || !(error instanceof Error)) return error
+  const code = (error as { code?: unknown }).code
+  if (code === 'EPERM' || code === 'EACCES') {
+    return new NftablesError(`${name}: not permitted: nf_tables needs root or CAP_NET_ADMIN`, { code, cause: error })
+  }
+  // nfnetlink answers EINVAL to a subsystem that it does not have (nfnetlink_rcv_msg).
+  const missing = code === 'EOPNOTSUPP' || code === 'EPROTONOSUPPORT' || code === 'EAFNOSUPPORT'
+  if (missing || (code === 'EINVAL' && isNetlinkError(error))) {
+    return new NftablesError(`${name}: this kernel has no nf_tables (CONFIG_NF_TABLES)`, {
+      code: 'EOPNOTSUPP',
+      cause: error,
+    })
+  }
+  if (typeof code === 'string') return new NftablesError(`${name}: ${error.message}`, { code, cause: error })
+  if (error instanceof NetlinkSocketError) return new NftablesError(error.message, { code: 'ENOBUFS', cause: error })
+  return error
+}

@@ -7,7 +7,7 @@ import type { ForeignChange, NftClient, ReadTable } from './client.ts'
 import { encodeTransaction, type EncodedTransaction } from './encode-transaction.ts'
 import { GenerationLog, type Generation } from './generation-log.ts'
 import { generationAttributes, nftMessages, NFNLGRP_NFTABLES, tableAttributes } from './nf-tables-messages.ts'
-import { NftablesError, refusal, refusedError, tableChangedError } from './nftables-error.ts'
+import { asNftablesError, NftablesError, refusal, refusedError, tableChangedError } from './nftables-error.ts'
 import type { NftFamily } from './objects.ts'
 import { decodeNft, nftPayload, readTable } from './read-table.ts'
 import type { Transaction, TransactionResult } from './transaction.ts'
@@ -25,8 +25,10 @@ const sendBuffer = 256 << 20
 const receiveBuffer = 8 << 20
 /** Dumps come in datagrams of up to 32 KiB if we read as much at once. */
 const datagramSize = 64 << 10
-/** How often a transaction is sent again when others commit to other tables meanwhile. */
-const maxAttempts = 10
+/** How often a transaction is sent when others commit to other tables meanwhile: some 30 ms of a storm of commits. */
+const maxAttempts = 100
+/** How often a table is read when commits come between. */
+const maxReads = 20
 /** How long notifications of a commit that is known to have happened may take. */
 const notificationTimeoutMs = 1000
 /**
@@ -115,7 +117,7 @@ class KernelNftClient implements NftClient {
   async #read(family: NftFamily, table: string): Promise<ReadTable | undefined> {
     const name = `read table ${family} ${table}`
     return await translating(name, async () => {
-      for (let attempt = 1; attempt <= maxAttempts; attempt++) {
+      for (let attempt = 1; attempt <= maxReads; attempt++) {
         const before = await this.#generation()
         const found = await this.#readOnce(family, table)
         const after = await this.#generation()
@@ -123,7 +125,7 @@ class KernelNftClient implements NftClient {
         this.#known.set(`${family} ${table}`, after)
         return found
       }
-      throw new NftablesError(`${name}: the ruleset changed during each of ${maxAttempts} reads`, { code: 'EAGAIN' })
+      throw new NftablesError(`${name}: the ruleset changed during each of ${maxReads} reads`, { code: 'EAGAIN' })
     })
   }
 
@@ -248,7 +250,7 @@ class KernelNftClient implements NftClient {
         ...(netns && { netns }),
       })
     } catch (error) {
-      throw translate('open nf_tables', error)
+      throw asNftablesError('open nf_tables', error)
     }
   }
 
@@ -284,26 +286,6 @@ async function translating<T>(name: string, work: () => Promise<T>): Promise<T> 
   try {
     return await work()
   } catch (error) {
-    throw translate(name, error)
+    throw asNftablesError(name, error)
   }
-}
-
-/** Errors of the wire as {@link NftablesError}. Mistakes of the caller (StatementError, ElementError) stay as they are. */
-function translate(name: string, error: unknown): unknown {
-  if (error instanceof NftablesError || !(error instanceof Error)) return error
-  const code = (error as { code?: unknown }).code
-  if (code === 'EPERM' || code === 'EACCES') {
-    return new NftablesError(`${name}: not permitted: nf_tables needs root or CAP_NET_ADMIN`, { code, cause: error })
-  }
-  // nfnetlink answers EINVAL to a subsystem that it does not have (nfnetlink_rcv_msg).
-  const missing = code === 'EOPNOTSUPP' || code === 'EPROTONOSUPPORT' || code === 'EAFNOSUPPORT'
-  if (missing || (code === 'EINVAL' && isNetlinkError(error))) {
-    return new NftablesError(`${name}: this kernel has no nf_tables (CONFIG_NF_TABLES)`, {
-      code: 'EOPNOTSUPP',
-      cause: error,
-    })
-  }
-  if (typeof code === 'string') return new NftablesError(`${name}: ${error.message}`, { code, cause: error })
-  if (error.name === 'NetlinkSocketError') return new NftablesError(error.message, { code: 'ENOBUFS', cause: error })
-  return error
 }
