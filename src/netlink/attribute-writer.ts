@@ -57,35 +57,43 @@ export class AttributeWriter {
   }
 
   u8(id: number, value: number): void {
-    this.#buffer[this.#header(id, 1)] = value
+    const at = this.#header(id, 1)
+    this.#buffer[at] = value
   }
 
   u16(id: number, value: number): void {
-    this.#buffer.writeUInt16LE(value, this.#header(id, 2))
+    const at = this.#header(id, 2)
+    this.#buffer.writeUInt16LE(value, at)
   }
 
   u32(id: number, value: number): void {
-    this.#buffer.writeUInt32LE(value, this.#header(id, 4))
+    const at = this.#header(id, 4)
+    this.#buffer.writeUInt32LE(value, at)
   }
 
   s32(id: number, value: number): void {
-    this.#buffer.writeInt32LE(value, this.#header(id, 4))
+    const at = this.#header(id, 4)
+    this.#buffer.writeInt32LE(value, at)
   }
 
   u64(id: number, value: bigint): void {
-    this.#buffer.writeBigUInt64LE(value, this.#header(id, 8))
+    const at = this.#header(id, 8)
+    this.#buffer.writeBigUInt64LE(value, at)
   }
 
   u16be(id: number, value: number): void {
-    this.#buffer.writeUInt16BE(value, this.#header(id, 2))
+    const at = this.#header(id, 2)
+    this.#buffer.writeUInt16BE(value, at)
   }
 
   u32be(id: number, value: number): void {
-    this.#buffer.writeUInt32BE(value, this.#header(id, 4))
+    const at = this.#header(id, 4)
+    this.#buffer.writeUInt32BE(value, at)
   }
 
   u64be(id: number, value: bigint): void {
-    this.#buffer.writeBigUInt64BE(value, this.#header(id, 8))
+    const at = this.#header(id, 8)
+    this.#buffer.writeBigUInt64BE(value, at)
   }
 
   flag(id: number): void {
@@ -122,9 +130,13 @@ export class AttributeWriter {
   }
 
   #pad(): void {
-    while (this.#length & 3) this.#buffer[this.#reserve(1)] = 0
+    while (this.#length & 3) {
+      const at = this.#reserve(1)
+      this.#buffer[at] = 0
+    }
   }
 
+  /** May replace the buffer: take `#buffer` after, never before (`this.#buffer.write(value, this.#reserve(n))` does before). */
   #reserve(count: number): number {
     const at = this.#length
     if (at + count > this.#buffer.length) {
