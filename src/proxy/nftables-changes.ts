@@ -6,7 +6,16 @@ import type { Change } from '../nftables/transaction.ts'
 import type { CompiledServices, ProxySettings } from './compile-services.ts'
 import type { ServiceFrontends } from './frontends.ts'
 import { frontendElements, sharedElements, sharedKey, sharedRoles, type SharedRole } from './nftables-elements.ts'
-import { allSets, classElement, classFromNumber, classMaps, classNumber, origins, sets } from './nftables-layout.ts'
+import {
+  allSets,
+  classElement,
+  classFromNumber,
+  classMaps,
+  classNumber,
+  origins,
+  sets,
+  standingClasses,
+} from './nftables-layout.ts'
 import { compileLayout } from './nftables-table.ts'
 
 /**
@@ -152,6 +161,8 @@ function sharedChanges(
   return { gone, come, commit }
 }
 
+const standing: ReadonlySet<number> = new Set(standingClasses.map(classNumber))
+
 /**
  * Chains and class map elements of classes that come into use (`first`), chains of those that go out of use (`last`), and
  * the fingerprint by which a restarted daemon knows the rules.
@@ -164,9 +175,7 @@ function classChanges(
   const come: number[] = []
   const gone: number[] = []
   for (const [number, by] of moves) {
-    const kind = classFromNumber(number)?.kind
-    // These two are always there.
-    if (kind === 'reject' || kind === 'drop') continue
+    if (standing.has(number)) continue
     const now = programmed.get(number) ?? 0
     if (now === 0 && by > 0) come.push(number)
     else if (now > 0 && now + by === 0) gone.push(number)

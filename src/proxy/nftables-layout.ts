@@ -79,6 +79,21 @@ export function classNumber(of: FrontendClass): number {
   }
 }
 
+/**
+ * Endpoint counts whose classes are always there, for cluster IPs and node ports. A chain that is made later costs a look
+ * at every element of the map that its rule names (nf_tables_bind_set): 5 ms with 50,000 endpoints.
+ */
+const standingCounts = [1, 2, 3, 4, 5, 6, 7, 8]
+
+/** The classes that are in the table whether or not a frontend has them. */
+export const standingClasses: readonly FrontendClass[] = [
+  { kind: 'reject' },
+  { kind: 'drop' },
+  ...(['vip', 'node-port'] as const).flatMap((kind) =>
+    ipFamilies.flatMap((family) => standingCounts.map((endpoints) => ({ kind, family, endpoints }))),
+  ),
+]
+
 /** The class that a number means; undefined for a number that is none. */
 export function classFromNumber(number: number): FrontendClass | undefined {
   if (number === rejectClass) return { kind: 'reject' }

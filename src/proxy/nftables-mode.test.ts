@@ -130,8 +130,9 @@ describe('NftablesMode', () => {
     const nft = fakeNftables()
     const mode = modeOver(nft)
     const service = exampleService('web')
-    const snapshots = [['10.0.0.1'], ['10.0.0.1', '10.0.0.2'], ['10.0.0.1']].map((endpoints) =>
-      exampleSnapshot([[service, exampleSlice(service, endpoints)]]),
+    const pods = Array.from({ length: 10 }, (_, i) => `10.0.0.${i}`)
+    const snapshots = [9, 10, 9].map((count) =>
+      exampleSnapshot([[service, exampleSlice(service, pods.slice(0, count))]]),
     )
     const chains: string[][] = []
     let compiled: CompiledServices | undefined
@@ -139,9 +140,9 @@ describe('NftablesMode', () => {
       compiled = compile(snapshot, compiled)
       await mode.sync(compiled)
       const table = await nft.read('inet', 'fairlead-services')
-      chains.push(table!.chains.map((chain) => chain.name).filter((name) => name.startsWith('vip-')))
+      chains.push(table!.chains.map((chain) => chain.name).filter((name) => /^vip-4-(9|\d\d)$/.test(name)))
     }
-    expect(chains).toEqual([['vip-4-1'], ['vip-4-2'], ['vip-4-1']])
+    expect(chains).toEqual([['vip-4-9'], ['vip-4-10'], ['vip-4-9']])
   })
 
   it('repairs what somebody else removed, and says who', async () => {

@@ -109,7 +109,7 @@ export class NftablesMode implements Dataplane {
       if (anchor.length > 0) await this.#client.run({ family: 'inet', table: anchorTableName, changes: anchor })
       const current = this.#recalled ?? (await this.#client.read('inet', servicesTable))
       this.#recalled = undefined
-      const changes = diffTable(current, compileTable(services), options)
+      const changes = rulesFirst(diffTable(current, compileTable(services), options))
       const cost = await this.#run(changes)
       this.#programmed = programmedBy(services)
       const { rules } = countChanges(changes)
@@ -145,6 +145,12 @@ export class NftablesMode implements Dataplane {
       `repaired: ${counts.elements} elements, ${counts.rules} rules by ${by?.name ?? 'an unknown process'}`,
     )
   }
+}
+
+/** Rules before the elements of the maps that they name: the kernel looks at every element when it binds a map to a chain. */
+function rulesFirst(changes: readonly Change[]): readonly Change[] {
+  const isLate = (change: Change): boolean => change.op === 'add-elements'
+  return [...changes.filter((change) => !isLate(change)), ...changes.filter(isLate)]
 }
 
 /** How often a sync starts again because somebody else changed the table meanwhile. */

@@ -12,6 +12,7 @@ import {
   origins,
   servicesTable,
   sets,
+  standingClasses,
   staticChains,
   staticElements,
   type FrontendClass,
@@ -27,8 +28,7 @@ export function compileTable(services: CompiledServices): TableState {
   const use = (of: FrontendClass): void => {
     classes.set(classNumber(of), of)
   }
-  use({ kind: 'reject' })
-  use({ kind: 'drop' })
+  for (const of of standingClasses) use(of)
   for (const service of services.services.values()) {
     for (const frontend of service.frontends) frontendElements(frontend, put, use)
     sharedElements(service, (role, ip) => put(sets[ipFamilyOf(ip)][role].name, sharedKey(role, ip), ''))
@@ -45,10 +45,11 @@ export function compileTable(services: CompiledServices): TableState {
   }
 }
 
-/** The table without elements: sets, static chains, and the chains of the classes that are in use (by number). */
+/** The table without elements: sets, static chains, and chains of the standing classes and of those in use (by number). */
 export function compileLayout(settings: ProxySettings, classes: Iterable<number>): TableState {
   const chains = new Map<string, Chain>()
-  for (const number of [...classes].sort((a, b) => a - b)) {
+  const numbers = new Set([...standingClasses.map(classNumber), ...classes])
+  for (const number of [...numbers].sort((a, b) => a - b)) {
     const of = classFromNumber(number)
     if (of) for (const chain of classChains(of)) chains.set(chain.name, chain)
   }
