@@ -79,15 +79,15 @@ describe('encodeTransaction', () => {
   test('encodeTransaction().describe() finds the change and the element that an error is about', () => {
     const add: Change = { op: 'add-elements', set, elements: many(5000) }
     const changes: Change[] = [{ op: 'add-set', set }, add, { op: 'delete-set', set: 's' }]
-    const { datagram, describe } = encodeTransaction({ ...table, changes }, { firstSeq: 100 })
-    const sent = messagesOf(datagram)
+    const encoded = encodeTransaction({ ...table, changes }, { firstSeq: 100 })
+    const sent = messagesOf(encoded.datagram)
     const second = sent[3] as Buffer
     const third = second.indexOf(Buffer.from(key(3000), 'latin1'))
-    expect(describe(101)).toEqual({ change: changes[0] })
-    expect(describe(103, third)).toEqual({ change: add, key: key(3000) })
-    expect(describe(103)).toEqual({ change: add })
-    expect(describe(100 + sent.length - 2)).toEqual({ change: changes[2] })
-    expect(describe(100)).toBeUndefined()
+    expect(encoded.describe(101)).toEqual({ change: changes[0] })
+    expect(encoded.describe(103, third)).toEqual({ change: add, key: key(3000) })
+    expect(encoded.describe(103)).toEqual({ change: add })
+    expect(encoded.describe(100 + sent.length - 2)).toEqual({ change: changes[2] })
+    expect(encoded.describe(100)).toBeUndefined()
   })
 
   test.each([

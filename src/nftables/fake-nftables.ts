@@ -56,12 +56,12 @@ export class FakeNftables implements NftClient {
     this.#apply(transaction)
     const { family, table } = transaction
     this.#stale.set(keyOf(family, table), process)
-    for (const { onChange } of this.#listeners) onChange({ family, table, process })
+    for (const listener of this.#listeners) listener.onChange({ family, table, process })
   }
 
   /** As if the kernel had dropped notifications. */
   simulateLoss(): void {
-    for (const { onLost } of this.#listeners) onLost()
+    for (const listener of this.#listeners) listener.onLost()
   }
 
   [Symbol.dispose](): void {

@@ -101,6 +101,39 @@ describe('the kernel', () => {
     },
   )
 
+  test('openNftables() says what it needs when it is not root', () => {
+    const script = `
+      const { openNftables } = await import(${JSON.stringify(new URL('open-client.ts', import.meta.url).href)})
+      const { isPermissionDenied } = await import(${JSON.stringify(new URL('nftables-error.ts', import.meta.url).href)})
+      try { openNftables() } catch (error) { console.log(isPermissionDenied(error), error.message) }`
+    const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      uid: 65534,
+      gid: 65534,
+      encoding: 'utf8',
+    })
+    expect(stderr + stdout).toBe('true open nf_tables: not permitted: nf_tables needs root or CAP_NET_ADMIN\n')
+  })
+
+  test('run() leaves the comment of a table that exists as it is: the kernel cannot change it', async () => {
+    using netns = netnsForTest()
+    using client = openNftables({ netns })
+    for (const comment of ['first', 'second']) {
+      await client.run({ family: 'inet', table: 't', changes: [{ op: 'add-table', comment }] })
+    }
+    expect((await client.read('inet', 't'))?.comment).toBe('first')
+  })
+
+  test('run() keeps the comment of a set as long as the kernel keeps its user data', async () => {
+    using netns = netnsForTest()
+    using client = openNftables({ netns })
+    const six = servicesTable.sets.find((set) => set.name === 'endpoints-4') as NftSet
+    const set = { ...six, comment: 'a long comment '.repeat(10) }
+    await client.run({ family: 'inet', table: 't', changes: [{ op: 'add-table' }, { op: 'add-set', set }] })
+    const [read] = (await client.read('inet', 't'))?.sets ?? []
+    expect(read?.key).toEqual(set.key)
+    expect(set.comment.startsWith(read?.comment ?? '-')).toBe(true)
+  })
+
   test('run() tries again while others commit to other tables', async () => {
     using netns = netnsForTest()
     using client = openNftables({ netns })

@@ -197,21 +197,27 @@ class KernelNftClient implements NftClient {
     await previousSendReported()
     const quiet = generation !== undefined && encoded.elements >= manyElements
     if (quiet) this.#notifications[Symbol.dispose]()
+    let applied = false
     try {
-      return { encoded, ...(await this.#socket.batch({ name, datagram, firstSeq, lastSeq })) }
+      const reply = await this.#socket.batch({ name, datagram, firstSeq, lastSeq })
+      applied = reply.errors.length === 0
+      return { encoded, ...reply }
     } finally {
-      if (quiet) await this.#resume(transaction, generation)
+      if (quiet) await this.#resume(transaction, { generation, applied })
     }
   }
 
-  /** Subscribes again after a large transaction. Nothing was missed if the only new generation can be our own. */
-  async #resume({ family, table }: Transaction, generation: number): Promise<void> {
+  /** Subscribes again after a large transaction. Nothing was missed if there is no new generation but our own. */
+  async #resume(
+    { family, table }: Transaction,
+    { generation, applied }: { readonly generation: number; readonly applied: boolean },
+  ): Promise<void> {
     this.#notifications = this.#follow()
     const now = await this.#generation()
-    if (now === generation + 1) {
-      const process = { pid: this.#ownPid, name: 'fairlead' }
+    if (applied && now === generation + 1) {
+      const process = { pid: this.#ownPid, name: 'ourselves' }
       this.#generations.record({ id: now, changes: [{ family, table, process }] })
-    } else if (now !== generation) this.#lost()
+    } else if (applied || now !== generation) this.#lost()
   }
 
   /** The newest generation that is as good as `known` for this table: all in between are known to be about others. */

@@ -16,6 +16,8 @@ const NFTNL_UDATA_TABLE_COMMENT = 0
 const NFTNL_UDATA_RULE_COMMENT = 0
 /** The longest comment that nft accepts (NFTNL_UDATA_COMMENT_MAXLEN), without its NUL. */
 const maxComment = 127
+/** NFT_USERDATA_MAXLEN */
+const maxUserData = 256
 
 function item(type: number, value: Buffer): Buffer {
   return Buffer.concat([Buffer.from([type, value.length]), value])
@@ -51,7 +53,10 @@ export function encodeSetUserData(set: NftSet): Buffer {
     parts.push(item(setUserData.dataTypeof, set.data === 'verdict' ? verdict : typeofKey(set.data)))
     parts.push(number(setUserData.dataInterval, 0))
   }
-  if (set.comment !== undefined) parts.push(text(setUserData.comment, set.comment))
+  if (set.comment !== undefined) {
+    const room = maxUserData - Buffer.concat(parts).length - 3
+    parts.push(text(setUserData.comment, set.comment.slice(0, room)))
+  }
   return Buffer.concat(parts)
 }
 
