@@ -90,7 +90,9 @@ function execPod(): Command {
     .passThroughOptions()
     .action(async (name: string, command: string[], options: Common) => {
       const { argv } = await callDaemon<ExecSpec>(options.socket, 'GET', `${podPath(options.namespace, name)}/exec`)
-      const [program = '', ...rest] = [...argv, ...command]
+      // The words after the name are passed on as they are, a separating -- included.
+      const words = command[0] === '--' ? command.slice(1) : command
+      const [program = '', ...rest] = [...argv, ...words]
       const { status, signal, error } = spawnSync(program, rest, { stdio: 'inherit' })
       if (error) throw new UsageError(`cannot run ${program}: ${error.message}`, { cause: error })
       process.exitCode = status ?? 128 + (signal ? constants.signals[signal] : 0)
