@@ -1,6 +1,6 @@
 import { addAddress } from '../netlink/addresses.ts'
 import { decodeLink } from '../netlink/link.ts'
-import { createVeth, deleteLinkGroup, getLink, setLink } from '../netlink/link-requests.ts'
+import { createVeth, getLink, setLink } from '../netlink/link-requests.ts'
 import { isNetlinkError, isNotFound } from '../netlink/netlink-error.ts'
 import type { Rtnetlink } from '../netlink/rtnetlink.ts'
 import { replaceRoute } from '../netlink/routes.ts'
@@ -74,7 +74,7 @@ export async function deleteLinks(indexes: readonly number[], rtnetlink: Rtnetli
   }
   const marks = await Promise.allSettled(indexes.map((index) => rtnetlink.links.set(index, { group: deletionGroup })))
   for (const mark of marks) if (mark.status === 'rejected') unlessNotFound(mark.reason)
-  if (marks.some(({ status }) => status === 'fulfilled')) await rtnetlink.run([deleteLinkGroup(deletionGroup)])
+  if (marks.some(({ status }) => status === 'fulfilled')) await rtnetlink.links.deleteGroup(deletionGroup)
 }
 
 /**

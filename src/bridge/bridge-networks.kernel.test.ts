@@ -8,7 +8,9 @@ import { silentLog, type Log } from '../base/log.ts'
 import { parseCidr } from '../net/cidr.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
+import { createVeth } from '../netlink/link-requests.ts'
 import { openNftables } from '../nftables/open-client.ts'
+import { maxPorts } from './apply.ts'
 import {
   openBridgeNetworks,
   type AttachRequest,
@@ -149,6 +151,30 @@ describe('BridgeNetworks', () => {
     await networks.detach(lease.owner, 'default')
     expect(await linkNames()).toEqual(links)
     expect(networks.leases.size).toBe(0)
+  })
+
+  test('attach() and detach() work for many at once', async () => {
+    const networks = await open()
+    const links = await linkNames()
+    const names = Array.from({ length: 12 }, (_, index) => `p${index}`)
+    const leases = (await Promise.all(names.map((name) => attach(networks, name)))).map(({ lease }) => lease)
+    expect(new Set(leases.flatMap(({ ips }) => ips)).size).toBe(24)
+    expect(await networks.reconcile()).toEqual([])
+    await Promise.all(leases.map(({ owner }) => networks.detach(owner, 'default')))
+    expect(await linkNames()).toEqual(links)
+    expect(await networks.reconcile()).toEqual([])
+  })
+
+  test('attach() to a bridge that has all the ports it can have is a clear error, and leaves no trace', async () => {
+    const networks = await open()
+    const master = (await kernel.rtnetlink.links.get('fl0')).index
+    const fill = Array.from({ length: maxPorts }, (_, index) =>
+      createVeth({ name: `fill${index}`, master, up: false, peer: { name: `peer${index}` } }),
+    )
+    await kernel.rtnetlink.run(fill)
+    await expect(attach(networks, 'a')).rejects.toThrow('bridge fl0 has 1023 ports, as many as a bridge can have')
+    expect(networks.leases.size).toBe(0)
+    expect(await linkNames()).not.toContain(hostLinkName('pod default/a'))
   })
 
   test('reconcile() has nothing to do after it was done', async () => {

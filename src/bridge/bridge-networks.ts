@@ -6,12 +6,13 @@ import { cidrContains, formatCidr } from '../net/cidr.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { NftClient } from '../nftables/client.ts'
-import { createEndpoint, deleteLinks } from './apply.ts'
+import { createEndpoint } from './apply.ts'
 import { enableForwarding } from './forwarding.ts'
 import { readHostFacts } from './host-facts.ts'
 import { AddressPool } from './ipam.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { leaseKey, LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
+import { LinkDeletions } from './link-deletions.ts'
 import { MasqueradeTable } from './masquerade-table.ts'
 import { hostLinkName, isOurs, type Owner } from './names.ts'
 import {
@@ -83,6 +84,7 @@ export class BridgeNetworks implements AsyncDisposable {
   readonly #pools: ReadonlyMap<string, readonly AddressPool[]>
   /** Ports that are being made or removed. */
   readonly #busy = new Set<string>()
+  readonly #deletions: LinkDeletions
   readonly #table: MasqueradeTable
   readonly #runner: BoundedRunner
   #following = false
@@ -93,6 +95,7 @@ export class BridgeNetworks implements AsyncDisposable {
     this.#journal = journal
     this.#options = options
     this.#pools = new Map(networks.map((network) => [network.name, poolsOf(network, journal, options)]))
+    this.#deletions = new LinkDeletions(options.kernel.rtnetlink)
     this.#table = new MasqueradeTable(networks, options)
     this.#runner = new BoundedRunner({
       run: async (reason) => {
@@ -266,7 +269,7 @@ export class BridgeNetworks implements AsyncDisposable {
   async #remove(lease: Lease): Promise<void> {
     const { rtnetlink } = this.#options.kernel
     const link = await rtnetlink.links.find(hostLinkName(lease.owner))
-    if (link) await deleteLinks([link.index], rtnetlink)
+    if (link) await this.#deletions.delete(link.index)
     await this.#journal.remove([leaseKey(lease)])
     for (const ip of lease.ips) this.#release(lease.network, ip)
   }
