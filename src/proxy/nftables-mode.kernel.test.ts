@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Host, Outcome } from '../../test/lab/host.ts'
 import { createLab, type Lab } from '../../test/lab/lab.ts'
+import { systemClock } from '../base/clock.ts'
 import { silentLog, type Log } from '../base/log.ts'
 import type { Service } from '../model/service.ts'
 import type { Snapshot } from '../model/snapshot.ts'
@@ -9,6 +10,7 @@ import { openNftables } from '../nftables/open-client.ts'
 import { compileServices, defaultProxySettings, type CompiledServices, type ProxySettings } from './compile-services.ts'
 import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
 import { NftablesMode } from './nftables-mode.ts'
+import { SyncLoop, type SyncOutcome } from './sync-loop.ts'
 
 /**
  * Real packets through the nftables mode. The node has two pods that serve and one that asks on a bridge, and a
@@ -310,6 +312,29 @@ describe('NftablesMode over time', () => {
     expect((await ask(() => pods.asking.connectTcp(v4.vip, 80))).replies).toEqual(['web1', 'web2'])
     const { stdout } = await node.exec(['nft', 'list', 'tables'])
     expect(stdout).toBe('table inet fairlead-anchor\ntable inet fairlead-services\n')
+  })
+
+  test('a sync loop repairs a flushed ruleset by itself, within a second', async () => {
+    using open = openMode()
+    const outcomes: SyncOutcome[] = []
+    const loop = new SyncLoop({
+      dataplane: open.mode,
+      clock: systemClock,
+      log: silentLog,
+      nodeName: 'this-node',
+      settings,
+      waitFor: ['test'],
+      onSynced: (outcome) => outcomes.push(outcome),
+    })
+    loop.update(both)
+    loop.sourceComplete('test')
+    await expect.poll(() => outcomes.length).toBe(1)
+    await using connection = await pods.asking.openTcp(v4.vip, 80)
+    await node.exec(['nft', 'flush', 'ruleset'])
+    await expect.poll(() => loop.status().repairs, { timeout: 1000 }).toBe(1)
+    expect((await ask(() => pods.asking.connectTcp(v4.vip, 80))).replies).toEqual(['web1', 'web2'])
+    expect(await connection.echo('after the repair')).toBe('ok')
+    await loop.stop()
   })
 
   test('a deleted element is put back, and nothing else is written than rules', async () => {
