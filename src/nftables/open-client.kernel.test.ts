@@ -3,11 +3,14 @@ import { describe, expect, test } from 'vitest'
 import { testNftClient } from '../../test/contract/nft-client.ts'
 import { servicesTable } from '../../test/fixtures/nftables/services-table.ts'
 import { createNetns, type Netns } from '../linux/netns.ts'
+import { NETLINK_NETFILTER } from '../netlink/message.ts'
+import { openNetlink } from '../netlink/netlink-socket.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { diffTable } from './diff.ts'
 import { withFingerprint } from './fingerprint.ts'
 import { formatTable, formatTransaction } from './format.ts'
 import { registerBytes } from './keys.ts'
+import { NFNLGRP_NFTABLES } from './nf-tables-messages.ts'
 import type { NftSet, TableState } from './objects.ts'
 import { openNftables } from './open-client.ts'
 
@@ -100,6 +103,22 @@ describe('the kernel', () => {
       expect(seen).toEqual(['other'])
     },
   )
+
+  test('openNetlink() tells when the kernel had to drop notifications, and lives on', async () => {
+    using netns = netnsForTest()
+    using client = openNftables({ netns })
+    using follower = openNetlink({ protocol: NETLINK_NETFILTER, netns, receiveBuffer: 1 << 16 })
+    let lost = 0
+    follower.subscribe(
+      NFNLGRP_NFTABLES,
+      () => {},
+      () => lost++,
+    )
+    const { family, name } = servicesTable
+    const large = largeTable({ frontends: 5_000, endpointsEach: 2 })
+    await client.run({ family, table: name, changes: diffTable(undefined, large) })
+    await expect.poll(() => lost, { timeout: 5_000 }).toBe(1)
+  })
 
   test('openNftables() says what it needs when it is not root', () => {
     const script = `

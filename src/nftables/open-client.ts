@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { silentLog, type Log } from '../base/log.ts'
 import type { Netns } from '../linux/netns.ts'
+import { NETLINK_NETFILTER } from '../netlink/message.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import { openNetlink, type NetlinkSocket } from '../netlink/netlink-socket.ts'
 import type { ForeignChange, NftClient, ReadTable } from './client.ts'
@@ -18,7 +19,6 @@ export interface NftablesOptions {
   readonly log?: Log
 }
 
-const NETLINK_NETFILTER = 12
 /** One transaction is one sendmsg: a million elements take some 70 MB; larger ones fail with EMSGSIZE. */
 const sendBuffer = 256 << 20
 /** Answers: every refused change is one. */
@@ -32,8 +32,8 @@ const maxReads = 20
 /** How long notifications of a commit that is known to have happened may take. */
 const notificationTimeoutMs = 1000
 /**
- * The kernel announces every element to whoever follows the ruleset. From here on our own notifications are not waited
- * for: the subscription is dropped during the transaction, which is then a third faster.
+ * The kernel makes a message of every element for whoever follows the ruleset, while it commits: 110,000 elements take 0.16 s
+ * with no follower and 1.4 s with one. From this many elements on, the subscription is dropped during the transaction.
  */
 const manyElements = 2000
 
