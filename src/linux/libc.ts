@@ -17,6 +17,9 @@ const setsockoptFunction = libc.func(
 const getsockoptFunction = libc.func(
   'int getsockopt(int fd, int level, int name, _Out_ int32_t *value, _Inout_ uint32_t *length)',
 )
+const getsockoptBytesFunction = libc.func(
+  'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
+)
 const getsocknameFunction = libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)')
 
 /** include/uapi/linux/sched.h */
@@ -56,6 +59,15 @@ export function setSocketOption(fd: number, level: number, option: number, value
 export function getSocketOption(fd: number, level: number, option: number): number | undefined {
   const value: [number] = [0]
   return getsockoptFunction(fd, level, option, value, [4]) === 0 ? value[0] : undefined
+}
+
+/** How many messages the kernel dropped for a socket since it was opened, because nobody read them in time (SO_MEMINFO). */
+export function getSocketDrops(fd: number): number {
+  // include/uapi/asm-generic/socket.h; SK_MEMINFO_DROPS is the ninth of the u32 (include/uapi/linux/sock_diag.h)
+  const [SOL_SOCKET, SO_MEMINFO, SK_MEMINFO_DROPS] = [1, 55, 8]
+  const value = Buffer.alloc(4 * (SK_MEMINFO_DROPS + 1))
+  const result: unknown = getsockoptBytesFunction(fd, SOL_SOCKET, SO_MEMINFO, value, [value.length])
+  return result === 0 ? value.readUInt32LE(4 * SK_MEMINFO_DROPS) : 0
 }
 
 /** The raw sockaddr that a socket is bound to; undefined when `fd` is not a socket. */

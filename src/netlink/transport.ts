@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs'
 import { RawNetlinkSocket } from 'netlink'
-import { getSocketName, getSocketOption, setSocketOption } from '../linux/libc.ts'
+import { getSocketDrops, getSocketName, getSocketOption, setSocketOption } from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
 
 /** What carries datagrams to a kernel: the real one, or a scripted one in tests. */
@@ -46,6 +46,7 @@ const SO_RCVBUFFORCE = 33
 const SO_PROTOCOL = 38
 const SO_DOMAIN = 39
 const SOL_NETLINK = 270
+const NETLINK_NO_ENOBUFS = 5
 const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
@@ -58,8 +59,10 @@ const AF_NETLINK = 16
  */
 export function openTransport(options: TransportOptions): NetlinkTransport {
   const { protocol, netns, sendBuffer = 1 << 20, receiveBuffer = 4 << 20, datagramSize } = options
-  const open = (): RawNetlinkSocket => openAndConfigure(protocol, { sendBuffer, receiveBuffer, datagramSize })
-  const socket = netns ? netns.enter(open) : open()
+  const open = (): OpenedSocket => openAndConfigure(protocol, { sendBuffer, receiveBuffer, datagramSize })
+  const { socket, fd } = netns ? netns.enter(open) : open()
+  let isOpen = true
+  let drops = 0
   const transport: NetlinkTransport = {
     port: socket.address().port,
     send(datagram) {
@@ -74,17 +77,32 @@ export function openTransport(options: TransportOptions): NetlinkTransport {
     join: (group) => socket.addMembership(group),
     ref: () => socket.ref(),
     unref: () => socket.unref(),
-    close: () => socket.close(),
+    close: () => {
+      isOpen = false
+      socket.close()
+    },
   }
-  socket.on('message', (datagram) => transport.receive(datagram))
+  socket.on('message', (datagram) => {
+    transport.receive(datagram)
+    // The kernel drops messages only while others wait to be read, so no loss is missed here.
+    const now = isOpen ? getSocketDrops(fd) : drops
+    if (now === drops) return
+    drops = now
+    transport.failed(Object.assign(new Error('ENOBUFS: the receive buffer was full'), { code: 'ENOBUFS' }))
+  })
   socket.on('error', (error) => transport.failed(error))
   return transport
+}
+
+interface OpenedSocket {
+  readonly socket: RawNetlinkSocket
+  readonly fd: number
 }
 
 function openAndConfigure(
   protocol: number,
   sizes: { readonly sendBuffer: number; readonly receiveBuffer: number; readonly datagramSize: number | undefined },
-): RawNetlinkSocket {
+): OpenedSocket {
   const { sendBuffer, receiveBuffer, datagramSize } = sizes
   const reading = datagramSize === undefined ? {} : { messagePeeking: false, msgBufferSize: datagramSize }
   // The package wants buffer sizes; the kernel cuts these to its limits, unlike the forced ones below.
@@ -100,10 +118,13 @@ function openAndConfigure(
       }
       setSocketOption(fd, SOL_SOCKET, SO_SNDBUFFORCE, sendBuffer)
       setSocketOption(fd, SOL_SOCKET, SO_RCVBUFFORCE, receiveBuffer)
+      // A full receive buffer sets an error on the socket, which reaches the package as POLLERR, and there it ends the
+      // process (it makes a string of a null pointer). So the kernel is asked to count only, and we look at the count.
+      setSocketOption(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)
       setSocketOption(fd, SOL_NETLINK, NETLINK_EXT_ACK, 1)
       setSocketOption(fd, SOL_NETLINK, NETLINK_CAP_ACK, 1)
       setSocketOption(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
-      return socket
+      return { socket, fd }
     } catch (error) {
       socket.close()
       throw error
