@@ -138,7 +138,9 @@ async function explainFull<T>(bridge: string, work: Promise<T>): Promise<T> {
   try {
     return await work
   } catch (error) {
-    if (!isNetlinkError(error, 'EXFULL')) throw error
+    // What was sent in the same datagram fails as a consequence.
+    const errors: unknown[] = error instanceof AggregateError ? error.errors : [error]
+    if (!errors.some((one) => isNetlinkError(one, 'EXFULL'))) throw error
     const message = `bridge ${bridge} has ${maxPorts} ports, as many as a bridge can have (use another network)`
     throw new BridgeFullError(message, { cause: error })
   }
