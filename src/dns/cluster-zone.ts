@@ -34,9 +34,6 @@ import { reverseZoneOf } from './reverse-name.ts'
 /** Which pods have names like `10-7-1-11.shop.pod.<zone>`: none, any address, or the addresses that pods of the namespace have. */
 export type PodNames = 'disabled' | 'insecure' | 'verified'
 
-/** A snapshot; a source that also knows Namespaces may name them, empty ones are then NODATA instead of NXDOMAIN. */
-export type DnsSnapshot = Snapshot & { readonly namespaces?: SharedMap<unknown> }
-
 export interface ClusterZoneOptions {
   /** Default `cluster.local`. Throws {@link ParseError} when it is no domain name. */
   readonly zone?: string
@@ -78,7 +75,7 @@ export class ClusterZone {
   readonly #namespaces = new Map<string, number>()
   /** How many pods of a namespace have an address, by `namespace/address`. */
   readonly #podAddresses = new Map<string, number>()
-  #snapshot: DnsSnapshot = emptySnapshot
+  #snapshot: Snapshot = emptySnapshot
   #synced = false
   #serial = 1
 
@@ -95,7 +92,7 @@ export class ClusterZone {
    * Takes the newest snapshot. Until one is `synced` (made of complete lists) names that are not in it are SERVFAIL
    * instead of NXDOMAIN, since a denial would be believed.
    */
-  update(snapshot: DnsSnapshot, synced: boolean): void {
+  update(snapshot: Snapshot, synced: boolean): void {
     const before = this.#snapshot
     this.#snapshot = snapshot
     this.#synced = synced
@@ -103,11 +100,9 @@ export class ClusterZone {
     for (const key of services) this.#updateService(key, before, snapshot)
     const pods = SharedMap.changedKeys(before.pods, snapshot.pods)
     for (const key of pods) this.#updatePod(before.pods.get(key), snapshot.pods.get(key))
-    const oldNamespaces = before.namespaces ?? SharedMap.empty()
-    const newNamespaces = snapshot.namespaces ?? SharedMap.empty()
-    const namespaces = SharedMap.changedKeys(oldNamespaces, newNamespaces)
+    const namespaces = SharedMap.changedKeys(before.namespaces, snapshot.namespaces)
     for (const name of namespaces)
-      count(this.#namespaces, name, Number(newNamespaces.has(name)) - Number(oldNamespaces.has(name)))
+      count(this.#namespaces, name, Number(snapshot.namespaces.has(name)) - Number(before.namespaces.has(name)))
     if (services.size + pods.size + namespaces.size > 0)
       this.#serial = Math.max(this.#serial + 1, Math.floor(this.#clock.now().getTime() / 1000))
   }

@@ -1,7 +1,8 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
+import type { Snapshot } from '../model/snapshot.ts'
 import { type IpAddress, parseIp } from '../net/ip-address.ts'
-import { ClusterZone, type DnsSnapshot, type PodNames } from './cluster-zone.ts'
+import { ClusterZone, type PodNames } from './cluster-zone.ts'
 import { Forwarder } from './forward.ts'
 import { ResolvConf } from './resolv-conf.ts'
 import { type DnsStats, newDnsStats, respond, type RespondOptions } from './respond.ts'
@@ -44,7 +45,7 @@ export interface DnsServerOptions {
 
 export interface DnsServer extends AsyncDisposable {
   /** Takes the newest snapshot; the next query sees it. `synced`: it is made of complete lists. */
-  update(snapshot: DnsSnapshot, synced: boolean): void
+  update(snapshot: Snapshot, synced: boolean): void
   /** Opens all sockets, or none: rejects with {@link ListenError}. */
   listen(): Promise<void>
   readonly stats: DnsServerStats

@@ -3,10 +3,10 @@ import type { EndpointSlice } from '../model/endpoint-slice.ts'
 import { objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import type { Service } from '../model/service.ts'
+import type { Snapshot } from '../model/snapshot.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { parsePort } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
-import type { DnsSnapshot } from './cluster-zone.ts'
 import { nameText } from './name.ts'
 import type { RecordSet } from './record-set.ts'
 import { recordTypes } from './record-set.ts'
@@ -28,7 +28,7 @@ export interface ServiceSpec {
 export function snapshotOf(
   services: Readonly<Record<string, ServiceSpec>>,
   options: { readonly namespaces?: readonly string[]; readonly pods?: readonly Pod[] } = {},
-): DnsSnapshot {
+): Snapshot {
   const entries = Object.entries(services)
   return {
     services: SharedMap.from(entries.map(([key, spec]) => [key, makeService(key, spec)] as const)),
@@ -37,7 +37,7 @@ export function snapshotOf(
     ),
     pods: SharedMap.from((options.pods ?? []).map((pod) => [objectKey(pod), pod] as const)),
     nodes: SharedMap.empty(),
-    namespaces: SharedMap.from((options.namespaces ?? []).map((name) => [name, name] as const)),
+    namespaces: SharedMap.from((options.namespaces ?? []).map((name) => [name, { name, labels: {} }] as const)),
   }
 }
 

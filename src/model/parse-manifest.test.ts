@@ -198,10 +198,21 @@ describe('parseManifest()', () => {
     ])
   })
 
+  test('reads a Namespace', () => {
+    const manifest = { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'quiet', labels: { a: 'b' } } }
+    expect(parseManifest(manifest)).toEqual([
+      {
+        kind: 'object',
+        object: { kind: 'Namespace', value: { name: 'quiet', labels: { a: 'b' } } },
+        problems: [],
+      },
+    ])
+  })
+
   test.each([
     ['apps/v1', 'Deployment'],
     ['networking.k8s.io/v1', 'ServiceCIDR'],
-    ['v1', 'Namespace'],
+    ['v1', 'Secret'],
   ])('ignores %s %s', (apiVersion, kind) => {
     expect(parseManifest({ apiVersion, kind, metadata: { name: 'x' } })).toEqual([
       { kind: 'ignored', apiKind: `${apiVersion} ${kind}` },

@@ -4,6 +4,8 @@ import { ManifestReader, show, type ReadOptions } from './manifest-reader.ts'
 import type { Node } from './node.ts'
 import { objectKey } from './object-key.ts'
 import { parseEndpointSlice } from './parse-endpoint-slice.ts'
+import type { Namespace } from './namespace.ts'
+import { parseNamespace } from './parse-namespace.ts'
 import { parseNode } from './parse-node.ts'
 import { parsePod } from './parse-pod.ts'
 import { parseService } from './parse-service.ts'
@@ -16,6 +18,7 @@ export type ManifestObject =
   | { readonly kind: 'EndpointSlice'; readonly value: EndpointSlice }
   | { readonly kind: 'Pod'; readonly value: Pod }
   | { readonly kind: 'Node'; readonly value: Node }
+  | { readonly kind: 'Namespace'; readonly value: Namespace }
 
 /** What became of one object of a manifest. */
 export type ParsedManifest =
@@ -29,7 +32,8 @@ export type ParsedManifest =
 
 /** `Service shop/web` or `Node worker-1`: names an object in indexes and messages. */
 export function manifestId(object: ManifestObject): string {
-  return object.kind === 'Node' ? `Node ${object.value.name}` : `${object.kind} ${objectKey(object.value)}`
+  if (object.kind === 'Node' || object.kind === 'Namespace') return `${object.kind} ${object.value.name}`
+  return `${object.kind} ${objectKey(object.value)}`
 }
 
 /** Reads one manifest of any kind. A List is expanded; what is wrong with one object never touches the others. */
@@ -89,6 +93,8 @@ function parseOne(manifest: unknown, group: string, at: Expansion): ParsedManife
       return whole({ kind: 'Pod', value: parsePod(manifest, at.options) })
     case 'v1 Node':
       return whole({ kind: 'Node', value: parseNode(manifest, at.options) })
+    case 'v1 Namespace':
+      return whole({ kind: 'Namespace', value: parseNamespace(manifest, at.options) })
     case 'discovery.k8s.io/v1 EndpointSlice': {
       const parsed = parseEndpointSlice(manifest, at.options)
       if (parsed.kind === 'skipped') {
@@ -115,7 +121,7 @@ function whole(object: ManifestObject): ParsedManifest {
 function idOf(reader: ManifestReader, kind: string | undefined): string {
   const metadata = ManifestReader.of(reader.raw('metadata') ?? {})
   const name = metadata.text('name') ?? ''
-  const key = kind === 'Node' ? name : `${metadata.text('namespace') ?? 'default'}/${name}`
+  const key = kind === 'Node' || kind === 'Namespace' ? name : `${metadata.text('namespace') ?? 'default'}/${name}`
   return `${kind ?? 'object'} ${key}`
 }
 

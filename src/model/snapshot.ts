@@ -1,5 +1,6 @@
 import { SharedMap } from '../base/shared-map.ts'
 import type { EndpointSlice } from './endpoint-slice.ts'
+import type { Namespace } from './namespace.ts'
 import type { Node } from './node.ts'
 import type { ObjectKey } from './object-key.ts'
 import type { Pod } from './pod.ts'
@@ -16,6 +17,8 @@ export interface Snapshot {
   readonly pods: SharedMap<Pod>
   /** By name. */
   readonly nodes: SharedMap<Node>
+  /** By name. A namespace exists too when it has objects, whether or not it is in here. */
+  readonly namespaces: SharedMap<Namespace>
 }
 
 export const emptySnapshot: Snapshot = {
@@ -23,6 +26,7 @@ export const emptySnapshot: Snapshot = {
   slices: SharedMap.empty(),
   pods: SharedMap.empty(),
   nodes: SharedMap.empty(),
+  namespaces: SharedMap.empty(),
 }
 
 /** Keys of the Services whose own object or whose slices differ between two snapshots. */

@@ -1,4 +1,5 @@
 import type { EndpointSlice } from '../model/endpoint-slice.ts'
+import type { Namespace } from '../model/namespace.ts'
 import type { Node } from '../model/node.ts'
 import { objectKey, type ObjectKey } from '../model/object-key.ts'
 import type { ManifestObject } from '../model/parse-manifest.ts'
@@ -17,6 +18,7 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
   const services = new Edits<Service>()
   const pods = new Edits<Pod>()
   const nodes = new Edits<Node>()
+  const namespaces = new Edits<Namespace>()
   const slices = new SliceEdits(snapshot)
   for (const { before, after } of changes) {
     if (before && before.value === after?.value) continue
@@ -30,6 +32,9 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
         break
       case 'Node':
         nodes.put(object.value.name, after?.kind === 'Node' ? after.value : undefined)
+        break
+      case 'Namespace':
+        namespaces.put(object.value.name, after?.kind === 'Namespace' ? after.value : undefined)
         break
       case 'EndpointSlice':
         slices.put(before?.kind === 'EndpointSlice' ? before.value : undefined, undefined)
@@ -47,6 +52,7 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
     slices: snapshot.slices.with(sliceEdits.set, sliceEdits.deleted),
     pods: snapshot.pods.with(pods.set, pods.deleted),
     nodes: snapshot.nodes.with(nodes.set, nodes.deleted),
+    namespaces: snapshot.namespaces.with(namespaces.set, namespaces.deleted),
   }
 }
 

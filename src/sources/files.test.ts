@@ -244,15 +244,15 @@ describe('watchFiles()', () => {
       info: (fields, message) => void lines.push(`info ${message} ${Object.values(fields)[0]}`),
     }
     const bad = service('bad').replace('port: 80', 'port: 0')
-    const namespace = 'apiVersion: v1\nkind: Namespace\nmetadata: {name: x}\n'
-    write('a.yaml', bad, namespace)
+    const secret = 'apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n'
+    write('a.yaml', bad, secret)
     const source = await watchRoot(root, log)
-    write('a.yaml', service('a'), bad, namespace, namespace.replace('x', 'y'))
+    write('a.yaml', service('a'), bad, secret, secret.replace('x', 'y'))
     await when(source, (state) => names(state).length === 1)
     write('a.yaml', service('a'), service('bad'))
     await when(source, (state) => names(state).length === 2)
     expect(lines).toEqual([
-      'info objects of this kind are ignored v1 Namespace',
+      'info objects of this kind are ignored v1 Secret',
       'warn a manifest is wrong Service shop/bad',
       'info a problem with a manifest is gone error',
     ])

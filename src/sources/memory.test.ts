@@ -35,7 +35,7 @@ describe('MemorySource', () => {
   test('applyManifests() says what became of each', () => {
     const source = new MemorySource('test')
     const results = source.applyManifests([
-      { apiVersion: 'v1', kind: 'Namespace' },
+      { apiVersion: 'v1', kind: 'Secret' },
       { apiVersion: 'v1', kind: 'Service', metadata: { name: 'A' } },
     ])
     expect(results.map((result) => result.kind)).toEqual(['ignored', 'refused'])

@@ -36,8 +36,11 @@ export function mergeSources(options: MergeOptions): MergedSources {
   return new MergedSources(options)
 }
 
-type Kind = 'services' | 'pods' | 'nodes'
-const kinds = { services: 'Service', pods: 'Pod', nodes: 'Node' } as const satisfies Record<Kind, string>
+type Kind = 'services' | 'pods' | 'nodes' | 'namespaces'
+const kinds = { services: 'Service', pods: 'Pod', nodes: 'Node', namespaces: 'Namespace' } as const satisfies Record<
+  Kind,
+  string
+>
 
 /** Made by {@link mergeSources}. */
 export class MergedSources implements SnapshotStream, Disposable {
@@ -95,7 +98,7 @@ export class MergedSources implements SnapshotStream, Disposable {
     const before = this.#given
     this.#combine()
     const services = this.#allocate(before.services, this.#given.services)
-    const { pods, nodes } = this.#given
+    const { pods, nodes, namespaces } = this.#given
     const made = this.#controller.slices
     const slices = this.#controller.update(services, pods)
     const stale = SharedMap.changedKeys(before.slices, this.#given.slices)
@@ -105,6 +108,7 @@ export class MergedSources implements SnapshotStream, Disposable {
       slices: replaceKeys(this.#current.slices, stale, (key) => this.#given.slices.get(key) ?? slices.get(key)),
       pods,
       nodes,
+      namespaces,
     }
     this.#problemLog.update([...this.#ownProblems()])
     const first = !this.#synced
@@ -135,6 +139,9 @@ export class MergedSources implements SnapshotStream, Disposable {
       services: replaceKeys(given.services, staleOf('services'), (key) => firstOf('services', key, (s) => s.services)),
       pods: replaceKeys(given.pods, staleOf('pods'), (key) => firstOf('pods', key, (s) => s.pods)),
       nodes: replaceKeys(given.nodes, staleOf('nodes'), (key) => firstOf('nodes', key, (s) => s.nodes)),
+      namespaces: replaceKeys(given.namespaces, staleOf('namespaces'), (key) =>
+        firstOf('namespaces', key, (s) => s.namespaces),
+      ),
       // Slices of one Service may come from several sources; together they are its endpoints.
       slices: replaceKeys(given.slices, staleOf('slices'), (key) => {
         const lists = now.flatMap((snapshot) => snapshot.slices.get(key) ?? [])
@@ -185,5 +192,11 @@ function replaceKeys<V>(map: SharedMap<V>, keys: Set<string>, valueOf: (key: str
 }
 
 function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
-  return a.services === b.services && a.slices === b.slices && a.pods === b.pods && a.nodes === b.nodes
+  return (
+    a.services === b.services &&
+    a.slices === b.slices &&
+    a.pods === b.pods &&
+    a.nodes === b.nodes &&
+    a.namespaces === b.namespaces
+  )
 }
