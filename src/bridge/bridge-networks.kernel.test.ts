@@ -11,12 +11,8 @@ import type { NftClient } from '../nftables/client.ts'
 import { createVeth } from '../netlink/link-requests.ts'
 import { openNftables } from '../nftables/open-client.ts'
 import { maxPorts } from './apply.ts'
-import {
-  openBridgeNetworks,
-  type AttachRequest,
-  type BridgeNetworks,
-  type BridgeNetworksOptions,
-} from './bridge-networks.ts'
+import type { AttachRequest, BridgeNetworks, BridgeNetworksOptions } from './bridge-networks.ts'
+import { openBridgeNetworks } from './open-bridge-networks.ts'
 import { cleanupBridge } from './cleanup.ts'
 import { openBridgeKernel, type BridgeKernel } from './kernel.ts'
 import type { Lease } from './leases.ts'

@@ -1,54 +1,27 @@
-import { join } from 'node:path'
 import { BoundedRunner } from '../base/bounded-runner.ts'
 import { systemClock, type Clock } from '../base/clock.ts'
-import type { Log } from '../base/log.ts'
 import { cidrContains, formatCidr } from '../net/cidr.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { createEndpoint } from './apply.ts'
-import { enableForwarding } from './forwarding.ts'
-import { readHostFacts } from './host-facts.ts'
+import type { HostWish } from './decide-networks.ts'
 import { AddressPool } from './ipam.ts'
-import type { BridgeKernel } from './kernel.ts'
-import { leaseKey, LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
+import { leaseKey, type LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
 import { LinkDeletions } from './link-deletions.ts'
 import { MasqueradeTable } from './masquerade-table.ts'
 import { hostLinkName, isOurs, type Owner } from './names.ts'
-import {
-  defineNetwork,
-  NetworkError,
-  stableMac,
-  type HostFacts,
-  type Network,
-  type NetworkSettings,
-} from './network.ts'
-import { readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
+import { stableMac, type Network } from './network.ts'
 import { planEndpoint, planHost, type HostPlan } from './plan.ts'
 import { reconcileHost } from './reconcile.ts'
 
-/** What {@link openBridgeNetworks} needs. */
-export interface BridgeNetworksOptions {
+/** What `openBridgeNetworks` needs. */
+export interface BridgeNetworksOptions extends HostWish {
   /** Leases and picked subnets are kept here. */
   readonly stateDir: string
-  /** The first one carries the service addresses. */
-  readonly networks: readonly NetworkSettings[]
-  /** Addresses that the host serves on the first bridge, like the cluster DNS address. */
-  readonly serviceAddresses?: readonly IpAddress[]
-  /** Ranges that no subnet may overlap although they have no route, like Service addresses. */
-  readonly reserved?: HostFacts['reserved']
-  /** As in /etc/machine-id. */
-  readonly machineId: string
-  /** As in /proc/sys/kernel/random/boot_id. */
-  readonly bootId: string
-  /** The caller's: it is not disposed here. */
-  readonly kernel: BridgeKernel
-  /** The caller's too; of the same namespace as `kernel`. */
+  /** The caller's, of the same namespace as `kernel`: it is not disposed here. */
   readonly nft: NftClient
-  readonly log: Log
   readonly clock?: Clock
-  /** Whether a lease of this boot, whose namespace exists, is still wanted. Those that are not are reclaimed. */
-  readonly keepLease: (lease: Lease) => boolean
 }
 
 /** What to attach. */
@@ -84,12 +57,14 @@ export class BridgeNetworks implements AsyncDisposable {
   readonly #pools: ReadonlyMap<string, readonly AddressPool[]>
   /** Ports that are being made or removed. */
   readonly #busy = new Set<string>()
+  /** Of each reconciliation under way: the ports that were busy at any moment of it, which it must not judge. */
+  readonly #judgements = new Set<Set<string>>()
   readonly #deletions: LinkDeletions
   readonly #table: MasqueradeTable
   readonly #runner: BoundedRunner
   #following = false
 
-  /** Use {@link openBridgeNetworks}. */
+  /** Use `openBridgeNetworks`. */
   constructor(networks: readonly Network[], journal: LeaseJournal, options: BridgeNetworksOptions) {
     this.networks = networks
     this.#journal = journal
@@ -145,7 +120,7 @@ export class BridgeNetworks implements AsyncDisposable {
     const key = leaseKey({ network: name, owner })
     const port = hostLinkName(owner)
     if (this.leases.has(key) || this.#busy.has(port)) throw new AttachError(`${owner} has an endpoint already`)
-    this.#busy.add(port)
+    this.#begin(port)
     try {
       const ips = this.#allocate(network, request.ips ?? [])
       const { machineId, bootId } = this.#options
@@ -170,7 +145,7 @@ export class BridgeNetworks implements AsyncDisposable {
     if (!lease) return
     const port = hostLinkName(owner)
     if (this.#busy.has(port)) throw new AttachError(`the endpoint of ${owner} is being made or removed`)
-    this.#busy.add(port)
+    this.#begin(port)
     try {
       await this.#remove(lease)
     } finally {
@@ -230,12 +205,21 @@ export class BridgeNetworks implements AsyncDisposable {
 
   async #reconcile(options: { everyEndpoint: boolean }): Promise<readonly string[]> {
     const { kernel, log } = this.#options
-    const { done, errors } = await reconcileHost(this.plan, { kernel, busy: this.#busy, ...options })
+    const busy = new Set(this.#busy)
+    this.#judgements.add(busy)
+    const { done, errors } = await reconcileHost(this.plan, { kernel, busy, ...options }).finally(() => {
+      this.#judgements.delete(busy)
+    })
     if (this.#following) {
       for (const action of done) log.warn({ action }, `Repaired what another program changed: ${action}`)
     }
     if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => error.message).join('; '))
     return done
+  }
+
+  #begin(port: string): void {
+    this.#busy.add(port)
+    for (const judgement of this.#judgements) judgement.add(port)
   }
 
   #allocate(network: Network, wanted: readonly IpAddress[]): IpAddress[] {
@@ -282,99 +266,6 @@ export class BridgeNetworks implements AsyncDisposable {
       const { owner } = lease
       this.#options.log.error({ owner, err: undoError, after: error }, 'Cannot undo an attach that failed')
     }
-  }
-}
-
-/**
- * Decides the networks, reclaims leases that nobody holds any more, and makes the kernel's part, adopting what is right
- * already. Throws {@link NetworkError} for settings that cannot be used, before anything was changed.
- */
-export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
-  const { kernel, log, stateDir } = options
-  const subnetsFile = join(stateDir, 'subnets.json')
-  const networks = await defineNetworks(options, subnetsFile)
-  writePickedSubnets(subnetsFile, networks)
-  const journal = await LeaseJournal.open(join(stateDir, 'leases'), { log })
-  try {
-    await reclaim(journal, options)
-    checkLeases(journal.leases.values(), networks)
-    const opened = new BridgeNetworks(networks, journal, options)
-    await enableForwarding(opened.plan.sysctls, { kernel, log })
-    for (const action of await opened.reconcile()) log.info({ action }, `Networks: ${action}`)
-    opened.follow()
-    return opened
-  } catch (error) {
-    await journal[Symbol.asyncDispose]()
-    throw error
-  }
-}
-
-async function defineNetworks(options: BridgeNetworksOptions, subnetsFile: string): Promise<Network[]> {
-  const { kernel, machineId, log, reserved = [], serviceAddresses = [] } = options
-  const previous = readPickedSubnets(subnetsFile, log)
-  const facts = await readHostFacts(kernel, {
-    machineId,
-    previous: [],
-    reserved: [
-      ...reserved,
-      ...serviceAddresses.map((ip) => ({
-        range: { address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 },
-        what: `the service address ${ip}`,
-      })),
-    ],
-  })
-  const bridges = new Set(options.networks.map(({ bridge }) => bridge))
-  const networks: Network[] = []
-  for (const settings of options.networks) {
-    const { name, bridge } = settings
-    const twin = networks.find((other) => other.name === name || other.bridge === bridge)
-    if (twin) throw new NetworkError('name', `networks ${twin.name} and ${name} share a name or the bridge ${bridge}`)
-    const others = networks.flatMap((other) =>
-      other.subnets.map(({ cidr }) => ({ range: cidr, what: `subnet ${formatCidr(cidr)} of network ${other.name}` })),
-    )
-    networks.push(
-      defineNetwork(settings, {
-        ...facts,
-        // Routes of our other bridges may be about to go.
-        routes: facts.routes.filter(({ device }) => device === undefined || !bridges.has(device)),
-        previous: previous.get(name) ?? [],
-        reserved: [...facts.reserved, ...others],
-      }),
-    )
-  }
-  return networks
-}
-
-async function reclaim(journal: LeaseJournal, options: BridgeNetworksOptions): Promise<void> {
-  const { kernel, log, bootId, keepLease } = options
-  const gone = [...journal.leases.values()].filter((lease) => {
-    if (lease.bootId !== bootId || !keepLease(lease)) return true
-    try {
-      using _namespace = kernel.openNamespace(lease.netns)
-      return false
-    } catch (error) {
-      // EINVAL: the name is a plain file, with no namespace mounted on it.
-      if (['ENOENT', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '')) return true
-      throw error
-    }
-  })
-  await journal.remove(gone.map(leaseKey))
-  for (const { owner, network, ips } of gone) {
-    log.info({ owner, network, ips }, `Reclaimed the lease of ${owner}, which is gone`)
-  }
-}
-
-/** Pods cannot move to another subnet while they run. */
-function checkLeases(leases: Iterable<Lease>, networks: readonly Network[]): void {
-  for (const { owner, network: name, ips } of leases) {
-    const network = networks.find((network) => network.name === name)
-    const subnets = network?.subnets.map(({ cidr }) => cidr) ?? []
-    if (network && ips.every((ip) => subnets.some((cidr) => cidrContains(cidr, ip)))) continue
-    const now = network ? `has subnet ${subnets.map(formatCidr).join(' and ')} now` : 'is not there any more'
-    throw new NetworkError(
-      'subnets',
-      `${owner} has ${ips.join(' and ')} in network ${name}, which ${now} (remove the pod first, or keep the subnet)`,
-    )
   }
 }
 

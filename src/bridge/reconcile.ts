@@ -20,7 +20,8 @@ export async function readNamespace(rtnetlink: Rtnetlink): Promise<NamespaceStat
 
 /**
  * Makes a host what the plan says: reads, compares, changes. One thing that fails does not stop the others. With
- * `everyEndpoint`, the far ends of endpoints are looked at too; without it, only of those that are made anew.
+ * `everyEndpoint`, the far ends of endpoints are looked at too; without it, only of those that are made anew. `busy` is
+ * looked at again and again: whoever makes or removes a port meanwhile adds it.
  */
 export async function reconcileHost(
   plan: HostPlan,
@@ -29,12 +30,15 @@ export async function reconcileHost(
   const { kernel, busy } = options
   const done: string[] = []
   const errors: Error[] = []
+  const failed = (what: string, error: unknown): void => {
+    errors.push(new Error(`cannot ${what}: ${(error as NetlinkError).message}`, { cause: error }))
+  }
   const attempt = async (what: string, work: () => Promise<void>): Promise<void> => {
     try {
       await work()
       done.push(what)
     } catch (error) {
-      errors.push(new Error(`cannot ${what}: ${(error as NetlinkError).message}`, { cause: error }))
+      failed(what, error)
     }
   }
   const actions = diffHost(await readNamespace(kernel.rtnetlink), plan, { busy })
@@ -46,13 +50,21 @@ export async function reconcileHost(
   const made = new Set<string>()
   for (const action of actions) {
     if (isDeletion(action)) continue
-    if (action.kind === 'create-endpoint') made.add(action.endpoint.port)
+    if (action.kind === 'create-endpoint') {
+      if (busy.has(action.endpoint.port)) continue
+      made.add(action.endpoint.port)
+    }
     await attempt(formatAction(action), () => applyHostAction(action, kernel))
   }
   if (!options.everyEndpoint) return { done, errors }
   for (const endpoint of plan.endpoints) {
     if (made.has(endpoint.port) || busy.has(endpoint.port)) continue
-    await reconcileEndpoint(endpoint, { kernel, attempt })
+    try {
+      await reconcileEndpoint(endpoint, { kernel, attempt })
+    } catch (error) {
+      // Its namespace may have gone with it meanwhile.
+      if (!busy.has(endpoint.port)) failed(`look into ${endpoint.netns}`, error)
+    }
   }
   return { done, errors }
 }

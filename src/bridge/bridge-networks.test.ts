@@ -1,0 +1,172 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { FakeClock } from '../base/clock.ts'
+import { silentLog, type Log } from '../base/log.ts'
+import { formatCidr, parseCidr } from '../net/cidr.ts'
+import { parseIp } from '../net/ip-address.ts'
+import { FakeRtnetlink } from '../netlink/fake-rtnetlink.ts'
+import type { NetnsHandle } from '../netlink/link-requests.ts'
+import { FakeNftables } from '../nftables/fake-nftables.ts'
+import type { BridgeNetworks, BridgeNetworksOptions } from './bridge-networks.ts'
+import { openBridgeNetworks } from './open-bridge-networks.ts'
+import { cleanupBridge } from './cleanup.ts'
+import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
+import { readNamespace } from './reconcile.ts'
+
+/** A host in memory, with pods' namespaces by path. */
+class FakeHost {
+  readonly sysctls = new Map([
+    ['net/ipv4/ip_forward', '0'],
+    ['net/ipv6/conf/all/forwarding', '0'],
+    ['net/ipv6/conf/default/accept_ra', '1'],
+  ])
+  readonly kernel: BridgeKernel
+  readonly #rtnetlink = new FakeRtnetlink()
+  readonly #pods = new Map<string, NetnsHandle>()
+
+  constructor() {
+    this.kernel = {
+      ...this.#namespace(this.#rtnetlink.createNetns('host'), this.sysctls),
+      openNamespace: (path) => {
+        const pod = this.#pods.get(path)
+        if (!pod) throw Object.assign(new Error(`ENOENT: ${path}`), { code: 'ENOENT' })
+        return this.#namespace(pod, new Map([['net/ipv6/conf/default/accept_dad', '1']]))
+      },
+    }
+  }
+
+  addPod(name: string): string {
+    const path = `/run/netns/${name}`
+    this.#pods.set(path, this.#rtnetlink.createNetns(name))
+    return path
+  }
+
+  #namespace(handle: NetnsHandle, sysctls: Map<string, string>): NamespaceKernel {
+    const rtnetlink = this.#rtnetlink.open(handle)
+    return {
+      handle,
+      rtnetlink,
+      readSysctl: (path) => sysctls.get(path),
+      writeSysctl: (path, value) => void sysctls.set(path, value),
+      [Symbol.dispose]: () => rtnetlink[Symbol.dispose](),
+    }
+  }
+}
+
+describe('BridgeNetworks on a fake kernel', () => {
+  let host: FakeHost
+  let nft: FakeNftables
+  let stateDir: string
+  let warnings: string[]
+  beforeEach(() => {
+    host = new FakeHost()
+    nft = new FakeNftables()
+    stateDir = mkdtempSync(join(tmpdir(), 'fairlead-networks-'))
+    warnings = []
+  })
+  afterEach(() => rmSync(stateDir, { recursive: true }))
+
+  const log: Log = { ...silentLog, warn: (_, message) => warnings.push(message) }
+  const open = (options: Partial<BridgeNetworksOptions> = {}): Promise<BridgeNetworks> =>
+    openBridgeNetworks({
+      stateDir,
+      networks: [{ name: 'default', bridge: 'fl0', subnets: [], masquerade: true }],
+      serviceAddresses: [parseIp('10.96.0.10')],
+      machineId: 'test',
+      bootId: 'boot',
+      kernel: host.kernel,
+      nft,
+      log,
+      clock: new FakeClock(),
+      keepLease: () => true,
+      ...options,
+    })
+
+  test('makes bridge, addresses and table, and has nothing to do the second time', async () => {
+    await using networks = await open()
+    const { links, addresses } = await readNamespace(host.kernel.rtnetlink)
+    expect(links.find(({ name }) => name === 'fl0')).toMatchObject({
+      kind: 'bridge',
+      alias: 'fairlead network default',
+    })
+    expect(addresses.map(({ address }) => formatCidr(address))).toEqual(
+      expect.arrayContaining(['172.29.0.1/20', '10.96.0.10/32']),
+    )
+    const transactions = nft.transactions.length
+    expect(await networks.reconcile()).toEqual([])
+    expect(nft.transactions).toHaveLength(transactions)
+  })
+
+  test('switches forwarding on, and goes on listening to router advertisements where the host did', async () => {
+    await using _networks = await open()
+    expect(Object.fromEntries(host.sysctls)).toMatchObject({
+      'net/ipv4/ip_forward': '1',
+      'net/ipv6/conf/all/forwarding': '1',
+      'net/ipv6/conf/default/accept_ra': '2',
+    })
+  })
+
+  test('keeps a picked subnet over restarts, although a better one has become free', async () => {
+    const { links, routes } = host.kernel.rtnetlink
+    const mac = (await (await open())[Symbol.asyncDispose](), (await links.get('fl0')).mac!)
+    await cleanupBridge({ kernel: host.kernel, nft, netnsPrefix: 'fltest-nobody-' })
+    const vpn = await links.createBridge({ name: 'vpn', mac })
+    await routes.add({ destination: parseCidr('172.29.0.0/24'), dev: vpn.index })
+    const subnet = async (): Promise<string> => {
+      await using networks = await open()
+      return formatCidr(networks.networks[0]!.subnets[0]!.cidr)
+    }
+    expect(await subnet()).toBe('172.29.16.0/20')
+    await links.delete('vpn')
+    expect(await subnet()).toBe('172.29.16.0/20')
+  })
+
+  test('a second network has its own subnet, and may not take the first one its', async () => {
+    const second = { name: 'b', bridge: 'fl1', subnets: [], masquerade: false }
+    const first = { ...second, name: 'a', bridge: 'fl0' }
+    {
+      await using networks = await open({ networks: [first, second] })
+      const subnets = networks.status().map(({ pools }) => pools.map(({ subnet }) => subnet))
+      expect(subnets.map(([ipv4]) => ipv4)).toEqual(['172.29.0.0/20', '172.29.16.0/20'])
+      expect(new Set(subnets.flat()).size).toBe(4)
+    }
+    const overlapping = { ...second, subnets: [parseCidr('172.29.0.0/24')] }
+    await expect(open({ networks: [first, overlapping] })).rejects.toThrow(
+      'subnet 172.29.0.0/24 of network b overlaps subnet 172.29.0.0/20 of network a',
+    )
+    await expect(open({ networks: [first, { ...second, bridge: 'fl0' }] })).rejects.toThrow(
+      'share a name or the bridge',
+    )
+  })
+
+  test('a reconciliation does not judge endpoints that are made or removed while it looks', async () => {
+    await using networks = await open()
+    const names = ['a', 'b', 'c', 'd', 'e', 'f']
+    for (const [index, name] of names.entries()) {
+      const request = { owner: `pod default/${name}`, network: 'default', netns: host.addPod(name) } as const
+      // Some begin before it, some in the middle of it.
+      const looking = networks.reconcile()
+      for (let turn = 0; turn < index; turn++) await new Promise((resolve) => setImmediate(resolve))
+      const [done] = await Promise.all([looking, networks.attach(request)])
+      expect(done).toEqual([])
+      expect(await networks.reconcile()).toEqual([])
+      const [none] = await Promise.all([networks.reconcile(), networks.detach(request.owner, 'default')])
+      expect(none).toEqual([])
+    }
+    expect(warnings).toEqual([])
+  })
+
+  test('notices what another program changes, repairs it and says what it repaired', async () => {
+    const clock = new FakeClock()
+    await using networks = await open({ clock })
+    await networks.attach({ owner: 'pod default/a', network: 'default', netns: host.addPod('a') })
+    await host.kernel.rtnetlink.links.delete('fl0')
+    await vi.waitFor(async () => {
+      await clock.advance(50)
+      expect(warnings).toContain('Repaired what another program changed: create bridge fl0')
+      expect(await networks.reconcile()).toEqual([])
+    })
+  })
+})

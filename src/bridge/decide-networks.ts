@@ -1,0 +1,102 @@
+import type { Log } from '../base/log.ts'
+import { cidrContains, formatCidr, type Cidr } from '../net/cidr.ts'
+import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
+import { readHostFacts } from './host-facts.ts'
+import type { BridgeKernel } from './kernel.ts'
+import { leaseKey, type Lease, type LeaseJournal } from './leases.ts'
+import { defineNetwork, NetworkError, type HostFacts, type Network, type NetworkSettings } from './network.ts'
+
+/** What is wanted of a host, and what must be known to decide it. */
+export interface HostWish {
+  /** The first one carries the service addresses. */
+  readonly networks: readonly NetworkSettings[]
+  /** Addresses that the host serves on the first bridge, like the cluster DNS address. */
+  readonly serviceAddresses?: readonly IpAddress[]
+  /** Ranges that no subnet may overlap although they have no route, like Service addresses. */
+  readonly reserved?: HostFacts['reserved']
+  /** As in /etc/machine-id. */
+  readonly machineId: string
+  /** As in /proc/sys/kernel/random/boot_id. */
+  readonly bootId: string
+  /** The caller's: it is not disposed here. */
+  readonly kernel: BridgeKernel
+  readonly log: Log
+  /** Whether a lease of this boot, whose namespace exists, is still wanted. Those that are not are reclaimed. */
+  readonly keepLease: (lease: Lease) => boolean
+}
+
+/**
+ * Decides all networks, each beside the others, with the subnets that they had before. Throws NetworkError for settings that
+ * cannot be used on this host.
+ */
+export async function defineNetworks(
+  options: HostWish,
+  previous: ReadonlyMap<string, readonly Cidr[]>,
+): Promise<Network[]> {
+  const { kernel, machineId, reserved = [], serviceAddresses = [] } = options
+  const facts = await readHostFacts(kernel, {
+    machineId,
+    previous: [],
+    reserved: [
+      ...reserved,
+      ...serviceAddresses.map((ip) => ({
+        range: { address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 },
+        what: `the service address ${ip}`,
+      })),
+    ],
+  })
+  const bridges = new Set(options.networks.map(({ bridge }) => bridge))
+  const networks: Network[] = []
+  for (const settings of options.networks) {
+    const { name, bridge } = settings
+    const twin = networks.find((other) => other.name === name || other.bridge === bridge)
+    if (twin) throw new NetworkError('name', `networks ${twin.name} and ${name} share a name or the bridge ${bridge}`)
+    const others = networks.flatMap((other) =>
+      other.subnets.map(({ cidr }) => ({ range: cidr, what: `subnet ${formatCidr(cidr)} of network ${other.name}` })),
+    )
+    networks.push(
+      defineNetwork(settings, {
+        ...facts,
+        // Routes of our other bridges may be about to go.
+        routes: facts.routes.filter(({ device }) => device === undefined || !bridges.has(device)),
+        previous: previous.get(name) ?? [],
+        reserved: [...facts.reserved, ...others],
+      }),
+    )
+  }
+  return networks
+}
+
+/** Forgets the leases of an older boot, of namespaces that are gone, and those that the caller does not keep. */
+export async function reclaimLeases(journal: LeaseJournal, options: HostWish): Promise<void> {
+  const { kernel, log, bootId, keepLease } = options
+  const gone = [...journal.leases.values()].filter((lease) => {
+    if (lease.bootId !== bootId || !keepLease(lease)) return true
+    try {
+      using _namespace = kernel.openNamespace(lease.netns)
+      return false
+    } catch (error) {
+      // EINVAL: the name is a plain file, with no namespace mounted on it.
+      if (['ENOENT', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '')) return true
+      throw error
+    }
+  })
+  await journal.remove(gone.map(leaseKey))
+  for (const { owner, network, ips } of gone) {
+    log.info({ owner, network, ips }, `Reclaimed the lease of ${owner}, which is gone`)
+  }
+}
+
+/** Pods cannot move to another subnet while they run. Throws NetworkError that names the pod. */
+export function checkLeases(leases: Iterable<Lease>, networks: readonly Network[]): void {
+  for (const { owner, network: name, ips } of leases) {
+    const network = networks.find((network) => network.name === name)
+    const subnets = network?.subnets.map(({ cidr }) => cidr) ?? []
+    if (network && ips.every((ip) => subnets.some((cidr) => cidrContains(cidr, ip)))) continue
+    const now = network ? `has subnet ${subnets.map(formatCidr).join(' and ')} now` : 'is not there any more'
+    throw new NetworkError(
+      'subnets',
+      `${owner} has ${ips.join(' and ')} in network ${name}, which ${now} (remove the pod first, or keep the subnet)`,
+    )
+  }
+}

@@ -1,0 +1,42 @@
+import { join } from 'node:path'
+import { BridgeNetworks, type BridgeNetworksOptions } from './bridge-networks.ts'
+import { checkLeases, defineNetworks, reclaimLeases } from './decide-networks.ts'
+import { enableForwarding } from './forwarding.ts'
+import { LeaseJournal } from './leases.ts'
+import { readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
+
+/**
+ * Decides the networks, reclaims leases that nobody holds any more, and makes the kernel's part, adopting what is right
+ * already. Throws {@link NetworkError} for settings that cannot be used, before anything was changed.
+ */
+export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
+  const { kernel, log, stateDir } = options
+  const subnetsFile = join(stateDir, 'subnets.json')
+  const networks = await defineNetworks(options, readPickedSubnets(subnetsFile, log))
+  writePickedSubnets(subnetsFile, networks)
+  const journal = await LeaseJournal.open(join(stateDir, 'leases'), { log })
+  try {
+    await reclaimLeases(journal, options)
+    checkLeases(journal.leases.values(), networks)
+    const opened = new BridgeNetworks(networks, journal, options)
+    await enableForwarding(opened.plan.sysctls, { kernel, log })
+    await firstReconciliation(opened, options)
+    opened.follow()
+    return opened
+  } catch (error) {
+    await journal[Symbol.asyncDispose]()
+    throw error
+  }
+}
+
+/** A pod that cannot be repaired must not keep the others from their network; a bridge that is not there would. */
+async function firstReconciliation(opened: BridgeNetworks, options: BridgeNetworksOptions): Promise<void> {
+  const { kernel, log } = options
+  try {
+    for (const action of await opened.reconcile()) log.info({ action }, `Networks: ${action}`)
+  } catch (error) {
+    const names = new Set((await kernel.rtnetlink.links.list()).map(({ name }) => name))
+    if (!(error instanceof AggregateError) || opened.networks.some(({ bridge }) => !names.has(bridge))) throw error
+    log.error({ err: error }, `Not everything of the networks could be made: ${error.message}`)
+  }
+}
