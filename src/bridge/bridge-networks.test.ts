@@ -143,18 +143,22 @@ describe('BridgeNetworks on a fake kernel', () => {
 
   test('a reconciliation does not judge endpoints that are made or removed while it looks', async () => {
     await using networks = await open()
-    const names = ['a', 'b', 'c', 'd', 'e', 'f']
-    for (const [index, name] of names.entries()) {
-      const request = { owner: `pod default/${name}`, network: 'default', netns: host.addPod(name) } as const
-      // Some begin before it, some in the middle of it.
-      const looking = networks.reconcile()
-      for (let turn = 0; turn < index; turn++) await new Promise((resolve) => setImmediate(resolve))
-      const [done] = await Promise.all([looking, networks.attach(request)])
-      expect(done).toEqual([])
-      expect(await networks.reconcile()).toEqual([])
-      const [none] = await Promise.all([networks.reconcile(), networks.detach(request.owner, 'default')])
-      expect(none).toEqual([])
+    const { links } = host.kernel.rtnetlink
+    const list = links.list.bind(links)
+    /** A look that knows what is wanted before `meanwhile`, and sees what is there after it. */
+    const lookAround = async (meanwhile: () => Promise<unknown>): Promise<readonly string[]> => {
+      links.list = async (filter) => {
+        links.list = list
+        await meanwhile()
+        return await list(filter)
+      }
+      return await networks.reconcile()
     }
+    const request = { owner: 'pod default/a', network: 'default', netns: host.addPod('a') } as const
+    expect(await lookAround(() => networks.attach(request))).toEqual([])
+    expect(await networks.reconcile()).toEqual([])
+    expect(await lookAround(() => networks.detach(request.owner, 'default'))).toEqual([])
+    expect(await networks.reconcile()).toEqual([])
     expect(warnings).toEqual([])
   })
 
