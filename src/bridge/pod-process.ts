@@ -21,8 +21,11 @@ code=$?
 printf '%s\\n' "$code" >"$exit_file"
 exit "$code"`
 
-/** A mount namespace whose mounts nobody else sees (util-linux). */
-const inOwnMounts = ['unshare', '--mount', '--propagation', 'private', '--'] as const
+/**
+ * A mount namespace whose mounts nobody else sees, and which lets go of what the host unmounts (util-linux): a private one
+ * would hold on to the host's file systems, and to the namespaces of pods that are gone.
+ */
+const inOwnMounts = ['unshare', '--mount', '--propagation', 'slave', '--'] as const
 
 /** Words to put before a command, so that it runs in the pod's network with the pod's /etc/resolv.conf. */
 export function execPrefix(netnsPath: string, resolvConf: string): string[] {

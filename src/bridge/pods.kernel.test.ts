@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -134,6 +134,19 @@ describe('Pods', () => {
     expect(await exec(pods, 'a', ['cat', '/etc/resolv.conf'])).toBe(expected)
     await vi.waitFor(() => expect(readFileSync(find(pods, 'a').log, 'utf8')).toBe(expected))
     expect(readFileSync('/etc/resolv.conf', 'utf8')).toBe(before)
+  })
+
+  test('a pod that goes is gone, although pods that came after it go on', async () => {
+    const { pods } = await open()
+    await pods.run(spec('a', ['sleep', '1000']))
+    const { ino } = statSync(netnsOf('a'))
+    await pods.run(spec('b', ['sleep', '1000']))
+    const { pid } = find(pods, 'b')
+    const mountsOfB = (): string => readFileSync(`/proc/${pid}/mountinfo`, 'utf8')
+    await vi.waitFor(() => expect(mountsOfB()).toContain('/etc/resolv.conf'))
+    expect(mountsOfB()).toContain(`net:[${ino}]`)
+    await pods.remove('default', 'a')
+    expect(mountsOfB()).not.toContain(`net:[${ino}]`)
   })
 
   test.each([
