@@ -7,7 +7,7 @@ import { replaceRoute } from '../netlink/routes.ts'
 import type { EndpointAction, HostAction } from './diff.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
 import { linkGroup } from './names.ts'
-import { podSysctls, type BridgePlan, type EndpointPlan, type SysctlPlan } from './plan.ts'
+import { podSysctls, portOptions, type BridgePlan, type EndpointPlan, type SysctlPlan } from './plan.ts'
 
 /** A bridge that takes no more ports. */
 export class BridgeFullError extends Error {
@@ -35,7 +35,8 @@ export async function applyHostAction(
       return await rtnetlink.links.set(action.index, action.changes)
     case 'add-to-bridge': {
       const bridge = await rtnetlink.links.get(action.bridge)
-      return await explainFull(action.bridge, rtnetlink.links.set(action.index, { master: bridge.index }))
+      await explainFull(action.bridge, rtnetlink.links.set(action.index, { master: bridge.index }))
+      return await rtnetlink.links.set(action.index, portOptions)
     }
     case 'add-address':
       return await rtnetlink.addresses.add({ link: action.index, address: action.address, replace: true })
@@ -97,7 +98,7 @@ export async function createEndpoint(
   })
   await explainFull(
     endpoint.bridge,
-    kernel.rtnetlink.run([creation, setLink(endpoint.port, { alias: endpoint.alias })]),
+    kernel.rtnetlink.run([creation, setLink(endpoint.port, { alias: endpoint.alias, ...portOptions })]),
   )
   const [, , answer] = await namespace.rtnetlink.run([
     setLink('lo', { up: true }),

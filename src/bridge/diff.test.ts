@@ -66,7 +66,8 @@ const route = (dev: number, destination: string, via?: string): Route =>
 const ours = { group: linkGroup } as const
 const uplink = link(2, 'eth0', { mac: parseMac('02:00:00:00:00:99') })
 const fl0 = link(3, 'fl0', { ...ours, kind: 'bridge', alias: bridge.alias, mac: bridge.mac })
-const port = link(4, 'flv1', { ...ours, kind: 'veth', alias: endpoint.alias, master: 3 })
+const portSettings = { isolated: false, hairpin: true, learning: true }
+const port = link(4, 'flv1', { ...ours, kind: 'veth', alias: endpoint.alias, master: 3, port: portSettings })
 const whole: NamespaceState = {
   links: [uplink, fl0, port],
   addresses: [
@@ -111,6 +112,11 @@ describe('diffHost()', () => {
       'no route while the address is missing, for it comes with that',
       { ...whole, addresses: [address(3, 'fd00:7::1/64')], routes: [] },
       ['add address 10.7.0.1/24 to link fl0'],
+    ],
+    [
+      'a port without hairpin',
+      withLinks(fl0, { ...port, port: { ...portSettings, hairpin: false } }),
+      ['set link flv1 hairpin true'],
     ],
     ['a port that has no master', withLinks(fl0, { ...port, master: undefined }), ['add link flv1 to bridge fl0']],
     [

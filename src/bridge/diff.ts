@@ -6,7 +6,7 @@ import type { Link } from '../netlink/link.ts'
 import type { LinkChanges } from '../netlink/link-requests.ts'
 import type { Route } from '../netlink/routes.ts'
 import { aliasPrefix, isNetworkBridge, isOurs, linkGroup } from './names.ts'
-import type { BridgePlan, EndpointPlan, HostPlan } from './plan.ts'
+import { portOptions, type BridgePlan, type EndpointPlan, type HostPlan } from './plan.ts'
 
 /** Links, addresses and routes of a namespace (the host's or a pod's), as the kernel tells them. */
 export interface NamespaceState {
@@ -66,7 +66,12 @@ export function diffHost(
     const link = present.get(endpoint.port)
     const master = present.get(endpoint.bridge)
     if (link?.kind === 'veth' && link.alias === endpoint.alias) {
-      const changes = linkChanges(link, { mtu: endpoint.mtu, alias: endpoint.alias })
+      const changes = linkChanges(link, {
+        mtu: endpoint.mtu,
+        alias: endpoint.alias,
+        // A link that is no port of the bridge yet gets this when it becomes one.
+        ...(link.master === master?.index && portOptions),
+      })
       if (changes) actions.push({ kind: 'set-link', link: link.name, index: link.index, changes })
       if (!master || link.master !== master.index) {
         actions.push({ kind: 'add-to-bridge', link: link.name, index: link.index, bridge: endpoint.bridge })
@@ -177,13 +182,14 @@ function hasRoute(state: NamespaceState, wanted: { destination: Cidr; dev: numbe
 /** Links with an alias are ours on the host, and also belong into our group. */
 function linkChanges(
   link: Link,
-  plan: { readonly mac?: MacAddress; readonly mtu: number; readonly alias?: string },
+  plan: { readonly mac?: MacAddress; readonly mtu: number; readonly alias?: string; readonly hairpin?: boolean },
 ): LinkChanges | undefined {
   const changes = {
     ...(plan.mac !== undefined && link.mac !== plan.mac && { mac: plan.mac }),
     ...(link.mtu !== plan.mtu && { mtu: plan.mtu }),
     ...(plan.alias !== undefined && link.alias !== plan.alias && { alias: plan.alias }),
     ...(plan.alias !== undefined && link.group !== linkGroup && { group: linkGroup }),
+    ...(plan.hairpin === true && link.port?.hairpin !== true && { hairpin: true }),
     ...(!link.up && { up: true }),
   }
   return Object.keys(changes).length > 0 ? changes : undefined

@@ -108,6 +108,13 @@ function bridgeSysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan
   ]
 }
 
+/**
+ * How ports of a bridge are set. Hairpin: with br_netfilter loaded (a machine that also runs Kubernetes or Docker has it),
+ * a pod's packet to a Service is translated before it is bridged; when the pod itself is chosen, the frame must leave by
+ * the port that it came from.
+ */
+export const portOptions = { hairpin: true } as const
+
 /** Settings of a pod's namespace, written before its link is born there: `default` is what the new link gets. */
 export const podSysctls: readonly SysctlPlan[] = [
   { path: 'net/ipv6/conf/default/disable_ipv6', value: '0' },
