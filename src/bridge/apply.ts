@@ -127,11 +127,12 @@ export function writeSysctls(sysctls: readonly SysctlPlan[], kernel: NamespaceKe
 /** The bridge is switched on last: its settings must be there before the kernel gives it a link-local address. */
 async function createBridgeWith(bridge: BridgePlan, kernel: BridgeKernel): Promise<void> {
   const { name, alias, mac, mtu, addresses, sysctls } = bridge
-  const { index } = await kernel.rtnetlink.links.createBridge({ name, alias, mac, mtu, up: false, group: linkGroup })
+  const { index } = await kernel.rtnetlink.links.createBridge({ name, alias, mac, up: false, group: linkGroup })
   writeSysctls(sysctls, kernel)
   await kernel.rtnetlink.run([
     ...addresses.map((address) => addAddress({ link: index, address })),
-    setLink(index, { up: true }),
+    // Not at birth: only an MTU that is changed by hand stays, any other follows the ports (br_mtu_auto_adjust).
+    setLink(index, { up: true, mtu }),
   ])
 }
 

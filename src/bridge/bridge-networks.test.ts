@@ -108,6 +108,26 @@ describe('BridgeNetworks on a fake kernel', () => {
     })
   })
 
+  test('gives the host its sysctls back at cleanup, restarts in between, but not those that others set since', async () => {
+    const before = new Map(host.sysctls)
+    const cleanup = () =>
+      cleanupBridge({
+        kernel: host.kernel,
+        nft,
+        netnsPrefix: 'fltest-nobody-',
+        remembered: { stateDir, bootId: 'boot' },
+      })
+    for (let start = 0; start < 2; start++) await (await open())[Symbol.asyncDispose]()
+    expect(await cleanup()).toContain('sysctl net/ipv4/ip_forward set back to 0')
+    expect(host.sysctls).toEqual(before)
+
+    await (await open())[Symbol.asyncDispose]()
+    host.sysctls.set('net/ipv6/conf/default/accept_ra', '0')
+    await cleanup()
+    expect(host.sysctls.get('net/ipv6/conf/default/accept_ra')).toBe('0')
+    expect(await cleanup()).toEqual([])
+  })
+
   test('keeps a picked subnet over restarts, although a better one has become free', async () => {
     const { links, routes } = host.kernel.rtnetlink
     const mac = (await (await open())[Symbol.asyncDispose](), (await links.get('fl0')).mac!)

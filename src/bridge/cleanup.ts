@@ -1,6 +1,7 @@
 import { deleteNetns, listNetns } from '../linux/netns.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { deleteLinks } from './apply.ts'
+import { restoreForwarding } from './forwarding.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { defaultNetnsPrefix, isOurs, isPodNetns, netnsPath } from './names.ts'
 import { killAllIn } from './pod-process.ts'
@@ -10,16 +11,17 @@ const tablePrefix = 'fairlead-'
 
 /**
  * Removes everything of ours from the kernel, without any state file: processes in our namespaces, the namespaces, links
- * (by group and alias) and nftables tables (by name). Sysctls stay as they are: nobody can tell any more who counts on
- * them. Returns what was removed, in words. Tries everything, then throws AggregateError with what failed.
+ * (by group and alias) and nftables tables (by name). Sysctls are set back where it is remembered what they were. Returns what was removed, in words. Tries everything, then throws AggregateError with what failed.
  */
 export async function cleanupBridge(options: {
   readonly kernel: BridgeKernel
   readonly nft: NftClient
   /** @default `fl-` */
   readonly netnsPrefix?: string
+  /** Where the host's own sysctls are remembered, if anywhere: they are set back. */
+  readonly remembered?: { readonly stateDir: string; readonly bootId: string }
 }): Promise<readonly string[]> {
-  const { kernel, nft, netnsPrefix = defaultNetnsPrefix } = options
+  const { kernel, nft, netnsPrefix = defaultNetnsPrefix, remembered } = options
   const removed: string[] = []
   const errors: Error[] = []
   const attempt = async (what: string, work: () => Promise<unknown>): Promise<void> => {
@@ -52,6 +54,7 @@ export async function cleanupBridge(options: {
       nft.run({ family, table: name, changes: [{ op: 'delete-table' }] }),
     )
   }
+  if (remembered) removed.push(...restoreForwarding({ kernel, ...remembered }))
   if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => error.message).join('; '))
   return removed
 }

@@ -1,29 +1,86 @@
+import { join } from 'node:path'
 import type { Log } from '../base/log.ts'
 import { writeSysctls } from './apply.ts'
 import type { BridgeKernel } from './kernel.ts'
 import type { SysctlPlan } from './plan.ts'
+import { readStateFile, removeStateFile, writeStateFile } from './state-file.ts'
 
 /** Matches what {@link planHost} asks for IPv6. */
 const ipv6Forwarding = 'net/ipv6/conf/all/forwarding'
 
+/** Where the host's own values are kept while ours are set. */
+interface ForwardingContext {
+  readonly kernel: BridgeKernel
+  readonly log: Log
+  readonly stateDir: string
+  /** Values of an older boot mean nothing. */
+  readonly bootId: string
+}
+
+interface ChangedSysctl {
+  readonly path: string
+  readonly before: string
+  readonly set: string
+}
+
 /**
- * Makes the host a router, if it is none. They stay when fairlead goes: other programs may count on them by then.
+ * Makes the host a router, if it is none, and remembers what it was for {@link restoreForwarding}.
  *
  * A host that forwards IPv6 stops listening to router advertisements where accept_ra is 1 (Documentation/networking/
  * ip-sysctl.rst), and so may lose its own default route; where it listened, accept_ra becomes 2, which means "also when
  * forwarding". Throws SysctlError.
  */
-export async function enableForwarding(
-  sysctls: readonly SysctlPlan[],
-  context: { readonly kernel: BridgeKernel; readonly log: Log },
-): Promise<void> {
+export async function enableForwarding(sysctls: readonly SysctlPlan[], context: ForwardingContext): Promise<void> {
   const { kernel, log } = context
-  if (sysctls.some(({ path }) => path === ipv6Forwarding) && kernel.readSysctl(ipv6Forwarding) === '0') {
-    const links = await kernel.rtnetlink.links.list()
-    const paths = ['default', ...links.map(({ name }) => name)].map((name) => `net/ipv6/conf/${name}/accept_ra`)
-    for (const path of paths.filter((path) => kernel.readSysctl(path) === '1')) kernel.writeSysctl(path, '2')
-  }
-  for (const { path, value } of writeSysctls(sysctls, kernel)) {
+  const wanted = [...(await routerAdvertisements(sysctls, kernel)), ...sysctls]
+  const changes = wanted.flatMap(({ path, value }): ChangedSysctl[] => {
+    const before = kernel.readSysctl(path)
+    return before === undefined || before === value ? [] : [{ path, before, set: value }]
+  })
+  if (changes.length === 0) return
+  // Written first: a daemon that dies in between leaves values that are restored to what they are.
+  const known = readChanges(context)
+  const paths = new Set(known.map(({ path }) => path))
+  writeChanges([...known, ...changes.filter(({ path }) => !paths.has(path))], context)
+  for (const { path, value } of writeSysctls(wanted, kernel)) {
     log.info({ sysctl: path, value }, `Set ${path} to ${value}: pods reach the outside through this host`)
   }
+}
+
+/**
+ * Gives the host back the values that it had before {@link enableForwarding}, where nobody set others since. Returns what
+ * was restored, in words. Without a state file of this boot there is nothing to restore.
+ */
+export function restoreForwarding(context: Omit<ForwardingContext, 'log'>): string[] {
+  const restored = readChanges(context).flatMap(({ path, before, set }) => {
+    // Undefined when the link of a setting is gone.
+    if (context.kernel.readSysctl(path) !== set) return []
+    context.kernel.writeSysctl(path, before)
+    return [`sysctl ${path} set back to ${before}`]
+  })
+  removeStateFile(fileOf(context))
+  return restored
+}
+
+async function routerAdvertisements(sysctls: readonly SysctlPlan[], kernel: BridgeKernel): Promise<SysctlPlan[]> {
+  if (!sysctls.some(({ path }) => path === ipv6Forwarding) || kernel.readSysctl(ipv6Forwarding) !== '0') return []
+  const links = await kernel.rtnetlink.links.list()
+  return ['default', ...links.map(({ name }) => name)]
+    .map((name) => ({ path: `net/ipv6/conf/${name}/accept_ra`, value: '2' }))
+    .filter(({ path }) => kernel.readSysctl(path) === '1')
+}
+
+function fileOf({ stateDir }: Pick<ForwardingContext, 'stateDir'>): string {
+  return join(stateDir, 'sysctls.json')
+}
+
+function readChanges(context: Pick<ForwardingContext, 'stateDir' | 'bootId'>): ChangedSysctl[] {
+  const text = readStateFile(fileOf(context))
+  if (text === undefined) return []
+  const { bootId, changes } = JSON.parse(text) as { bootId: string; changes: ChangedSysctl[] }
+  return bootId === context.bootId ? changes : []
+}
+
+function writeChanges(changes: readonly ChangedSysctl[], context: ForwardingContext): void {
+  writeStateFile(fileOf(context), `${JSON.stringify({ bootId: context.bootId, changes })}\n`)
 }

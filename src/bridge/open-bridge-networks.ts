@@ -19,7 +19,7 @@ export async function openBridgeNetworks(options: BridgeNetworksOptions): Promis
     await reclaimLeases(journal, options)
     checkLeases(journal.leases.values(), networks)
     const opened = new BridgeNetworks(networks, journal, options)
-    await enableForwarding(opened.plan.sysctls, { kernel, log })
+    await enableForwarding(opened.plan.sysctls, options)
     await firstReconciliation(opened, options)
     opened.follow()
     return opened

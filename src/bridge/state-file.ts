@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 /**
@@ -16,6 +16,11 @@ export function writeStateFile(path: string, content: string): void {
     closeSync(file)
   }
   renameSync(temporary, path)
+}
+
+/** Removes the file. One that is not there is no error. */
+export function removeStateFile(path: string): void {
+  rmSync(path, { force: true })
 }
 
 /** The content, or undefined when there is no such file. */

@@ -10,13 +10,14 @@ export function cleanupCommand(): Command {
   return new Command('cleanup')
     .description('remove everything of ours from the kernel: tables, links, pods (no state file needed)')
     .addOption(socketOption())
+    .option('--state-dir <path>', 'where the daemon kept its state, to set sysctls back', '/var/lib/fairlead')
     .option('--force', 'also while a daemon runs, which would put things back')
     .option('--json', 'print what was removed as JSON')
-    .action(async (options: { socket: string; force?: boolean; json?: boolean }) => {
+    .action(async (options: { socket: string; stateDir: string; force?: boolean; json?: boolean }) => {
       if (process.getuid?.() !== 0)
         throw new UsageError('needs root: it removes links, namespaces and nf_tables tables')
       if (!options.force) await refuseBesideDaemon(options.socket)
-      const removed = await cleanupMachine()
+      const removed = await cleanupMachine({ stateDir: options.stateDir })
       if (options.json) console.log(JSON.stringify({ removed }))
       else
         console.log(

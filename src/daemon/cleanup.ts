@@ -1,11 +1,15 @@
 import { silentLog } from '../base/log.ts'
 import { cleanupBridge } from '../bridge/cleanup.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
+import { readBootId } from '../linux/boot-id.ts'
 import { openNftables } from '../nftables/open-client.ts'
 
-/** Removes everything of ours from the kernel, by name, and returns what was removed. Needs no state file; needs root. */
-export async function cleanupMachine(): Promise<readonly string[]> {
+/**
+ * Removes everything of ours from the kernel, by name, and returns what was removed. Needs root, and no state file; where
+ * there is one, sysctls that we changed are set back too.
+ */
+export async function cleanupMachine(options: { stateDir: string }): Promise<readonly string[]> {
   using kernel = openBridgeKernel()
   using nft = openNftables({ log: silentLog })
-  return await cleanupBridge({ kernel, nft })
+  return await cleanupBridge({ kernel, nft, remembered: { ...options, bootId: readBootId() } })
 }

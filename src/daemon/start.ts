@@ -76,7 +76,7 @@ export async function startDaemon(config: Config, options: { log: Log; version: 
         // In order first, so that pods get their SIGTERM; whatever that misses is found by name.
         if (cleanup) await daemon.pods.removeAll()
         await running.disposeAsync()
-        return cleanup ? await cleanupMachine() : []
+        return cleanup ? await cleanupMachine(config) : []
       },
     }
   } catch (error) {
