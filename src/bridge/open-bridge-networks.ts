@@ -10,7 +10,7 @@ import { readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
  * already. Throws {@link NetworkError} for settings that cannot be used, before anything was changed.
  */
 export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
-  const { kernel, log, stateDir } = options
+  const { log, stateDir } = options
   const subnetsFile = join(stateDir, 'subnets.json')
   const networks = await defineNetworks(options, readPickedSubnets(subnetsFile, log))
   writePickedSubnets(subnetsFile, networks)

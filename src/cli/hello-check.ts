@@ -1,7 +1,6 @@
 import { execFile } from 'node:child_process'
 import { Resolver } from 'node:dns/promises'
 import type { Daemon } from '../daemon/start.ts'
-import { nodeAddress } from './hello.ts'
 
 /** One way to reach the pods. */
 interface Way {
@@ -43,9 +42,10 @@ export async function checkHello(daemon: Daemon, podNames: readonly string[], st
     const good =
       way.expected.every((name) => seen.has(name)) && [...seen.keys()].every((name) => way.expected.includes(name))
     ok &&= good
-    const answers = [...seen].toSorted().map(([name, count]) => `${name} x${count}`)
+    const answers = way.expected.flatMap((name) => (seen.has(name) ? [`${name} x${seen.get(name)}`] : []))
     const ms = (performance.now() - start).toFixed(0)
-    console.log(`${good ? 'ok    ' : 'NOT OK'} ${way.name}: ${answers.join(', ') || 'no answer'} (${ms} ms)`)
+    const why = good || failure === '' ? '' : `; last failure: ${failure}`
+    console.log(`${good ? 'ok    ' : 'NOT OK'} ${way.name}: ${answers.join(', ') || 'no answer'} (${ms} ms)${why}`)
   }
   return ok
 }
@@ -119,4 +119,9 @@ function curl(way: Way): Promise<{ pod: string } | { pod: undefined; failure: st
       )
     })
   })
+}
+
+/** The address of this machine that the example shows: the bridge's own, which every machine has. */
+export function nodeAddress(daemon: Daemon): string {
+  return daemon.status().network?.gateways[0] ?? '127.0.0.1'
 }

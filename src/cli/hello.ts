@@ -3,7 +3,7 @@ import { Command } from 'commander'
 import { loadConfig } from '../daemon/config.ts'
 import { formatEvent } from '../daemon/events.ts'
 import type { Daemon } from '../daemon/start.ts'
-import { checkHello } from './hello-check.ts'
+import { checkHello, nodeAddress } from './hello-check.ts'
 import { startForeground, stopped, stopSignal } from './foreground.ts'
 
 const example = fileURLToPath(new URL('../../examples/hello/', import.meta.url))
@@ -62,6 +62,19 @@ function describe(daemon: Daemon): string {
   const status = daemon.status()
   const pods = daemon.pods.list()
   const fairlead = process.env['FAIRLEAD_LAUNCHER'] ?? 'fairlead'
+  const dns = status.dns?.addresses[0] ?? ''
+  const commands: [string, string][] = [
+    ['curl http://10.96.0.80', 'again and again: the answers come from all three'],
+    [`curl http://${nodeAddress(daemon)}:30080`, 'by NodePort'],
+    [`${fairlead} pod exec web-1 -- curl -s http://web`, 'from a pod, by name'],
+    [`dig @${dns} web.default.svc.cluster.local`, ''],
+    [`${fairlead} status`, ''],
+    [`${fairlead} pod rm web-3`, 'then curl again'],
+    ['nft list table inet fairlead-services', 'the rules, if nft is installed'],
+    ['nft flush ruleset', 'look at the events below: it is put back'],
+    [`kill -9 ${process.pid}`, 'then npm start again: nothing is lost or leaked'],
+  ]
+  const width = Math.max(...commands.map(([command]) => command.length))
   return `
 What is there now
   network   ${status.network?.name}: bridge ${status.network?.bridge}, ${status.network?.subnets.join(', ')}
@@ -70,19 +83,7 @@ ${pods.map((pod) => `  pod       ${pod.name}: ${pod.ips.join(', ')}`).join('\n')
   DNS       ${status.dns?.addresses.join(', ')}: web.default.svc.cluster.local, all else forwarded
 
 Try, in another terminal
-  curl http://10.96.0.80                                   # again and again: the answers come from all three
-  curl http://${nodeAddress(daemon)}:30080
-  ${fairlead} pod exec web-1 -- curl -s http://web
-  dig @${status.dns?.addresses[0]} web.default.svc.cluster.local
-  ${fairlead} status
-  nft list table inet fairlead-services                    # the rules, if nft is installed
-  ${fairlead} pod rm web-3                                 # then curl again
-  kill -9 ${process.pid}                                         # then npm start again: nothing is lost or leaked
+${commands.map(([command, why]) => `  ${command.padEnd(width)}  ${why && `# ${why}`}`.trimEnd()).join('\n')}
 
 Ctrl-C ends it and removes every trace. Events:`
-}
-
-/** The address of this machine that the example shows: the bridge's own, which every machine has. */
-export function nodeAddress(daemon: Daemon): string {
-  return daemon.status().network?.gateways[0] ?? '127.0.0.1'
 }

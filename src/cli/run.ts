@@ -10,6 +10,7 @@ const defaultConfigFile = '/etc/fairlead/fairlead.yaml'
 interface RunOptions {
   readonly config?: string
   readonly files?: readonly string[]
+  readonly nodeName?: string
   readonly stateDir?: string
   readonly socket?: string
   readonly logLevel?: string
@@ -23,6 +24,7 @@ export function runCommand(): Command {
     .description('run the daemon in the foreground')
     .option('-c, --config <file>', `the configuration file (default: ${defaultConfigFile} if it exists)`)
     .option('-f, --files <path...>', 'files or folders of manifests, instead of sources.files')
+    .option('--node-name <name>', 'instead of nodeName')
     .option('--state-dir <path>', 'instead of stateDir')
     .option('--socket <path>', 'instead of controlSocket')
     .option('--log-level <level>', 'debug, info, warn or error')
@@ -54,6 +56,7 @@ function readConfig(options: RunOptions): Config {
     return {
       ...config,
       ...(options.files && { sources: { files: options.files.map((path) => resolve(path)) } }),
+      ...(options.nodeName !== undefined && { nodeName: options.nodeName }),
       ...(options.stateDir !== undefined && { stateDir: resolve(options.stateDir) }),
       ...(options.socket !== undefined && { controlSocket: resolve(options.socket) }),
       log: {

@@ -20,7 +20,7 @@ import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import { NftablesMode } from '../proxy/nftables-mode.ts'
-import { SyncLoop, type SyncOutcome } from '../proxy/sync-loop.ts'
+import { SyncLoop } from '../proxy/sync-loop.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
@@ -28,6 +28,7 @@ import { cleanupMachine } from './cleanup.ts'
 import type { Config, ServicesConfig } from './config.ts'
 import type { StatusView } from './control-api.ts'
 import { controlRoutes, listenOnSocket, SocketTakenError } from './control.ts'
+import { SyncDescriber } from './describe-sync.ts'
 import { EventLog } from './events.ts'
 import { healthRoutes } from './health.ts'
 import { createHttpServer } from './http-server.ts'
@@ -215,6 +216,7 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
   const { services } = config
   if (!services) return undefined
   const servicesLog = log.child({ part: 'services' })
+  const describer = new SyncDescriber()
   let failures = 0
   const loop = new SyncLoop({
     dataplane: new NftablesMode(nft, { log: servicesLog }),
@@ -230,7 +232,8 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
       if (outcome.result.repaired) metrics.observeRepair('services')
       const failed = loop.status().failures
       for (; failures < failed; failures++) metrics.observeSyncFailure()
-      events.add('services', describeSync(outcome))
+      const line = describer.describe(outcome)
+      if (line !== undefined) events.add('services', line)
       servicesLog.debug({ ...view, kind: outcome.result.kind }, 'services synced')
     },
   })
@@ -287,10 +290,4 @@ function closeServer(server: Server): Promise<void> {
     server.close(() => resolve())
     server.closeAllConnections()
   })
-}
-
-function describeSync({ result, totalMs }: SyncOutcome): string {
-  const what = result.repaired ? 'repaired what another program changed' : `${result.servicesChanged} Services changed`
-  const cost = `${result.elements} elements, ${result.bytes} bytes, ${result.kernelMs.toFixed(2)} ms in the kernel`
-  return `${what}: ${cost} (${totalMs.toFixed(1)} ms in all)`
 }

@@ -1,7 +1,6 @@
-import { once } from 'node:events'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { PodView } from '../../src/daemon/control-api.ts'
 import { launcher, Machine, machineObstacle, sleep } from './machine.ts'
 
@@ -75,8 +74,6 @@ async function eventually<T>(what: string, attempt: () => Promise<T | undefined 
 describe.skipIf(obstacle !== undefined)(
   `a daemon on a machine of its own${obstacle ? ` (skipped: ${obstacle})` : ''}`,
   () => {
-    beforeAll(() => undefined)
-
     test(
       'fairlead hello --check reaches every pod in every way, and leaves no trace',
       { timeout: 120_000 },
@@ -220,7 +217,11 @@ describe.skipIf(obstacle !== undefined)(
         manifest(
           machine,
           'port.yaml',
-          `${web.replace('name: web', 'name: port').replace('10.96.0.80', '10.96.0.81').replace('port: 80,', 'port: 70000,').replace(', nodePort: 30080', '')}`,
+          web
+            .replace('name: web', 'name: port')
+            .replace('10.96.0.80', '10.96.0.81')
+            .replace('port: 80,', 'port: 70000,')
+            .replace(', nodePort: 30080', ''),
         )
         manifest(
           machine,
