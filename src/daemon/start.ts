@@ -103,8 +103,7 @@ async function startParts(
   await listenOnSocket(control, config.controlSocket)
   stack.defer(() => closeServer(control))
 
-  const nft = stack.use(openNftables({ log }))
-  await requireNftables(nft)
+  const nft = stack.use(await openUsableNftables(log))
   const context: Context = { config, log, events, metrics, status, nft, stack }
 
   const podSource = new MemorySource('pods of this machine', { synced: false })
@@ -129,13 +128,14 @@ async function startParts(
 /** The merged sources count as one for the loop: they give nothing before all of them are complete. */
 const allSources = 'sources'
 
-async function requireNftables(nft: NftClient): Promise<void> {
+async function openUsableNftables(log: Log): Promise<NftClient> {
   try {
+    const nft = openNftables({ log })
     await nft.listTables()
+    return nft
   } catch (error) {
-    throw new StartError(`nf_tables cannot be used: ${(error as Error).message} ("fairlead doctor" says more)`, {
-      cause: error,
-    })
+    const reason = (error as Error).message
+    throw new StartError(`nf_tables cannot be used: ${reason} ("fairlead doctor" says more)`, { cause: error })
   }
 }
 
