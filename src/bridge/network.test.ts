@@ -56,6 +56,16 @@ describe('defineNetwork()', () => {
     expect(cidrs(defineNetwork(settings, { ...host, previous, routes }))[0]).toBe('172.29.0.0/20')
   })
 
+  test.each([
+    ['127.0.0.0/8', 'loopback (127.0.0.0/8)'],
+    ['224.1.0.0/24', 'multicast (224.0.0.0/4)'],
+    ['fe80::/64', 'link-local (fe80::/10)'],
+  ])('refuses subnet %s, which hosts cannot have addresses of', (subnet, reason) => {
+    const wanted = { ...settings, subnets: [parseNetwork(subnet)] }
+    expect(() => defineNetwork(wanted, { ...host, routes: [] })).toThrow(NetworkError)
+    expect(() => defineNetwork(wanted, { ...host, routes: [] })).toThrow(`overlaps ${reason}`)
+  })
+
   test('is not disturbed by the route of its own bridge', () => {
     const routes = [route('172.29.0.0/20', 'fl0')]
     expect(cidrs(defineNetwork(settings, { ...host, routes }))[0]).toBe('172.29.0.0/20')

@@ -14,6 +14,7 @@ import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { macFromBytes, type MacAddress } from '../net/mac-address.ts'
 import { isLinkName, isNetworkBridge, networkAlias } from './names.ts'
 import { pickSubnet } from './subnet-pool.ts'
+import { unusableRangeOf } from './unusable-ranges.ts'
 
 /** What a user says about a network. Compatible with the `network` section of the daemon's configuration. */
 export interface NetworkSettings {
@@ -185,6 +186,11 @@ function checkSubnet(subnet: Cidr, context: { name: string; taken: HostFacts['re
   }
   if (subnet.address !== networkOf(subnet).address) {
     throw new NetworkError('subnets', `${text} has host bits set (expected ${formatCidr(networkOf(subnet))})`)
+  }
+  const special = unusableRangeOf(subnet)
+  if (special !== undefined) {
+    const expected = 'expected a range for hosts, like 172.20.0.0/16 or fd12:3456:789a::/64'
+    throw new NetworkError('subnets', `${text} overlaps ${special} addresses (${expected})`)
   }
   const clash = taken.find(({ range }) => cidrsOverlap(range, subnet))
   if (clash) throw new NetworkError('subnets', `${text} overlaps ${clash.what} (expected a range that is free)`)
