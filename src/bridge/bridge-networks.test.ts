@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
@@ -127,6 +127,22 @@ describe('BridgeNetworks on a fake kernel', () => {
     expect(host.sysctls.get('net/ipv6/conf/default/accept_ra')).toBe('0')
     expect(await cleanup()).toEqual([])
   })
+
+  test.each(['garbage', '', 'null', '{"bootId":"boot","changes":[{"path":1}]}', '{"bootId":"boot"}'])(
+    'starts and cleans up with damaged memory of sysctls, of which it sets none back: %j',
+    async (text) => {
+      const file = join(stateDir, 'sysctls.json')
+      writeFileSync(file, text)
+      await (await open())[Symbol.asyncDispose]()
+      expect(host.sysctls.get('net/ipv4/ip_forward')).toBe('1')
+      writeFileSync(file, text)
+      const remembered = { stateDir, bootId: 'boot' }
+      const cleanup = () => cleanupBridge({ kernel: host.kernel, nft, netnsPrefix: 'fltest-nobody-', remembered })
+      expect(await cleanup()).toContainEqual(expect.stringContaining('sysctls.json, which cannot be read'))
+      expect(host.sysctls.get('net/ipv4/ip_forward')).toBe('1')
+      expect(await cleanup()).toEqual([])
+    },
+  )
 
   test('keeps a picked subnet over restarts, although a better one has become free', async () => {
     const { links, routes } = host.kernel.rtnetlink

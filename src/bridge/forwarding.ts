@@ -39,7 +39,7 @@ export async function enableForwarding(sysctls: readonly SysctlPlan[], context: 
   })
   if (changes.length === 0) return
   // Written first: a daemon that dies in between leaves values that are restored to what they are.
-  const known = readChanges(context)
+  const known = readChanges(context) ?? []
   const paths = new Set(known.map(({ path }) => path))
   writeChanges([...known, ...changes.filter(({ path }) => !paths.has(path))], context)
   for (const { path, value } of writeSysctls(wanted, kernel)) {
@@ -52,14 +52,15 @@ export async function enableForwarding(sysctls: readonly SysctlPlan[], context: 
  * was restored, in words. Without a state file of this boot there is nothing to restore.
  */
 export function restoreForwarding(context: Omit<ForwardingContext, 'log'>): string[] {
-  const restored = readChanges(context).flatMap(({ path, before, set }) => {
+  const changes = readChanges(context)
+  const restored = (changes ?? []).flatMap(({ path, before, set }) => {
     // Undefined when the link of a setting is gone.
     if (context.kernel.readSysctl(path) !== set) return []
     context.kernel.writeSysctl(path, before)
     return [`sysctl ${path} set back to ${before}`]
   })
   removeStateFile(fileOf(context))
-  return restored
+  return changes ? restored : [`${fileOf(context)}, which cannot be read (sysctls stay as they are)`]
 }
 
 async function routerAdvertisements(sysctls: readonly SysctlPlan[], kernel: BridgeKernel): Promise<SysctlPlan[]> {
@@ -74,11 +75,24 @@ function fileOf({ stateDir }: Pick<ForwardingContext, 'stateDir'>): string {
   return join(stateDir, 'sysctls.json')
 }
 
-function readChanges(context: Pick<ForwardingContext, 'stateDir' | 'bootId'>): ChangedSysctl[] {
+/** Undefined when the file is damaged: what the host had before is not known then, and nothing may be set back. */
+function readChanges(context: Pick<ForwardingContext, 'stateDir' | 'bootId'>): ChangedSysctl[] | undefined {
   const text = readStateFile(fileOf(context))
   if (text === undefined) return []
-  const { bootId, changes } = JSON.parse(text) as { bootId: string; changes: ChangedSysctl[] }
-  return bootId === context.bootId ? changes : []
+  try {
+    const { bootId, changes } = JSON.parse(text) as { bootId: string; changes: ChangedSysctl[] }
+    if (bootId !== context.bootId) return []
+    const isWhole = changes.every((change) => [change.path, change.before, change.set].every(isText))
+    return isWhole ? changes : undefined
+  } catch (error) {
+    // Text that is not JSON, or JSON of another shape.
+    if (error instanceof SyntaxError || error instanceof TypeError) return undefined
+    throw error
+  }
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string'
 }
 
 function writeChanges(changes: readonly ChangedSysctl[], context: ForwardingContext): void {
