@@ -1,5 +1,8 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { ConfigError, defaultConfig, parseConfig } from './config.ts'
+import { ConfigError, defaultConfig, loadConfig, parseConfig } from './config.ts'
 
 const parse = (raw: unknown) => parseConfig(raw, { origin: 'fairlead.yaml', relativeTo: '/etc/fairlead' })
 
@@ -14,6 +17,15 @@ describe('parseConfig()', () => {
 
   test('takes paths as relative to the file', () => {
     expect(parse({ sources: { files: ['manifests'] } }).sources.files).toEqual(['/etc/fairlead/manifests'])
+  })
+
+  test('takes resolvConf as relative to the file, too', () => {
+    expect(parse({ dns: { resolvConf: 'resolv.conf' } }).dns?.resolvConf).toBe('/etc/fairlead/resolv.conf')
+  })
+
+  test('names 20 problems at most', () => {
+    const keys = Array.from({ length: 300_000 }, (_, i) => [`key${i}`, 1])
+    expect(() => parse(Object.fromEntries(keys))).toThrow(/^.{100,5000}; and 299980 more$/)
   })
 
   test('switches parts off', () => {
@@ -44,6 +56,13 @@ describe('parseConfig()', () => {
       /http\.listen: "127\.0\.0\.1" is not an address to listen on/,
     ],
     ['something that is no object', 'text', /is not an object/],
+    ['an empty path', { stateDir: '' }, /stateDir: is empty/],
+    ['an empty name', { nodeName: ' ' }, /nodeName: is empty/],
+    [
+      'a DNS address that no bridge can have',
+      { dns: { addresses: ['127.0.0.1'] } },
+      /dns\.addresses\[0\]: .*loopback \(127\.0\.0\.0\/8\)/,
+    ],
   ]
   test.each(refused)('refuses %s', (_, raw, message) => {
     expect(() => parse(raw)).toThrow(ConfigError)
@@ -52,5 +71,30 @@ describe('parseConfig()', () => {
 
   test('lists all problems at once', () => {
     expect(() => parse({ netwrok: {}, network: { mtu: 1 } })).toThrow(/netwrok.*; .*|network\.mtu.*netwrok/s)
+  })
+})
+
+describe('loadConfig()', () => {
+  const load = (text: string) => {
+    const folder = mkdtempSync(join(tmpdir(), 'fairlead-config-'))
+    try {
+      const file = join(folder, 'fairlead.yaml')
+      writeFileSync(file, text)
+      return loadConfig(file)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
+
+  test.each(['', '# nothing but a comment\n', '---\n'])('takes a file without content as all defaults: %j', (text) => {
+    expect(load(text)).toEqual(defaultConfig())
+  })
+
+  test.each([
+    ['a second document', 'nodeName: a\n---\nnodeName: b\n', /has 2 documents \(expected one\)/],
+    ['what is not YAML', 'a: [', /is not YAML/],
+    ['a key that is there twice', 'nodeName: a\nnodeName: b\n', /duplicated mapping key/],
+  ])('refuses %s', (_, text, message) => {
+    expect(() => load(text)).toThrow(message)
   })
 })

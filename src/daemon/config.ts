@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, resolve } from 'node:path'
-import { load } from 'js-yaml'
+import { loadAll } from 'js-yaml'
 import { formatFieldProblem, type FieldProblem } from '../model/manifest-error.ts'
 import { ManifestReader } from '../model/manifest-reader.ts'
+import { unusableRangeOf } from '../bridge/unusable-ranges.ts'
 import { parseCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
@@ -105,8 +106,12 @@ export function loadConfig(file: string): Config {
   }
   let raw: unknown
   try {
-    raw = load(text) ?? {}
+    const documents = loadAll(text).filter((document) => document !== null)
+    if (documents.length > 1) throw new ConfigError(`${file} has ${documents.length} documents (expected one)`)
+    // A file without content, or with comments only, has none.
+    raw = documents[0] ?? {}
   } catch (error) {
+    if (error instanceof ConfigError) throw error
     throw new ConfigError(`${file} is not YAML: ${(error as Error).message}`, { cause: error })
   }
   return parseConfig(raw, { origin: file, relativeTo: dirname(file) })
@@ -121,19 +126,18 @@ export function defaultConfig(): Config {
 export function parseConfig(raw: unknown, from: { origin: string; relativeTo: string }): Config {
   const reader = ManifestReader.of(raw)
   const problems = reader.problems
-  problems.push(...unknownKeys(raw, knownKeys, ''))
-  const path = (reader: ManifestReader, key: string): string | undefined =>
-    reader.parsedText(key, (text) => resolve(from.relativeTo, text))
+  for (const problem of unknownKeys(raw, knownKeys, '')) problems.push(problem)
+  const absolute = (text: string): string => resolve(from.relativeTo, parseNotEmpty(text))
 
   const sources = reader.object('sources')
   const config: Config = {
-    nodeName: reader.text('nodeName') ?? hostname(),
-    stateDir: path(reader, 'stateDir') ?? '/var/lib/fairlead',
-    controlSocket: path(reader, 'controlSocket') ?? '/run/fairlead/control.sock',
-    sources: { files: sources.parsedTexts('files', (text) => resolve(from.relativeTo, text)) },
+    nodeName: reader.parsedText('nodeName', parseNotEmpty) ?? hostname(),
+    stateDir: reader.parsedText('stateDir', absolute) ?? '/var/lib/fairlead',
+    controlSocket: reader.parsedText('controlSocket', absolute) ?? '/run/fairlead/control.sock',
+    sources: { files: sources.parsedTexts('files', absolute) },
     network: readNetwork(reader.object('network')),
     services: readServices(reader.object('services')),
-    dns: readDns(reader.object('dns')),
+    dns: readDns(reader.object('dns'), absolute),
     http: { listen: readHttp(reader.object('http')) },
     log: {
       level: reader.object('log').oneOf('level', ['debug', 'info', 'warn', 'error']) ?? 'info',
@@ -141,8 +145,14 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
     },
     cleanupOnExit: reader.boolean('cleanupOnExit') ?? false,
   }
-  if (problems.length > 0) throw new ConfigError(`${from.origin}: ${problems.map(formatFieldProblem).join('; ')}`)
+  if (problems.length > 0) throw new ConfigError(`${from.origin}: ${listProblems(problems)}`)
   return config
+}
+
+/** All of them, unless the file is something else altogether. */
+function listProblems(problems: readonly FieldProblem[]): string {
+  const shown = problems.slice(0, 20).map(formatFieldProblem).join('; ')
+  return problems.length > 20 ? `${shown}; and ${problems.length - 20} more` : shown
 }
 
 function readNetwork(reader: ManifestReader): NetworkConfig | undefined {
@@ -170,14 +180,14 @@ function readServices(reader: ManifestReader): ServicesConfig | undefined {
   return (reader.boolean('enabled') ?? true) ? services : undefined
 }
 
-function readDns(reader: ManifestReader): DnsConfig | undefined {
-  const addresses = reader.parsedTexts('addresses', parseIp)
+function readDns(reader: ManifestReader, absolute: (text: string) => string): DnsConfig | undefined {
+  const addresses = reader.parsedTexts('addresses', parseDnsAddress)
   const dns = {
     addresses: addresses.length > 0 ? addresses : [parseIp('10.96.0.10')],
     port: reader.integer('port', { min: 1, max: 65_535 }) ?? 53,
     zone: reader.parsedText('zone', parseZone) ?? 'cluster.local',
     ttl: reader.integer('ttl', { min: 0, max: 3600 }) ?? 5,
-    resolvConf: reader.text('resolvConf') ?? '/etc/resolv.conf',
+    resolvConf: reader.parsedText('resolvConf', absolute) ?? '/etc/resolv.conf',
   }
   return (reader.boolean('enabled') ?? true) ? dns : undefined
 }
@@ -200,6 +210,19 @@ function oneFamilyEach(reader: ManifestReader, key: string, cidrs: readonly Cidr
 export function parseInterfaceName(text: string): string {
   if (/^[^\s/:]{1,15}$/.test(text) && text !== '.' && text !== '..') return text
   throw new ParseError(`"${text}" is not an interface name (expected 1 to 15 characters without space, slash or colon)`)
+}
+
+function parseNotEmpty(text: string): string {
+  if (text.trim() !== '') return text
+  throw new ParseError('is empty')
+}
+
+/** It is put on the bridge, so it must be one that a host can have. */
+function parseDnsAddress(text: string): IpAddress {
+  const ip = parseIp(text)
+  const clash = unusableRangeOf({ address: ip, prefix: ip.includes(':') ? 128 : 32 })
+  if (clash) throw new ParseError(`"${text}" cannot be put on the bridge: it is ${clash}`)
+  return ip
 }
 
 function parseZone(text: string): string {
