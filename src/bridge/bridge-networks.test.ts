@@ -206,6 +206,7 @@ describe('BridgeNetworks on a fake kernel', () => {
     await vi.waitFor(async () => {
       await clock.advance(50)
       expect(warnings).toContain('Repaired what another program changed: create bridge fl0')
+      expect(networks.repairs).toBeGreaterThan(0)
       expect(await networks.reconcile()).toEqual([])
     })
   })

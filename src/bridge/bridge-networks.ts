@@ -63,6 +63,7 @@ export class BridgeNetworks implements AsyncDisposable {
   readonly #table: MasqueradeTable
   readonly #runner: BoundedRunner
   #following = false
+  #repairs = 0
 
   /** Use `openBridgeNetworks`. */
   constructor(networks: readonly Network[], journal: LeaseJournal, options: BridgeNetworksOptions) {
@@ -85,6 +86,11 @@ export class BridgeNetworks implements AsyncDisposable {
   /** All leases, by `network/owner`. */
   get leases(): ReadonlyMap<LeaseKey, Lease> {
     return this.#journal.leases
+  }
+
+  /** How often something that another program changed was put back. */
+  get repairs(): number {
+    return this.#repairs + this.#table.repairs
   }
 
   /** The state that the kernel should have: what `fairlead plan` prints. */
@@ -211,6 +217,7 @@ export class BridgeNetworks implements AsyncDisposable {
       this.#judgements.delete(busy)
     })
     if (this.#following) {
+      if (done.length > 0) this.#repairs++
       for (const action of done) log.warn({ action }, `Repaired what another program changed: ${action}`)
     }
     if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => error.message).join('; '))

@@ -18,6 +18,7 @@ export class MasqueradeTable implements AsyncDisposable {
   readonly #log: Log
   readonly #runner: BoundedRunner
   #following = false
+  #repairs = 0
 
   constructor(
     networks: readonly Network[],
@@ -31,12 +32,18 @@ export class MasqueradeTable implements AsyncDisposable {
       run: async (reason) => {
         if (reason === 'verify') return
         await this.sync({ rewriteRules: true })
+        this.#repairs++
         log.warn({ table: this.#table.name }, `Repaired what another program changed: table inet ${this.#table.name}`)
       },
       clock,
       onError: (error, { failures, retryInMs }) =>
         log.error({ err: error, failures, retryInMs }, 'Cannot write the masquerade table, trying again'),
     })
+  }
+
+  /** How often it was put back. */
+  get repairs(): number {
+    return this.#repairs
   }
 
   /**

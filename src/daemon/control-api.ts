@@ -66,6 +66,8 @@ export interface NetworkView {
   readonly gateways: readonly string[]
   readonly mtu: number
   readonly pods: number
+  /** How often something that another program changed was put back. */
+  readonly repairs: number
 }
 
 export interface DnsView {

@@ -30,13 +30,30 @@ test('createMetrics() has exactly the names that docs/metrics.md lists', () => {
 })
 
 test('createMetrics() reads the status at each scrape and counts syncs', async () => {
-  const metrics = createMetrics(() => status)
+  const services = {
+    mode: 'nftables',
+    services: 1,
+    endpoints: 2,
+    problems: [],
+    syncs: 3,
+    failures: 2,
+    repairs: 1,
+    firstSync: undefined,
+    lastSync: undefined,
+  }
+  const network = { name: 'default', bridge: 'fl0', subnets: [], gateways: [], mtu: 1500, pods: 0, repairs: 4 }
+  let view = status
+  const metrics = createMetrics(() => view)
   metrics.observeSync({ time: '', changedServices: 1, elements: 12, bytes: 800, messages: 4, wallMs: 2, kernelMs: 0.2 })
-  metrics.observeRepair('services')
-  const text = await metrics.registry.metrics()
-  expect(text).toContain('fairlead_build_info{version="1.2.3"} 1')
-  expect(text).toContain('fairlead_source_problems 1')
-  expect(text).toContain('fairlead_elements_total 12')
-  expect(text).toContain('fairlead_repairs_total{part="services"} 1')
-  expect(text).toContain('fairlead_syncs_total{result="failure"} 0')
+  const before = await metrics.registry.metrics()
+  expect(before).toContain('fairlead_build_info{version="1.2.3"} 1')
+  expect(before).toContain('fairlead_source_problems 1')
+  expect(before).toContain('fairlead_elements_total 12')
+  expect(before).toContain('fairlead_syncs_total{result="failure"} 0')
+  view = { ...status, services, network }
+  const after = await metrics.registry.metrics()
+  expect(after).toContain('fairlead_syncs_total{result="success"} 3')
+  expect(after).toContain('fairlead_syncs_total{result="failure"} 2')
+  expect(after).toContain('fairlead_repairs_total{part="services"} 1')
+  expect(after).toContain('fairlead_repairs_total{part="network"} 4')
 })

@@ -4,11 +4,8 @@ import type { StatusView, SyncView } from './control-api.ts'
 /** The daemon's metrics. Every name stands in docs/metrics.md (a test compares). */
 export interface Metrics {
   readonly registry: Registry
-  /** Called after each sync of the Services that changed something. */
+  /** Called after each successful sync of the Services. */
   observeSync(sync: SyncView): void
-  observeSyncFailure(): void
-  /** Called when something that another program changed was put back. */
-  observeRepair(part: 'services' | 'network'): void
 }
 
 /** Creates the metrics; values that the status has are read from it at scrape time. */
@@ -48,17 +45,30 @@ export function createMetrics(status: () => StatusView): Metrics {
   gauge('fairlead_dns_queries', 'DNS queries answered since the start.', (view) => view.dns?.queries)
   gauge('fairlead_dns_forwarded', 'DNS queries forwarded since the start.', (view) => view.dns?.forwarded)
 
-  const syncs = new Counter({
+  // Counted where they happen, and only read here: a failure must show while it lasts, not after the next success.
+  new Counter({
     name: 'fairlead_syncs_total',
     help: 'Syncs of the Services.',
-    labelNames: ['result'] as const,
+    labelNames: ['result'],
     registers,
+    collect() {
+      const { services } = status()
+      this.reset()
+      this.inc({ result: 'success' }, services?.syncs ?? 0)
+      this.inc({ result: 'failure' }, services?.failures ?? 0)
+    },
   })
-  const repairs = new Counter({
+  new Counter({
     name: 'fairlead_repairs_total',
     help: 'Times that state which another program changed was put back.',
-    labelNames: ['part'] as const,
+    labelNames: ['part'],
     registers,
+    collect() {
+      const { services, network } = status()
+      this.reset()
+      this.inc({ part: 'services' }, services?.repairs ?? 0)
+      this.inc({ part: 'network' }, network?.repairs ?? 0)
+    },
   })
   const elements = new Counter({ name: 'fairlead_elements_total', help: 'Map elements sent to the kernel.', registers })
   const bytes = new Counter({
@@ -78,19 +88,14 @@ export function createMetrics(status: () => StatusView): Metrics {
     buckets: [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1],
     registers,
   })
-  for (const result of ['success', 'failure'] as const) syncs.inc({ result }, 0)
-  for (const part of ['services', 'network'] as const) repairs.inc({ part }, 0)
 
   return {
     registry,
     observeSync(sync) {
-      syncs.inc({ result: 'success' })
       elements.inc(sync.elements)
       bytes.inc(sync.bytes)
       duration.observe(sync.wallMs / 1000)
       kernel.observe(sync.kernelMs / 1000)
     },
-    observeSyncFailure: () => syncs.inc({ result: 'failure' }),
-    observeRepair: (part) => repairs.inc({ part }),
   }
 }

@@ -75,8 +75,11 @@ export async function startDaemon(config: Config, options: { log: Log; version: 
       ...daemon,
       close: async ({ cleanup }) => {
         // In order first, so that pods get their SIGTERM; whatever that misses is found by name.
-        if (cleanup) await daemon.pods.removeAll()
-        await running.disposeAsync()
+        try {
+          if (cleanup) await daemon.pods.removeAll()
+        } finally {
+          await running.disposeAsync()
+        }
         return cleanup ? await cleanupMachine(config) : []
       },
     }
@@ -217,7 +220,6 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
   if (!services) return undefined
   const servicesLog = log.child({ part: 'services' })
   const describer = new SyncDescriber()
-  let failures = 0
   const loop = new SyncLoop({
     dataplane: new NftablesMode(nft, { log: servicesLog }),
     clock: systemClock,
@@ -229,9 +231,6 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
     onSynced(outcome) {
       const view = status.noteSync(outcome)
       metrics.observeSync(view)
-      if (outcome.result.repaired) metrics.observeRepair('services')
-      const failed = loop.status().failures
-      for (; failures < failed; failures++) metrics.observeSyncFailure()
       const line = describer.describe(outcome)
       if (line !== undefined) events.add('services', line)
       servicesLog.debug({ ...view, kind: outcome.result.kind }, 'services synced')

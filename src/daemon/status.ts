@@ -113,6 +113,7 @@ export class DaemonStatus {
       gateways: subnets.map(({ gateway }) => gateway),
       mtu,
       pods: first.endpoints,
+      repairs: this.networks?.repairs ?? 0,
     }
   }
 
