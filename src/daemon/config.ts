@@ -73,7 +73,7 @@ export class ConfigError extends Error {
 }
 
 /** The known keys; a nested object for a section. What is not here is a typo. */
-const knownKeys = {
+export const knownKeys = {
   nodeName: true,
   stateDir: true,
   controlSocket: true,
