@@ -125,6 +125,11 @@ describe('diffHost()', () => {
       ['create bridge fl0', 'add link flv1 to bridge fl0'],
     ],
     [
+      'a port whose bridge went, without settings that only a port of a bridge has',
+      withLinks({ ...port, master: undefined, port: undefined }),
+      ['create bridge fl0', 'add link flv1 to bridge fl0'],
+    ],
+    [
       'a port that never got its alias',
       withLinks(fl0, { ...port, alias: undefined }),
       ['delete link flv1 (it is half made)', 'create endpoint pod default/a on bridge fl0'],

@@ -70,7 +70,7 @@ export function diffHost(
         mtu: endpoint.mtu,
         alias: endpoint.alias,
         // A link that is no port of the bridge yet gets this when it becomes one.
-        ...(link.master === master?.index && portOptions),
+        ...(master && link.master === master.index && portOptions),
       })
       if (changes) actions.push({ kind: 'set-link', link: link.name, index: link.index, changes })
       if (!master || link.master !== master.index) {
