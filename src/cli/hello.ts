@@ -5,9 +5,11 @@ import { formatEvent } from '../daemon/events.ts'
 import type { Daemon } from '../daemon/start.ts'
 import { checkHello, nodeAddress } from './hello-check.ts'
 import { startForeground, stopped, stopSignal } from './foreground.ts'
+import { UsageError } from './usage-error.ts'
 
 const example = fileURLToPath(new URL('../../examples/hello/', import.meta.url))
 const podNames = ['web-1', 'web-2', 'web-3']
+const readyWithinMs = 30_000
 
 /** `fairlead hello`: the example of examples/hello, in the foreground, until Ctrl-C removes it. */
 export function helloCommand(): Command {
@@ -20,9 +22,9 @@ export function helloCommand(): Command {
       let ok = true
       try {
         if (!options.check) daemon.events.follow((event) => console.log(formatEvent(event)))
-        await daemon.whenReady(AbortSignal.any([stop, AbortSignal.timeout(30_000)]))
-        await startPods(daemon)
-        if (options.check) ok = await checkHello(daemon, podNames, stop)
+        if (await becomesReady(daemon, stop)) await startPods(daemon)
+        if (stop.aborted) ok = false
+        else if (options.check) ok = await checkHello(daemon, podNames, stop)
         else {
           console.log(describe(daemon))
           await stopped(stop)
@@ -32,9 +34,21 @@ export function helloCommand(): Command {
         const removed = await daemon.close({ cleanup: true })
         console.log(`Removed: ${removed.join(', ')}`)
       }
-      if (options.check) console.log(ok ? 'check passed' : 'check FAILED')
+      if (options.check) console.log(ok ? 'check passed' : stop.aborted ? 'check interrupted' : 'check FAILED')
       process.exitCode = ok ? 0 : 1
     })
+}
+
+/** Whether it became ready before it was to stop. Throws UsageError when that takes too long. */
+async function becomesReady(daemon: Daemon, stop: AbortSignal): Promise<boolean> {
+  try {
+    await daemon.whenReady(AbortSignal.any([stop, AbortSignal.timeout(readyWithinMs)]))
+    return true
+  } catch (error) {
+    if (stop.aborted) return false
+    const waitingFor = daemon.status().waitingFor.join(', ')
+    throw new UsageError(`not ready within ${readyWithinMs / 1000} s, waiting for ${waitingFor}`, { cause: error })
+  }
 }
 
 /** Starts the three pods; those that a former run left alive are kept as they are. */
