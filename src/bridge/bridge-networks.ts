@@ -261,7 +261,13 @@ export class BridgeNetworks implements AsyncDisposable {
     const { rtnetlink } = this.#options.kernel
     const link = await rtnetlink.links.find(hostLinkName(lease.owner))
     if (link) await this.#deletions.delete(link.index)
-    await this.#journal.remove([leaseKey(lease)])
+    try {
+      await this.#journal.remove([leaseKey(lease)])
+    } catch (error) {
+      // The endpoint is gone, that is what counts: a lease without a namespace is reclaimed at the next start.
+      const { owner } = lease
+      this.#options.log.warn({ owner, err: error }, `Cannot write to disk that the lease of ${owner} has ended`)
+    }
     for (const ip of lease.ips) this.#release(lease.network, ip)
   }
 

@@ -1,10 +1,10 @@
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Log } from '../base/log.ts'
 import { parsePort, type Port } from '../net/port.ts'
 import { parseProtocol, type Protocol } from '../net/protocol.ts'
 import { podOwner, type Owner } from './names.ts'
-import { readStateFile, writeStateFile } from './state-file.ts'
+import { makeStateFolder, readStateFile, writeStateFile } from './state-file.ts'
 
 /** A named port of a pod, for `targetPort: name`. */
 export interface PodPort {
@@ -59,7 +59,7 @@ export class PodStore {
   /** Reads all records. A folder without a usable one is removed: what it may have made is found by its namespace. */
   static open(folder: string, log: Log): PodStore {
     const store = new PodStore(folder)
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makeStateFolder(folder)
     for (const name of readdirSync(folder)) {
       const path = join(folder, name)
       try {
@@ -95,9 +95,15 @@ export class PodStore {
     }
   }
 
-  /** Writes a record, and returns it. */
+  /** Writes a record, and returns it. Throws StateFileError; then nothing changed. */
   put(record: PodRecord): PodRecord {
     writeStateFile(this.files(record).record, `${JSON.stringify(record)}\n`)
+    this.#records.set(podOwner(record), record)
+    return record
+  }
+
+  /** As {@link put}, but in memory only: for a disk that takes nothing. */
+  putInMemory(record: PodRecord): PodRecord {
     this.#records.set(podOwner(record), record)
     return record
   }

@@ -92,8 +92,9 @@ export class Pods implements Disposable {
     return await this.#exclusively(spec, async () => {
       const started = this.#clock.now().toISOString()
       const base = { namespace, name, labels, network, command, ports, bootId, started }
-      let record = store.put({ ...base, phase: 'creating', process: undefined, exit: undefined })
+      let record: PodRecord = { ...base, phase: 'creating', process: undefined, exit: undefined }
       try {
+        store.put(record)
         using netns = createNetns(podNetnsName(spec, this.#prefix))
         const { ips, mac } = spec
         const lease = await networks.attach({
@@ -128,7 +129,7 @@ export class Pods implements Disposable {
     const record = this.#options.store.records.get(owner)
     if (!record) throw new PodError('not-found', `there is no ${owner}`)
     await this.#exclusively(record, async () => {
-      const removing = this.#options.store.put({ ...record, phase: 'removing' })
+      const removing = this.#noteRemoving(record)
       const path = netnsPath(podNetnsName(record, this.#prefix))
       this.#publish()
       await endProcesses(removing, { netnsPath: path, graceMs: this.#options.graceMs ?? 5000 })
@@ -215,6 +216,19 @@ export class Pods implements Disposable {
     } finally {
       this.#busy.delete(owner)
       this.#publish()
+    }
+  }
+
+  /** A full disk keeps no pod from going: its files may be what fills it. What a crash leaves then is a pod to be removed again. */
+  #noteRemoving(record: PodRecord): PodRecord {
+    const { store, log } = this.#options
+    const removing: PodRecord = { ...record, phase: 'removing' }
+    try {
+      return store.put(removing)
+    } catch (error) {
+      const owner = podOwner(record)
+      log.warn({ pod: owner, err: error }, `Cannot note that ${owner} is being removed; removing it all the same`)
+      return store.putInMemory(removing)
     }
   }
 

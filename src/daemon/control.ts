@@ -54,9 +54,20 @@ function readPodRequest(body: unknown): PodRequest {
 
 /** Listens on a unix socket that only its owner may use. A socket that nobody listens on any more is replaced. */
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
+  // sun_path of unix(7) has 108 bytes with the NUL; libuv's EINVAL would not say so.
+  if (Buffer.byteLength(path) > 107) throw new SocketError(path, 'the path is longer than 107 bytes')
   if (await answers(path)) throw new SocketTakenError(path)
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
-  rmSync(path, { force: true })
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
+    rmSync(path, { force: true })
+    await listen(server, path)
+    chmodSync(path, 0o600)
+  } catch (error) {
+    throw new SocketError(path, (error as Error).message, { cause: error })
+  }
+}
+
+async function listen(server: Server, path: string): Promise<void> {
   // The socket is born with the mode that the umask leaves: nobody else may connect before chmod.
   const before = process.umask(0o177)
   try {
@@ -70,7 +81,15 @@ export async function listenOnSocket(server: Server, path: string): Promise<void
   } finally {
     process.umask(before)
   }
-  chmodSync(path, 0o600)
+}
+
+/** The control socket cannot be made. */
+export class SocketError extends Error {
+  override readonly name = 'SocketError'
+
+  constructor(path: string, reason: string, options?: ErrorOptions) {
+    super(`controlSocket: cannot listen on ${path}: ${reason}`, options)
+  }
 }
 
 /** Another daemon listens there. */

@@ -9,6 +9,7 @@ import { NetworkError } from '../bridge/network.ts'
 import { openBridgeNetworks } from '../bridge/open-bridge-networks.ts'
 import { PodStore } from '../bridge/pod-record.ts'
 import { keepsLease, openPods } from '../bridge/pods.ts'
+import { StateFileError } from '../bridge/state-file.ts'
 import { ListenError } from '../dns/listen-error.ts'
 import { createDnsServer, type DnsServer } from '../dns/server.ts'
 import { readBootId } from '../linux/boot-id.ts'
@@ -27,7 +28,7 @@ import { mergeSources, type MergedSources } from '../sources/merge.ts'
 import { cleanupMachine } from './cleanup.ts'
 import type { Config, ServicesConfig } from './config.ts'
 import type { StatusView } from './control-api.ts'
-import { controlRoutes, listenOnSocket, SocketTakenError } from './control.ts'
+import { controlRoutes, listenOnSocket, SocketError, SocketTakenError } from './control.ts'
 import { SyncDescriber } from './describe-sync.ts'
 import { EventLog } from './events.ts'
 import { healthRoutes } from './health.ts'
@@ -84,7 +85,9 @@ export async function startDaemon(config: Config, options: { log: Log; version: 
       },
     }
   } catch (error) {
-    const mendable = [NetworkError, ListenError, SocketTakenError].some((kind) => error instanceof kind)
+    const mendable = [NetworkError, ListenError, SocketTakenError, SocketError, StateFileError].some(
+      (kind) => error instanceof kind,
+    )
     throw mendable ? new StartError((error as Error).message, { cause: error }) : error
   }
 }

@@ -2,7 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { PodView } from '../../src/daemon/control-api.ts'
-import { launcher, Machine, machineObstacle, sleep } from './machine.ts'
+import { DaemonProcess, launcher, Machine, machineObstacle, sleep } from './machine.ts'
 
 const obstacle = machineObstacle()
 const server = new URL('../../examples/hello/server.js', import.meta.url).pathname
@@ -86,6 +86,20 @@ describe.skipIf(obstacle !== undefined)(
           stdout: expect.stringContaining('check passed') as string,
         })
         expect(stdout).not.toContain('NOT OK')
+        expect(await traces(machine)).toEqual(before)
+      },
+    )
+
+    test.each([500, 700, 900, 1100])(
+      'fairlead hello ended after %d ms leaves no trace and prints no stack trace',
+      { timeout: 60_000 },
+      async (ms) => {
+        await using machine = await Machine.create()
+        const before = await traces(machine)
+        const hello = new DaemonProcess(machine.spawn(launcher, 'hello'))
+        await sleep(ms)
+        await hello.end('SIGINT')
+        expect(hello.log).not.toMatch(/^\s+at |AbortError/m)
         expect(await traces(machine)).toEqual(before)
       },
     )
@@ -269,6 +283,11 @@ describe.skipIf(obstacle !== undefined)(
         /cannot read \/nonexistent\.yaml: ENOENT/,
       ],
       [
+        'a control socket with a path that is too long',
+        (m) => m.fairlead('run', '--socket', `/tmp/${'x'.repeat(120)}`),
+        /controlSocket: cannot listen on \/tmp\/x+: the path is longer than 107 bytes/,
+      ],
+      [
         'a user who is not root',
         (m) => m.run('setpriv', '--reuid=65534', '--clear-groups', launcher, 'run'),
         /needs root/,
@@ -285,6 +304,41 @@ describe.skipIf(obstacle !== undefined)(
         expect(stderr).not.toMatch(/^\s+at /m)
         expect(code).not.toBe(0)
         expect(await traces(machine)).toEqual(before)
+      },
+    )
+
+    test(
+      'a full disk is named, keeps no pod from going, and no daemon from its next start',
+      { timeout: 60_000 },
+      async () => {
+        await using machine = await Machine.create()
+        const daemon = await machine.startDaemon('{}')
+        await runWebPods(machine, 2)
+        const fill =
+          'mount -o remount,size=200k /var/lib/fairlead; head -c 1000000 /dev/zero >/var/lib/fairlead/fill; true'
+        await machine.run('sh', '-c', fill)
+        expect(await machine.fairlead('pod', 'run', 'late')).toMatchObject({
+          code: 1,
+          stderr: expect.stringMatching(
+            /cannot make pod default\/late: cannot write \S+pod\.json: no space left/,
+          ) as string,
+        })
+        expect(await machine.fairlead('pod', 'rm', 'web-1')).toMatchObject({ code: 0 })
+        expect((await podList(machine)).map(({ name }) => name)).toEqual(['web-2'])
+        expect((await traces(machine)).filter((name) => name.startsWith('fl-'))).toEqual(['fl-default.web-2'])
+
+        await daemon.end('SIGKILL')
+        await machine.run('sh', '-c', fill)
+        const { code, stderr } = await machine.fairlead('run')
+        expect({ code, stderr }).toMatchObject({
+          code: 1,
+          stderr: expect.stringMatching(/^fairlead: cannot write \/var\/lib\/fairlead\/\S+: no space left/m) as string,
+        })
+        expect(stderr).not.toMatch(/^\s+at /m)
+
+        await machine.run('rm', '/var/lib/fairlead/fill')
+        await machine.startDaemon('{}')
+        expect((await podList(machine)).map(({ name }) => name)).toEqual(['web-2'])
       },
     )
 
