@@ -34,7 +34,12 @@ export async function planManifests(
   })
   const compiled = compileServices(sources.current, {
     nodeName: options.nodeName,
-    settings: { localPods: options.clusterCIDRs, masqueradeAll: false, nodePortAddresses: undefined },
+    settings: {
+      localPods: options.clusterCIDRs,
+      masqueradeAll: false,
+      nodePortAddresses: undefined,
+      ownAddresses: dns?.addresses ?? [],
+    },
   })
   using client = options.againstKernel ? openNftables({ log: silentLog }) : new FakeNftables()
   const mode = new NftablesMode(client, { log: silentLog })

@@ -228,7 +228,7 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
     clock: systemClock,
     log: servicesLog,
     nodeName: config.nodeName,
-    settings: proxySettings(services, networks),
+    settings: proxySettings(config, services, networks),
     waitFor: [allSources],
     minIntervalMs: services.minSyncPeriodMs,
     onSynced(outcome) {
@@ -244,12 +244,13 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
   return loop
 }
 
-function proxySettings(services: ServicesConfig, networks: BridgeNetworks | undefined): ProxySettings {
+function proxySettings(config: Config, services: ServicesConfig, networks: BridgeNetworks | undefined): ProxySettings {
   const own = networks?.networks.flatMap(({ subnets }) => subnets.map(({ cidr }) => cidr)) ?? []
   return {
     localPods: [...own, ...services.clusterCIDRs],
     masqueradeAll: services.masqueradeAll,
     nodePortAddresses: services.nodePortAddresses.length > 0 ? services.nodePortAddresses : undefined,
+    ownAddresses: config.dns?.addresses ?? [],
   }
 }
 

@@ -215,4 +215,29 @@ describe('compileServices after a change', () => {
       '10.0.0.3:8080 10.0.0.2:8080 10.0.0.1:8080',
     )
   })
+
+  it('leaves addresses to the node that it answers on itself, and says so', () => {
+    const dns = exampleService('dns', { clusterIPs: ['10.96.0.10'], ports: ['53:30053/udp'] })
+    const web = exampleService('web', { clusterIPs: ['10.96.0.5'], ports: ['80/tcp'] })
+    const snapshot = exampleSnapshot([[dns], [web]])
+    const first = compileServices(snapshot, options)
+    expect(lines(first)).toHaveLength(3)
+    const settings = { ...defaultProxySettings, ownAddresses: [parseIp('10.96.0.10')] }
+    const second = compileServices(snapshot, { ...options, settings, previous: first })
+    expect(lines(second)).toEqual([
+      'cluster-ip | 10.96.0.5 80/TCP | reject | - | unless-pod',
+      'node-port | node-port-4 30053/UDP | reject | - | always',
+    ])
+    expect([...second.problems]).toEqual([
+      [
+        'default/dns',
+        [
+          'default/dns: spec.clusterIP 10.96.0.10 port 53/UDP is an address that this node answers on itself (expected another one)',
+        ],
+      ],
+    ])
+    const third = compileServices(snapshot, { ...options, previous: second })
+    expect(lines(third)).toEqual(lines(first))
+    expect(third.problems.size).toBe(0)
+  })
 })

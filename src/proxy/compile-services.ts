@@ -2,6 +2,7 @@ import { SharedMap } from '../base/shared-map.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { changedServices, emptySnapshot, type Snapshot } from '../model/snapshot.ts'
 import type { Cidr } from '../net/cidr.ts'
+import type { IpAddress } from '../net/ip-address.ts'
 import {
   compileService,
   frontendField,
@@ -20,6 +21,8 @@ export interface ProxySettings {
   readonly masqueradeAll: boolean
   /** Node ports answer at local addresses in these networks; undefined: at all but loopback ones. */
   readonly nodePortAddresses: readonly Cidr[] | undefined
+  /** Addresses that the node answers on itself, like its DNS server's: Services that name them do not get them. @default none */
+  readonly ownAddresses?: readonly IpAddress[]
 }
 
 /** Settings that suit a single host without configuration. */
@@ -62,8 +65,10 @@ export function compileServices(
   const { previous } = options
   const node = factsOf(snapshot, options.nodeName, previous?.node)
   const base = previous ?? emptyCompiled
+  const { settings } = options
+  const sameGround = node === previous?.node && settings === previous.settings
   const changed =
-    previous && node === previous.node
+    previous && sameGround
       ? changedServices(previous.snapshot, snapshot)
       : new Set([...snapshot.services.keys(), ...base.wanted.keys()])
 
@@ -88,7 +93,9 @@ export function compileServices(
   const wanted = base.wanted.with(newlyWanted, gone)
   const touched = new Set<ObjectKey>([...newlyWanted.map(([key]) => key), ...gone])
   const claims = moveClaims(base, wanted, touched)
-  return { snapshot, node, settings: options.settings, wanted, claims, ...decide(base, wanted, claims, touched) }
+  // Other settings may give addresses to Services, or take them away, that did not change themselves.
+  if (!sameGround) for (const key of wanted.keys()) touched.add(key)
+  return { snapshot, node, settings, wanted, claims, ...decide(base, { wanted, claims, settings }, touched) }
 }
 
 /** Updates the claims of the touched Services, and adds to `touched` those that share a contested frontend with them. */
@@ -131,8 +138,7 @@ function moveClaims(
 /** Gives each touched Service the frontends that it owns. */
 function decide(
   base: CompiledServices,
-  wanted: SharedMap<ServiceFrontends>,
-  claims: CompiledServices['claims'],
+  now: Pick<CompiledServices, 'wanted' | 'claims' | 'settings'>,
   touched: ReadonlySet<ObjectKey>,
 ): Pick<CompiledServices, 'services' | 'problems'> {
   const services: [ObjectKey, ServiceFrontends][] = []
@@ -140,8 +146,8 @@ function decide(
   const problems: [ObjectKey, readonly string[]][] = []
   const fine: ObjectKey[] = []
   for (const key of touched) {
-    const asked = wanted.get(key)
-    const owned = asked && withoutLost(asked, claims)
+    const asked = now.wanted.get(key)
+    const owned = asked && withoutLost(asked, now)
     if (owned && owned.frontends.length > 0) services.push([key, owned])
     else none.push(key)
     if (owned && owned.problems.length > 0) problems.push([key, owned.problems])
@@ -150,12 +156,19 @@ function decide(
   return { services: base.services.with(services, none), problems: base.problems.with(problems, fine) }
 }
 
-function withoutLost(asked: ServiceFrontends, claims: CompiledServices['claims']): ServiceFrontends {
+function withoutLost(
+  asked: ServiceFrontends,
+  { claims, settings }: Pick<CompiledServices, 'claims' | 'settings'>,
+): ServiceFrontends {
   const lost = new Map<string, string>()
   const frontends = asked.frontends.filter((frontend) => {
+    const field = frontendField(frontend)
+    if (frontend.kind !== 'node-port' && settings.ownAddresses?.includes(frontend.ip)) {
+      lost.set(field, `${asked.key}: ${field} is an address that this node answers on itself (expected another one)`)
+      return false
+    }
     const owner = claimList(claims.get(frontendKey(frontend)))[0]
     if (owner === undefined || owner === asked.key) return true
-    const field = frontendField(frontend)
     lost.set(field, `${asked.key}: ${field} is already used by ${owner} (the older Service keeps it)`)
     return false
   })
