@@ -55,10 +55,10 @@ function readConfig(options: RunOptions): Config {
     const config = file === undefined ? defaultConfig() : loadConfig(resolve(file))
     return {
       ...config,
-      ...(options.files && { sources: { files: options.files.map((path) => resolve(path)) } }),
+      ...(options.files && { sources: { files: options.files.map((path) => pathFlag('--files', path)) } }),
       ...(options.nodeName !== undefined && { nodeName: options.nodeName }),
-      ...(options.stateDir !== undefined && { stateDir: resolve(options.stateDir) }),
-      ...(options.socket !== undefined && { controlSocket: resolve(options.socket) }),
+      ...(options.stateDir !== undefined && { stateDir: pathFlag('--state-dir', options.stateDir) }),
+      ...(options.socket !== undefined && { controlSocket: pathFlag('--socket', options.socket) }),
       log: {
         level:
           oneOf('--log-level', options.logLevel, ['debug', 'info', 'warn', 'error'] satisfies LogLevel[]) ??
@@ -71,6 +71,12 @@ function readConfig(options: RunOptions): Config {
     if (error instanceof ConfigError) throw new UsageError(error.message, { exitCode: 2, cause: error })
     throw error
   }
+}
+
+/** An empty path is an unset variable of a script, and would mean the current folder. */
+function pathFlag(flag: string, value: string): string {
+  if (value.trim() === '') throw new UsageError(`${flag} is empty (expected a path)`, { exitCode: 2 })
+  return resolve(value)
 }
 
 function oneOf<Word extends string>(flag: string, value: string | undefined, words: readonly Word[]): Word | undefined {

@@ -282,6 +282,7 @@ describe.skipIf(obstacle !== undefined)(
         (m) => m.fairlead('run', '--config', '/nonexistent.yaml'),
         /cannot read \/nonexistent\.yaml: ENOENT/,
       ],
+      ['an empty path', (m) => m.fairlead('run', '--files', ''), /--files is empty \(expected a path\)/],
       [
         'a control socket with a path that is too long',
         (m) => m.fairlead('run', '--socket', `/tmp/${'x'.repeat(120)}`),
