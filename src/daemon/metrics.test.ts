@@ -29,6 +29,16 @@ test('createMetrics() has exactly the names that docs/metrics.md lists', () => {
   expect(names.toSorted()).toEqual(documented.toSorted())
 })
 
+test('createMetrics() gives counters, and only counters, names that end in _total', async () => {
+  const metrics = await createMetrics(() => status).registry.getMetricsAsJSON()
+  for (const { name, type } of metrics.filter(({ name }) => name.startsWith('fairlead_'))) {
+    expect({ name, type }).toEqual({
+      name,
+      type: name.endsWith('_total') ? 'counter' : (expect.stringMatching(/gauge|histogram/) as string),
+    })
+  }
+})
+
 test('createMetrics() reads the status at each scrape and counts syncs', async () => {
   const services = {
     mode: 'nftables',

@@ -42,10 +42,21 @@ export function createMetrics(status: () => StatusView): Metrics {
   gauge('fairlead_services', 'Services programmed.', (view) => view.services?.services)
   gauge('fairlead_endpoints', 'Endpoints of programmed Services.', (view) => view.services?.endpoints)
   gauge('fairlead_pods', 'Pods of this machine.', (view) => view.network?.pods)
-  gauge('fairlead_dns_queries', 'DNS queries answered since the start.', (view) => view.dns?.queries)
-  gauge('fairlead_dns_forwarded', 'DNS queries forwarded since the start.', (view) => view.dns?.forwarded)
 
   // Counted where they happen, and only read here: a failure must show while it lasts, not after the next success.
+  const counter = (name: string, help: string, read: (view: StatusView) => number | undefined): void => {
+    new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        this.reset()
+        this.inc(read(status()) ?? 0)
+      },
+    })
+  }
+  counter('fairlead_dns_queries_total', 'DNS queries answered.', (view) => view.dns?.queries)
+  counter('fairlead_dns_forwarded_total', 'DNS queries forwarded.', (view) => view.dns?.forwarded)
   new Counter({
     name: 'fairlead_syncs_total',
     help: 'Syncs of the Services.',
