@@ -83,8 +83,3 @@ export function netnsPath(name: string): string {
 export function isLinkName(name: string): boolean {
   return /^[^\s/:%\0]{1,15}$/.test(name) && name !== '.' && name !== '..' && Buffer.byteLength(name) <= 15
 }
-
-/** Whether `name` is an RFC 1123 label, as Kubernetes names namespaces (and we also name pods and networks). */
-export function isLabel(name: string): boolean {
-  return /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name)
-}

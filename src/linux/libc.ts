@@ -24,11 +24,9 @@ const getsocknameFunction = libc.func('int getsockname(int fd, _Out_ uint8_t *ad
 
 /** include/uapi/linux/sched.h */
 export const CLONE_NEWNET = 0x4000_0000
-export const CLONE_NEWNS = 0x0002_0000
 /** include/uapi/linux/mount.h */
 export const MS_BIND = 0x1000
 export const MS_REC = 0x4000
-export const MS_PRIVATE = 1 << 18
 export const MS_SHARED = 1 << 20
 export const MNT_DETACH = 2
 

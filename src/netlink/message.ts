@@ -19,7 +19,6 @@ export const NLM_F_DUMP = 0x300
 
 export const NETLINK_ROUTE = 0
 export const NETLINK_NETFILTER = 12
-export const NETLINK_GENERIC = 16
 
 /** One message as the kernel sent it (struct nlmsghdr and what follows). */
 export interface NetlinkMessage {

@@ -1,5 +1,5 @@
 import { lastAddress, networkOf, type Cidr } from '../net/cidr.ts'
-import { ipFamilyOf, writeIp, type IpAddress } from '../net/ip-address.ts'
+import { writeIp, type IpAddress } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import { protocolNumbers, type Protocol } from '../net/protocol.ts'
 import type { RegisterBytes } from './objects.ts'
@@ -34,11 +34,6 @@ export function registerBytes(...fields: readonly KeyField[]): RegisterBytes {
     }
   }
   return scratch.toString('latin1', 0, at)
-}
-
-/** Bytes that an address takes in registers. */
-export function ipLength(ip: IpAddress): 4 | 16 {
-  return ipFamilyOf(ip) === 4 ? 4 : 16
 }
 
 /** A prefix as an element of an interval set keyed by one address: first and last address. */
