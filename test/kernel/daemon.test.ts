@@ -293,6 +293,11 @@ describe.skipIf(obstacle !== undefined)(
         (m) => m.run('setpriv', '--reuid=65534', '--clear-groups', launcher, 'run'),
         /needs root/,
       ],
+      [
+        'a machine whose nf_tables cannot be used',
+        (m) => m.run('setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin', launcher, 'run'),
+        /nf_tables cannot be used: .*CAP_NET_ADMIN.*fairlead doctor/,
+      ],
     ]
     test.each(refused)(
       'fairlead run refuses %s, and changes nothing',
@@ -305,6 +310,34 @@ describe.skipIf(obstacle !== undefined)(
         expect(stderr).not.toMatch(/^\s+at /m)
         expect(code).not.toBe(0)
         expect(await traces(machine)).toEqual(before)
+      },
+    )
+
+    test('waits for a folder that is not there, says so, and serves once it is', { timeout: 30_000 }, async () => {
+      await using machine = await Machine.create()
+      machine.spawn(launcher, 'run', '--config', machine.write('c.yaml', config(machine)))
+      const readyz = async () => (await machine.run('curl', '-s', 'http://127.0.0.1:10249/readyz')).stdout
+      await eventually('it says what it waits for', async () =>
+        /^waiting for the first complete list of files \S+\/manifests$/m.test(await readyz()),
+      )
+      manifest(machine, 'web.yaml', web)
+      await eventually('it is ready', async () => (await readyz()) === 'ok\n')
+    })
+
+    test(
+      'a Service cannot take the addresses of the DNS server and the bridge, or loopback',
+      { timeout: 30_000 },
+      async () => {
+        await using machine = await Machine.create()
+        const taken = { dns: '10.96.0.10', gateway: '172.20.0.1', loopback: '127.0.0.1' }
+        for (const [name, ip] of Object.entries(taken))
+          manifest(machine, `${name}.yaml`, web.replace('name: web', `name: ${name}`).replace('10.96.0.80', ip))
+        await machine.startDaemon(config(machine, 'network: {subnets: [172.20.0.0/24]}\n'))
+        const status = await machine.status()
+        const problems = [...(status?.sources.problems ?? []), ...(status?.services?.problems ?? [])]
+        for (const ip of Object.values(taken)) expect(problems.join('\n')).toContain(ip)
+        const { stdout } = await machine.run('dig', '+short', '@10.96.0.10', 'gateway.default.svc.cluster.local')
+        expect(stdout.trim()).toBe('172.20.0.1')
       },
     )
 
