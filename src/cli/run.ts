@@ -7,7 +7,8 @@ import { UsageError } from './usage-error.ts'
 
 const defaultConfigFile = '/etc/fairlead/fairlead.yaml'
 
-interface RunOptions {
+/** The flags of `fairlead run`. */
+export interface RunOptions {
   readonly config?: string
   readonly files?: readonly string[]
   readonly nodeName?: string
@@ -48,8 +49,8 @@ Examples:
     })
 }
 
-/** The file's configuration with the flags over it. */
-function readConfig(options: RunOptions): Config {
+/** The file's configuration with the flags over it. Throws {@link UsageError}. */
+export function readConfig(options: RunOptions): Config {
   const file = options.config ?? (existsSync(defaultConfigFile) ? defaultConfigFile : undefined)
   try {
     const config = file === undefined ? defaultConfig() : loadConfig(resolve(file))
