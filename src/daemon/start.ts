@@ -245,12 +245,14 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
 }
 
 function proxySettings(config: Config, services: ServicesConfig, networks: BridgeNetworks | undefined): ProxySettings {
-  const own = networks?.networks.flatMap(({ subnets }) => subnets.map(({ cidr }) => cidr)) ?? []
+  const subnets = networks?.networks.flatMap((network) => network.subnets) ?? []
+  const own = subnets.map(({ cidr }) => cidr)
+  const gateways = subnets.map(({ gateway }) => gateway)
   return {
     localPods: [...own, ...services.clusterCIDRs],
     masqueradeAll: services.masqueradeAll,
     nodePortAddresses: services.nodePortAddresses.length > 0 ? services.nodePortAddresses : undefined,
-    ownAddresses: config.dns?.addresses ?? [],
+    ownAddresses: [...(config.dns?.addresses ?? []), ...gateways],
   }
 }
 

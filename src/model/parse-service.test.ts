@@ -124,6 +124,10 @@ describe('parseService()', () => {
       { ports: [{ name: 'a', port: 80 }, { port: 81 }] },
       ['spec.ports[1].name: is missing (expected when there is more than one port)'],
     ],
+    ...['127.0.0.1', '0.0.0.0', '224.0.0.5', '::1', 'fe80::1'].map((ip): [object, string[]] => [
+      { clusterIP: ip },
+      [`spec.clusterIP: "${ip}" cannot be a cluster IP (it is unspecified, loopback, link-local or multicast)`],
+    ]),
     [{ clusterIP: 'web' }, ['spec.clusterIP: "web" is not an IP address (expected IPv4, IPv6 or None)']],
     [
       { clusterIP: '10.0.0.1', clusterIPs: ['10.0.0.2'] },

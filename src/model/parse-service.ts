@@ -83,11 +83,17 @@ function readClusterIPs(spec: ManifestReader): { clusterIPs: readonly IpAddress[
 
 function parseClusterIp(text: string): IpAddress | 'None' | '' {
   if (text === 'None' || text === '') return text
+  let ip: IpAddress
   try {
-    return parseIp(text)
+    ip = parseIp(text)
   } catch (cause) {
     throw new ParseError(`"${text}" is not an IP address (expected IPv4, IPv6 or None)`, { cause })
   }
+  // An API server has its service range to keep these away. Here one would take loopback from every program of the node.
+  if (/^(0\.|127\.|22[4-9]\.|23\d\.|255\.255\.255\.255$|::1?$|fe[89ab]|ff)/.test(ip)) {
+    throw new ParseError(`"${text}" cannot be a cluster IP (it is unspecified, loopback, link-local or multicast)`)
+  }
+  return ip
 }
 
 function readPorts(spec: ManifestReader): readonly ServicePort[] {
