@@ -80,8 +80,10 @@ export class DaemonStatus {
   #waitingFor(): string[] {
     if (!this.#allStarted) return ['start']
     const waiting: string[] = []
-    if (!this.sources?.synced) waiting.push('the first complete list of every source')
-    else if (this.loop && !this.loop.status().ready) waiting.push('the first sync to the kernel')
+    if (!this.sources?.synced) {
+      for (const name of this.sources?.waitingFor ?? []) waiting.push(`the first complete list of ${name}`)
+      if (waiting.length === 0) waiting.push('the first complete list of every source')
+    } else if (this.loop && !this.loop.status().ready) waiting.push('the first sync to the kernel')
     return waiting
   }
 

@@ -45,6 +45,7 @@ describe('mergeSources()', () => {
     pods.applyManifests([pod('p', 'web', '10.1.0.1')])
     files.applyManifests([service('web')])
     expect([merged.synced, seen.length, merged.current.services.size]).toEqual([false, 0, 0])
+    expect(merged.waitingFor).toEqual(['files'])
     files.markSynced()
     expect([merged.synced, seen.length]).toEqual([true, 1])
     expect(addresses(merged.current, 'shop/web')).toEqual(['10.1.0.1'])

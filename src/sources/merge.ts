@@ -14,6 +14,8 @@ export interface SnapshotStream {
   readonly current: Snapshot
   /** True once every source gave its first complete list. Nothing may be programmed before. */
   readonly synced: boolean
+  /** Names of the sources that have given no complete list yet. */
+  readonly waitingFor: readonly string[]
   /** Everything that is wrong in what the sources were given. */
   readonly problems: readonly Problem[]
   /** Calls `listener` with each new snapshot, the present one included, from the moment of {@link synced}. Returns what ends that. */
@@ -75,6 +77,10 @@ export class MergedSources implements SnapshotStream, Disposable {
 
   get synced(): boolean {
     return this.#synced
+  }
+
+  get waitingFor(): readonly string[] {
+    return this.#sources.filter((source) => !source.current.synced).map(({ name }) => name)
   }
 
   get problems(): readonly Problem[] {
