@@ -2,7 +2,6 @@ import { cidrContains, cidrFamily, type Cidr } from '../net/cidr.ts'
 import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
 import { addressRange, registerBytes } from '../nftables/keys.ts'
 import {
-  ctStateBits,
   ctStatusBits,
   fibTypeLocal,
   nfproto,
@@ -13,15 +12,11 @@ import {
   type RegisterBytes,
   type Rule,
   type Statement,
-  type TableState,
 } from '../nftables/objects.ts'
 import type { ProxySettings } from './compile-services.ts'
 
 /** Our table. Chain, set and map names in it may change between versions; hook priorities and the mark do not. */
 export const servicesTable = 'fairlead-services'
-
-/** Keeps connection tracking and NAT hooks alive while other tables come and go, see {@link anchorTable}. */
-export const anchorTableName = 'fairlead-anchor'
 
 /** Bit 14: the bit that kube-proxy uses for the same purpose, so that firewalls which know it treat ours alike. */
 export const masqueradeMark = 0x4000
@@ -378,33 +373,4 @@ function networkElements(networks: readonly Cidr[], family: IpFamily): Elements 
     }),
   )
   return new Map(widest.map(addressRange))
-}
-
-/**
- * When the last NAT chain of a network namespace goes, the kernel unregisters its NAT hooks, and when the last rule that
- * needs connection tracking goes, that too: every established translated connection then hangs. This table keeps both
- * through restarts, repairs and changes of the mode: one rule that names `ct`, and an empty NAT chain at each hook.
- */
-export const anchorTable: TableState = {
-  family: 'inet',
-  name: anchorTableName,
-  chains: [
-    {
-      name: 'keep-conntrack',
-      rules: [
-        {
-          statements: [
-            { kind: 'match', left: 'ct state', op: '==', value: { bits: ctStateBits.invalid } },
-            { kind: 'return' },
-          ],
-        },
-      ],
-    },
-    { name: 'prerouting', hook: { type: 'nat', hook: 'prerouting', priority: -100 }, rules: [] },
-    { name: 'input', hook: { type: 'nat', hook: 'input', priority: 100 }, rules: [] },
-    { name: 'output', hook: { type: 'nat', hook: 'output', priority: -100 }, rules: [] },
-    { name: 'postrouting', hook: { type: 'nat', hook: 'postrouting', priority: 100 }, rules: [] },
-  ],
-  sets: [],
-  elements: new Map(),
 }

@@ -7,7 +7,7 @@ import { fakeNftables, type FakeNftables } from '../nftables/fake-nftables.ts'
 import { formatTable } from '../nftables/format.ts'
 import { compileServices, defaultProxySettings, type CompiledServices } from './compile-services.ts'
 import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
-import { anchorTable } from './nftables-layout.ts'
+import { anchorTable } from './nftables-anchor.ts'
 import { NftablesMode } from './nftables-mode.ts'
 import { compileTable } from './nftables-table.ts'
 

@@ -8,9 +8,10 @@ import type { Change, TransactionResult } from '../nftables/transaction.ts'
 import type { CompiledServices } from './compile-services.ts'
 import type { Dataplane, Plan, PlanOptions, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
 import type { RecalledSlots } from './frontends.ts'
+import { anchorTable, anchorTableName } from './nftables-anchor.ts'
 import { changeTable, countChanges, programmedBy, type ProgrammedTable } from './nftables-changes.ts'
 import { readSlots, slotRole } from './nftables-elements.ts'
-import { anchorTable, anchorTableName, servicesTable, sets } from './nftables-layout.ts'
+import { servicesTable, sets } from './nftables-layout.ts'
 import { compileTable } from './nftables-table.ts'
 
 /** The nftables mode: a static ruleset, all else is data. See README.md and docs/packet-path.md. */
