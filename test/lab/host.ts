@@ -45,7 +45,8 @@ export interface Connection extends Answer, AsyncDisposable {
   echo(text: string, options?: { timeout?: number }): Promise<'ok' | Failure>
 }
 
-const defaultTimeout = 1000
+/** Generous: a busy machine must not fail a test. What is expected to time out says a shorter one. */
+const defaultTimeout = 3000
 
 /** A machine of the lab: a network namespace, rtnetlink in it, and an agent thread that connects and listens there. */
 export class Host implements AsyncDisposable {
