@@ -5,7 +5,7 @@ import { createNetns, deleteNetns, listNetns } from '../linux/netns.ts'
 import type { Pod } from '../model/pod.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
-import type { BridgeNetworks } from './bridge-networks.ts'
+import { AttachError, type BridgeNetworks } from './bridge-networks.ts'
 import { leaseKey, type Lease } from './leases.ts'
 import { defaultNetnsPrefix, isPodNetns, netnsPath, podNetnsName, podOwner } from './names.ts'
 import { endProcesses, execPrefix, isAlive, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
@@ -118,7 +118,8 @@ export class Pods implements Disposable {
         return this.#info(record, lease)
       } catch (error) {
         await this.#removeTraces(record)
-        throw new PodError('failed', `cannot make ${owner}: ${(error as Error).message}`, { cause: error })
+        const kind = error instanceof AttachError ? 'invalid' : 'failed'
+        throw new PodError(kind, `cannot make ${owner}: ${(error as Error).message}`, { cause: error })
       }
     })
   }

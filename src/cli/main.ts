@@ -41,13 +41,20 @@ for (const command of [
   helloCommand(),
   versionCommand(),
 ]) {
-  program.addCommand(command.exitOverride())
+  program.addCommand(adopt(command, program))
 }
 
 try {
   await program.parseAsync()
 } catch (error) {
   process.exitCode = report(error)
+}
+
+/** Gives a command and those below it the settings of their parent: errors are thrown, so that their exit code is ours. */
+function adopt(command: Command, parent: Command): Command {
+  command.copyInheritedSettings(parent)
+  for (const child of command.commands) adopt(child, command)
+  return command
 }
 
 /** Prints what went wrong, for people, and returns the exit code: 2 for a wrong call, 1 for the rest. */

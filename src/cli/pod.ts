@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { Command } from 'commander'
 import type { ExecSpec, PodRequest, PodView } from '../daemon/control-api.ts'
@@ -93,10 +93,20 @@ function execPod(): Command {
       // The words after the name are passed on as they are, a separating -- included.
       const words = command[0] === '--' ? command.slice(1) : command
       const [program = '', ...rest] = [...argv, ...words]
-      const { status, signal, error } = spawnSync(program, rest, { stdio: 'inherit' })
-      if (error) throw new UsageError(`cannot run ${program}: ${error.message}`, { cause: error })
-      process.exitCode = status ?? 128 + (signal ? constants.signals[signal] : 0)
+      process.exitCode = await runHere(program, rest)
     })
+}
+
+/** Runs a program in the place of this one: same terminal, same signals. Resolves to its exit code, as shells have it. */
+function runHere(program: string, args: readonly string[]): Promise<number> {
+  const child = spawn(program, args, { stdio: 'inherit' })
+  // The terminal's Ctrl-C reaches the program by itself, and it may go on; other signals come to us alone.
+  for (const signal of ['SIGINT', 'SIGQUIT'] as const) process.on(signal, () => {})
+  for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
+  return new Promise((resolve, reject) => {
+    child.once('error', (error) => reject(new UsageError(`cannot run ${program}: ${error.message}`, { cause: error })))
+    child.once('exit', (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)))
+  })
 }
 
 function removePod(): Command {

@@ -53,7 +53,7 @@ export function createHttpServer(routes: Routes, onError: (error: unknown) => vo
           `${url.pathname} takes ${onPath.map((r) => r.method).join(', ')}, not ${request.method}`,
         )
       const groups = route.expression.exec(url.pathname)?.groups ?? {}
-      const params = Object.fromEntries(Object.entries(groups).map(([key, value]) => [key, decodeURIComponent(value)]))
+      const params = Object.fromEntries(Object.entries(groups).map(([key, value]) => [key, decode(value)]))
       write(response, await route.handler({ params, query: url.searchParams, body: await readBody(request) }))
     } catch (error) {
       const status = error instanceof HttpError ? error.status : 500
@@ -61,6 +61,14 @@ export function createHttpServer(routes: Routes, onError: (error: unknown) => vo
       if (response.headersSent) response.destroy()
       else write(response, { status, json: { error: error instanceof Error ? error.message : String(error) } })
     }
+  }
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text)
+  } catch (error) {
+    throw new HttpError(400, `"${text}" in the path is not percent-encoded UTF-8`, { cause: error })
   }
 }
 

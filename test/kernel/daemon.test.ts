@@ -376,6 +376,36 @@ describe.skipIf(obstacle !== undefined)(
       },
     )
 
+    test(
+      'pod exec passes exit codes and signals on; wrong calls exit with 2 and are no errors of the daemon',
+      { timeout: 60_000 },
+      async () => {
+        await using machine = await Machine.create()
+        const daemon = await machine.startDaemon('log: {level: warn}\n')
+        await machine.fairlead('pod', 'run', 'shell')
+        expect(await machine.fairlead('pod', 'exec', 'shell', '--', 'sh', '-c', 'exit 42')).toMatchObject({ code: 42 })
+        expect(await machine.fairlead('pod', 'exec', 'shell')).toMatchObject({ code: 2 })
+        expect(await machine.fairlead('pod', 'run', 'x', 'sleep', '--bogus')).toMatchObject({ code: 2 })
+        const script = 'trap "exit 7" TERM; echo ready; while :; do sleep 0.05; done'
+        const exec = new DaemonProcess(machine.spawn(launcher, 'pod', 'exec', 'shell', '--', 'sh', '-c', script))
+        await eventually('the command runs', async () => exec.log.includes('ready'))
+        expect(await exec.end('SIGTERM')).toBe(7)
+
+        expect(await machine.fairlead('pod', 'run', 'lost', '--network', 'nope')).toMatchObject({ code: 1 })
+        const socket = ['--unix-socket', '/run/fairlead/control.sock']
+        const { stdout } = await machine.run(
+          'curl',
+          '-s',
+          '-w',
+          '%{http_code}',
+          ...socket,
+          'http://x/pods/default/%ZZ/exec',
+        )
+        expect(stdout).toMatch(/400$/)
+        expect(daemon.log).toBe('')
+      },
+    )
+
     test('a second daemon is refused while the first goes on', { timeout: 30_000 }, async () => {
       await using machine = await Machine.create()
       await machine.startDaemon('{}')
