@@ -20,7 +20,7 @@ export interface Answer {
 export type Outcome = Answer | Failure
 
 export interface ConnectOptions {
-  /** Milliseconds; default 1000. */
+  /** Milliseconds; default 3000. */
   readonly timeout?: number
   readonly sourceAddress?: string
   readonly sourcePort?: number
