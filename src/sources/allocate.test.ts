@@ -5,7 +5,7 @@ import { parseIp } from '../net/ip-address.ts'
 import { objectKey } from '../model/object-key.ts'
 import { parseService } from '../model/parse-service.ts'
 import type { Service } from '../model/service.ts'
-import { Allocator, missingAllocation, type AllocatorOptions } from './allocate.ts'
+import { Allocator, missingAllocation, refusedNodePorts, type AllocatorOptions } from './allocate.ts'
 
 const v4 = parseCidr('10.96.0.0/24')
 const v6 = parseCidr('fd00:10:96::/112')
@@ -68,6 +68,21 @@ describe('Allocator', () => {
       port === undefined || port === 30_001 ? port : port >= 30_000 && port <= 32_767 ? 'given' : port
     expect(allocated.ports.map((port) => show(port.nodePort))).toEqual(expected)
     expect(show(allocated.healthCheckNodePort)).toBe(health)
+  })
+
+  test.each<[object, RegExp]>([
+    [
+      { type: 'NodePort' },
+      /^spec\.ports\[0\]\.nodePort: 22 is not in the range of node ports \(it has 3\d{4} instead\)$/,
+    ],
+    [{ type: 'LoadBalancer', allocateLoadBalancerNodePorts: false }, /22 is not in .*\(it has none instead\)$/],
+  ])('does not give %j a node port that the machine needs itself', (spec, reason) => {
+    const allocator = newAllocator()
+    const asked = service('web', { ...spec, clusterIP: '10.96.0.7', ports: [{ port: 80, nodePort: 22 }] })
+    const given = give(allocator, asked)
+    expect(given.ports[0]?.nodePort).not.toBe(22)
+    expect(refusedNodePorts(asked, given)).toMatch(reason)
+    expect(give(allocator, asked)).toBe(given)
   })
 
   test('gives the same to the same set, in whatever order it comes', () => {

@@ -54,6 +54,7 @@ export class Allocator {
   readonly #addresses = new Map<IpFamily, { readonly cidr: Cidr; readonly pool: NumberPool }>()
   readonly #ports: NumberPool
   readonly #firstPort: number
+  readonly #lastPort: number
   readonly #entries = new Map<ObjectKey, Entry>()
   /** Who was given what, to find them when somebody chooses it by hand. */
   readonly #given = new Map<NumberPool, Map<number, ObjectKey>>()
@@ -65,6 +66,7 @@ export class Allocator {
     const { first, last } = options.nodePorts ?? { first: 30_000, last: 32_767 }
     const size = last - first + 1
     this.#firstPort = first
+    this.#lastPort = last
     this.#ports = new NumberPool(size, { low: Math.min(Math.max(16, size >> 5), 128, size >> 1) })
   }
 
@@ -119,7 +121,8 @@ export class Allocator {
     const clusterIPs = this.#addressesFor(service, claim)
     const ports = this.#portsFor(service, claim)
     const healthCheckNodePort = this.#healthPortFor(service, claim)
-    const output = given.size === 0 ? service : { ...service, clusterIPs, ports, healthCheckNodePort }
+    const asGiven = given.size === 0 && ports === service.ports
+    const output = asGiven ? service : { ...service, clusterIPs, ports, healthCheckNodePort }
     const unchanged = before?.input === service && sameClaims(before.given, given)
     const result = unchanged ? before.output : output
     this.#entries.set(key, { input: service, output: result, given: given.size === 0 ? nothing : given })
@@ -138,14 +141,17 @@ export class Allocator {
   }
 
   #portsFor(service: Service, claim: (purpose: string, pool: NumberPool) => number | undefined) {
-    const wants =
-      service.type === 'NodePort' ||
-      (service.type === 'LoadBalancer' && service.allocateLoadBalancerNodePorts !== false)
-    if (!wants) return service.ports
-    return service.ports.map((port) => {
-      if (port.nodePort !== undefined) return port
-      const number = claim(`port ${port.protocol} ${port.port}`, this.#ports)
-      return number === undefined ? port : { ...port, nodePort: this.#port(number) }
+    const { type, ports } = service
+    if (type !== 'NodePort' && type !== 'LoadBalancer') return ports
+    const wants = type === 'NodePort' || service.allocateLoadBalancerNodePorts !== false
+    const isAsItShould = ({ nodePort }: { nodePort: Port | undefined }): boolean =>
+      nodePort === undefined ? !wants : this.#isNodePort(nodePort)
+    if (ports.every(isAsItShould)) return ports
+    return ports.map((port) => {
+      // Out of the range as the API server has it: a node port of 22 would take the machine's ssh away.
+      if (isAsItShould(port)) return port
+      const number = wants ? claim(`port ${port.protocol} ${port.port}`, this.#ports) : undefined
+      return { ...port, nodePort: number === undefined ? undefined : this.#port(number) }
     })
   }
 
@@ -154,6 +160,10 @@ export class Allocator {
     if (!wants || service.healthCheckNodePort !== undefined) return service.healthCheckNodePort
     const number = claim('health check', this.#ports)
     return number === undefined ? undefined : this.#port(number)
+  }
+
+  #isNodePort(port: Port): boolean {
+    return port >= this.#firstPort && port <= this.#lastPort
   }
 
   #port(number: number): Port {
@@ -192,6 +202,18 @@ export function missingAllocation(service: Service): string | undefined {
     return `${objectKey(service)} has no cluster IP: none is free in the service networks`
   const noPort = service.ports.some((port) => port.nodePort === undefined)
   return service.type === 'NodePort' && noPort ? `${objectKey(service)} has no node port: none is free` : undefined
+}
+
+/** Which node ports an {@link Allocator} did not give as they were asked for. Undefined when all is well. */
+export function refusedNodePorts(asked: Service, given: Service): string | undefined {
+  const refused = asked.ports.flatMap(({ nodePort }, index) => {
+    const instead = given.ports[index]?.nodePort
+    if (nodePort === undefined || nodePort === instead) return []
+    return [
+      `spec.ports[${index}].nodePort: ${nodePort} is not in the range of node ports (${instead === undefined ? 'it has none' : `it has ${instead}`} instead)`,
+    ]
+  })
+  return refused.length > 0 ? refused.join('; ') : undefined
 }
 
 /** All addresses but the network's own, its first, its last (IPv4: broadcast) and the reserved ones. */

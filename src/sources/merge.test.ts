@@ -101,6 +101,20 @@ describe('mergeSources()', () => {
     expect(merged.current.services.has('shop/web')).toBe(false)
   })
 
+  test('says which node port a Service cannot have, as long as it asks for it', () => {
+    const { files, merged } = setUp({ allocate: true })
+    const asking = (nodePort: number) => ({
+      ...service('web'),
+      spec: { type: 'NodePort', ports: [{ port: 80, nodePort }] },
+    })
+    files.applyManifests([asking(22)])
+    expect(merged.problems.map(({ object, reason }) => `${object}: ${reason}`)).toEqual([
+      expect.stringMatching(/^Service shop\/web: spec\.ports\[0\]\.nodePort: 22 is not in the range/),
+    ])
+    files.applyManifests([asking(30_022)])
+    expect(merged.problems).toEqual([])
+  })
+
   test('changes one key for one pod among many Services', () => {
     const { files, pods, merged } = setUp({ allocate: true })
     files.applyManifests(Array.from({ length: 500 }, (_, i) => service(`s${i}`)))

@@ -3,7 +3,7 @@ import type { Log } from '../base/log.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import type { Service } from '../model/service.ts'
 import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
-import { Allocator, missingAllocation, type AllocatorOptions } from './allocate.ts'
+import { Allocator, missingAllocation, refusedNodePorts, type AllocatorOptions } from './allocate.ts'
 import { EndpointSliceController } from './endpoint-slice-controller.ts'
 import { ProblemLog } from './problem-log.ts'
 import type { Problem, Source } from './source.ts'
@@ -174,7 +174,8 @@ export class MergedSources implements SnapshotStream, Disposable {
     for (const key of moved)
       this.#log.warn({ service: key }, 'moved a Service: another chose its address or port by hand')
     for (const [key, service] of services) {
-      const reason = service && missingAllocation(service)
+      const asked = after.get(key)
+      const reason = service && (missingAllocation(service) ?? (asked && refusedNodePorts(asked, service)))
       if (reason === undefined) this.#unallocated.delete(key)
       else this.#unallocated.set(key, { severity: 'error', file: 'allocator', object: `Service ${key}`, reason })
     }
