@@ -87,7 +87,7 @@ export async function createEndpoint(
   { kernel, master }: { kernel: BridgeKernel; master?: number },
 ): Promise<void> {
   using namespace = kernel.openNamespace(endpoint.netns)
-  if (endpoint.addresses.some(({ address }) => address.includes(':'))) writeSysctls(podSysctls, namespace)
+  writeSysctls(podSysctls, namespace)
   const bridge = master ?? (await kernel.rtnetlink.links.get(endpoint.bridge)).index
   const creation = createVeth({
     name: endpoint.port,

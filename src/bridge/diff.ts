@@ -129,7 +129,7 @@ export function formatAction(action: HostAction | EndpointAction): string {
     case 'add-subnet-route':
       return `add route ${formatCidr(action.route.destination)} dev ${action.link}`
     case 'add-route':
-      return `add route ${formatCidr(action.route.destination)} via ${action.route.via}`
+      return `add route ${formatCidr(action.route.destination)}${action.route.via === undefined ? '' : ` via ${action.route.via}`}`
     default:
       return action satisfies never
   }

@@ -56,12 +56,14 @@ describe('planHost()', () => {
   })
 })
 
-test('planEndpoint() gives addresses with the prefix of their subnet, and default routes by the gateways', () => {
+test('planEndpoint() gives addresses alone in their subnet, neighbour routes to the gateways and default routes by them', () => {
   const endpoint = planEndpoint(network, lease)
   expect(endpoint).toMatchObject({ alias: 'fairlead pod default/web-1', bridge: 'fl0', link: 'eth0', mtu: 1420 })
   expect(endpoint.port).toMatch(/^flv[0-9a-f]{12}$/)
-  expect(endpoint.addresses.map(formatCidr)).toEqual(['10.7.0.2/24', 'fd00:7::2/64'])
+  expect(endpoint.addresses.map(formatCidr)).toEqual(['10.7.0.2/32', 'fd00:7::2/128'])
   expect(endpoint.routes.map(({ destination, via }) => `${formatCidr(destination)} via ${via}`)).toEqual([
+    '10.7.0.1/32 via undefined',
+    'fd00:7::1/128 via undefined',
     '0.0.0.0/0 via 10.7.0.1',
     '::/0 via fd00:7::1',
   ])

@@ -33,7 +33,8 @@ export interface EndpointPlan {
   readonly mac: MacAddress
   readonly mtu: number
   readonly addresses: readonly Cidr[]
-  readonly routes: readonly { readonly destination: Cidr; readonly via: IpAddress }[]
+  /** Without `via`: the destination is a neighbour on the link. */
+  readonly routes: readonly { readonly destination: Cidr; readonly via?: IpAddress }[]
 }
 
 /** A kernel setting, as in `sysctl net.ipv4.ip_forward`. */
@@ -76,8 +77,7 @@ export function planHost({ networks, leases, serviceAddresses }: HostWishes): Ho
 
 /** The endpoint that a lease stands for. Pure. */
 export function planEndpoint(network: Network, lease: Lease): EndpointPlan {
-  const subnets = network.subnets.map(({ cidr, gateway }) => ({
-    cidr,
+  const subnets = network.subnets.map(({ gateway }) => ({
     gateway,
     ip: lease.ips.find((ip) => ipFamilyOf(ip) === ipFamilyOf(gateway)),
   }))
@@ -90,8 +90,13 @@ export function planEndpoint(network: Network, lease: Lease): EndpointPlan {
     link: podInterface,
     mac: lease.mac,
     mtu: network.mtu,
-    addresses: served.map(({ cidr, ip }) => ({ address: ip, prefix: cidr.prefix })),
-    routes: served.map(({ gateway }) => ({ destination: defaultRoute(gateway), via: gateway })),
+    // Alone in its subnet, so that whatever a pod sends is routed by the host, also to its neighbours: answers of a Service's
+    // endpoint on the same bridge are translated back there, with br_netfilter or without (docs/adr/0004-pods-are-routed.md).
+    addresses: served.map(({ ip }) => single(ip)),
+    routes: [
+      ...served.map(({ gateway }) => ({ destination: single(gateway) })),
+      ...served.map(({ gateway }) => ({ destination: defaultRoute(gateway), via: gateway })),
+    ],
   }
 }
 
@@ -120,14 +125,16 @@ export const podSysctls: readonly SysctlPlan[] = [
   { path: 'net/ipv6/conf/default/disable_ipv6', value: '0' },
   { path: 'net/ipv6/conf/default/accept_ra', value: '0' },
   { path: 'net/ipv6/conf/default/accept_dad', value: '0' },
+  // The host would tell pods a shorter way to their neighbours; the way by the host is meant.
+  { path: 'net/ipv4/conf/all/accept_redirects', value: '0' },
+  { path: 'net/ipv4/conf/default/accept_redirects', value: '0' },
+  { path: 'net/ipv6/conf/default/accept_redirects', value: '0' },
 ]
 
 function planBridge(network: Network, serviceAddresses: readonly IpAddress[]): BridgePlan {
   const gateways = network.subnets.map(({ cidr, gateway }) => ({ address: gateway, prefix: cidr.prefix }))
   const families = new Set(gateways.map(({ address }) => ipFamilyOf(address)))
-  const served = serviceAddresses
-    .filter((ip) => families.has(ipFamilyOf(ip)))
-    .map((ip) => ({ address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 }))
+  const served = serviceAddresses.filter((ip) => families.has(ipFamilyOf(ip))).map(single)
   return {
     name: network.bridge,
     network: network.name,
@@ -157,6 +164,11 @@ function hasIpv6({ subnets }: Pick<Network, 'subnets'>): boolean {
 
 function defaultRoute(gateway: IpAddress): Cidr {
   return networkOf({ address: parseIp(ipFamilyOf(gateway) === 4 ? '0.0.0.0' : '::'), prefix: 0 })
+}
+
+/** The address alone: /32 or /128. */
+function single(ip: IpAddress): Cidr {
+  return { address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 }
 }
 
 function uniqueCidrs(cidrs: readonly Cidr[]): Cidr[] {

@@ -74,11 +74,15 @@ async function eventually<T>(what: string, attempt: () => Promise<T | undefined 
 describe.skipIf(obstacle !== undefined)(
   `a daemon on a machine of its own${obstacle ? ` (skipped: ${obstacle})` : ''}`,
   () => {
-    test(
-      'fairlead hello --check reaches every pod in every way, and leaves no trace',
+    test.each([0, 1])(
+      'fairlead hello --check reaches every pod in every way, and leaves no trace (bridge-nf-call-iptables=%d)',
       { timeout: 120_000 },
-      async () => {
+      async (bridgeNetfilter) => {
         await using machine = await Machine.create()
+        // A kernel without br_netfilter has no such setting, and behaves as with 0.
+        for (const name of ['iptables', 'ip6tables']) {
+          await machine.run('sysctl', '-qw', `net.bridge.bridge-nf-call-${name}=${bridgeNetfilter}`)
+        }
         const before = await traces(machine)
         const { code, stdout, stderr } = await machine.fairlead('hello', '--check')
         expect({ code, stdout, stderr }).toMatchObject({
