@@ -16,38 +16,90 @@ import { isLinkName, isNetworkBridge, networkAlias } from './names.ts'
 import { pickSubnet } from './subnet-pool.ts'
 import { unusableRangeOf } from './unusable-ranges.ts'
 
-/** What a user says about a network. Compatible with the `network` section of the daemon's configuration. */
+/**
+ * How a network's addresses of one family meet the outside. `nat`: only published ports are reached, translated. `routed`:
+ * published ports are reached at the pods' own addresses, nothing is translated. `isolated`: the bridge itself has no address
+ * of this family, so that pods reach each other and nothing else.
+ */
+export type GatewayMode = 'nat' | 'routed' | 'isolated'
+
+/** What a user says about a bridge network. Compatible with the `network` section of the daemon's configuration. */
 export interface NetworkSettings {
+  readonly driver?: 'bridge'
   readonly name: string
   readonly bridge: string
-  /** At most one per family. A family without one gets a subnet picked, unless it is in `without`. */
+  /** Any number per family. A family without one gets a subnet picked, unless it is in `without`. */
   readonly subnets: readonly Cidr[]
-  /** At most one per family. Default: the first address of the subnet. */
+  /** At most one per subnet. Default: the first address of the subnet. */
   readonly gateways?: readonly IpAddress[]
+  /** At most one per subnet: where pods' addresses are taken from. Default: all of the subnet. Static ones may lie outside. */
+  readonly ipRanges?: readonly Cidr[]
+  /** Addresses in the subnets that something else has, by name: never given to pods. */
+  readonly auxAddresses?: Readonly<Record<string, IpAddress>>
   /** Families that the network does not have. */
   readonly without?: readonly IpFamily[]
-  /** Undefined: as large as the link of the host's default route allows. */
+  /** Undefined: as large as the link of the host's default route allows, and as that changes. */
   readonly mtu?: number | undefined
-  /** Packets that leave the host carry the host's address. */
-  readonly masquerade: boolean
+  /** Packets that leave the host carry the host's address, or the one that is given here (at most one per family). */
+  readonly masquerade: boolean | readonly IpAddress[]
+  /** Nothing goes out of the network and nothing comes in. @default false */
+  readonly internal?: boolean
+  /** Pods of the network reach each other. @default true */
+  readonly icc?: boolean
+  /** A frame may leave by the port that it came from. @default true */
+  readonly hairpin?: boolean
+  /** @default nat */
+  readonly gatewayModes?: Readonly<Partial<Record<IpFamily, GatewayMode>>>
+  /** The link's name in pods. Default: eth0, or the next free number in a pod of several networks. */
+  readonly interfaceName?: string | undefined
+  readonly labels?: Readonly<Record<string, string>>
 }
 
 /** One subnet of a network, with the address that the bridge has in it. */
 export interface Subnet {
   readonly cidr: Cidr
   readonly gateway: IpAddress
+  /** Where addresses are taken from. Absent: everywhere. */
+  readonly range?: Cidr
+  /** Never given to pods. */
+  readonly aux?: readonly IpAddress[]
 }
 
-/** A network with everything decided. */
+/** A bridge network with everything decided. */
 export interface Network {
+  readonly driver: 'bridge'
   readonly name: string
   readonly bridge: string
   /** Pinned, or the bridge would take the lowest address of its ports and change it as they come and go. */
   readonly mac: MacAddress
   readonly subnets: readonly Subnet[]
   readonly mtu: number
-  readonly masquerade: boolean
+  /** No MTU was given: it is the uplink's, also when that changes. */
+  readonly followsUplink: boolean
+  /** True: with the address of the outgoing link. A list: with that address, at most one per family. */
+  readonly masquerade: boolean | readonly IpAddress[]
+  readonly internal: boolean
+  /** Whether pods of the network reach each other. */
+  readonly icc: boolean
+  readonly hairpin: boolean
+  readonly gatewayModes: Readonly<Record<IpFamily, GatewayMode>>
+  /** Undefined: eth0, or the next free number. */
+  readonly interfaceName: string | undefined
+  readonly labels: Readonly<Record<string, string>>
 }
+
+/** The options of a {@link Network} that nobody asked for anything else. */
+export const networkDefaults = {
+  driver: 'bridge',
+  followsUplink: false,
+  masquerade: true,
+  internal: false,
+  icc: true,
+  hairpin: true,
+  gatewayModes: { 4: 'nat', 6: 'nat' },
+  interfaceName: undefined,
+  labels: {},
+} as const satisfies Partial<Network>
 
 /** A route of the host, as far as subnets must avoid it. */
 export interface HostRoute {
@@ -122,13 +174,26 @@ export function defineNetwork(settings: NetworkSettings, host: HostFacts): Netwo
   }
   if (subnets.length === 0) throw new NetworkError('subnets', `network ${name} has no subnet (expected at least one)`)
   return {
+    driver: 'bridge',
     name,
     bridge,
     mac: stableMac(`${host.machineId} ${name}`),
     subnets,
-    mtu: mtu ?? Math.min(Math.max(host.uplinkMtu ?? 1500, mtuRange.min), mtuRange.max),
+    mtu: mtu ?? followedMtu(host.uplinkMtu),
+    followsUplink: mtu === undefined,
     masquerade: settings.masquerade,
+    internal: settings.internal ?? networkDefaults.internal,
+    icc: settings.icc ?? networkDefaults.icc,
+    hairpin: settings.hairpin ?? networkDefaults.hairpin,
+    gatewayModes: { ...networkDefaults.gatewayModes, ...settings.gatewayModes },
+    interfaceName: settings.interfaceName,
+    labels: settings.labels ?? {},
   }
+}
+
+/** The MTU of a network that follows an uplink with this one; without an uplink, Ethernet's. */
+export function followedMtu(uplinkMtu: number | undefined): number {
+  return Math.min(Math.max(uplinkMtu ?? 1500, mtuRange.min), mtuRange.max)
 }
 
 /** A locally administered unicast address that is always the same for the same seed. */

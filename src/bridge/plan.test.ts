@@ -5,10 +5,11 @@ import { parseMac } from '../net/mac-address.ts'
 import { formatTable } from '../nftables/format.ts'
 import type { Lease } from './leases.ts'
 import { compileMasquerade } from './masquerade.ts'
-import type { Network } from './network.ts'
+import { networkDefaults, type Network } from './network.ts'
 import { planEndpoint, planHost } from './plan.ts'
 
 const network: Network = {
+  ...networkDefaults,
   name: 'default',
   bridge: 'fl0',
   mac: parseMac('02:00:00:00:00:01'),
@@ -17,7 +18,6 @@ const network: Network = {
     { cidr: parseCidr('fd00:7::/64'), gateway: parseIp('fd00:7::1') },
   ],
   mtu: 1420,
-  masquerade: true,
 }
 const lease: Lease = {
   owner: 'pod default/web-1',
