@@ -1,9 +1,9 @@
 import { silentLog } from '../base/log.ts'
 import type { Cidr } from '../net/cidr.ts'
-import { FakeNftables } from '../nftables/fake-nftables.ts'
 import { openNftables } from '../nftables/open-client.ts'
 import { compileServices } from '../proxy/compile-services.ts'
 import { NftablesMode } from '../proxy/nftables-mode.ts'
+import { planTable } from '../proxy/nftables-plan.ts'
 import { readFiles } from '../sources/files.ts'
 import { mergeSources } from '../sources/merge.ts'
 import { formatProblem, type Source, type SourceState } from '../sources/source.ts'
@@ -11,7 +11,7 @@ import { defaultConfig } from './config.ts'
 
 /** What `fairlead plan` says. */
 export interface ManifestPlan {
-  /** The changes as nft would write them. */
+  /** The changes as commands of nft: `nft -f` takes those that are made against nothing. */
   readonly lines: readonly string[]
   readonly services: number
   readonly elements: number
@@ -32,6 +32,8 @@ export async function planManifests(
     log: silentLog,
     ...(services && { allocate: { serviceCIDRs: services.serviceCIDRs, reserved: dns?.addresses ?? [] } }),
   })
+  using client = options.againstKernel ? openNftables({ log: silentLog }) : undefined
+  const mode = client && new NftablesMode(client, { log: silentLog })
   const compiled = compileServices(sources.current, {
     nodeName: options.nodeName,
     settings: {
@@ -40,10 +42,10 @@ export async function planManifests(
       nodePortAddresses: undefined,
       ownAddresses: dns?.addresses ?? [],
     },
+    // A daemon would keep the slots that the kernel has, too.
+    recalled: await mode?.recall(),
   })
-  using client = options.againstKernel ? openNftables({ log: silentLog }) : new FakeNftables()
-  const mode = new NftablesMode(client, { log: silentLog })
-  const plan = await mode.plan(compiled, { against: options.againstKernel ? 'kernel' : 'nothing' })
+  const plan = mode ? await mode.plan(compiled) : planTable(compiled, undefined)
   const problems = sources.problems.filter(({ severity }) => severity === 'error').map(formatProblem)
   return {
     ...plan,

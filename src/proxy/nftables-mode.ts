@@ -2,7 +2,6 @@ import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { ForeignChange, NftClient, ReadTable } from '../nftables/client.ts'
 import { diffTable } from '../nftables/diff.ts'
-import { formatChange } from '../nftables/format.ts'
 import { isTableChanged } from '../nftables/nftables-error.ts'
 import type { Change, TransactionResult } from '../nftables/transaction.ts'
 import type { CompiledServices } from './compile-services.ts'
@@ -12,6 +11,7 @@ import { anchorTable, anchorTableName } from './nftables-anchor.ts'
 import { changeTable, countChanges, programmedBy, type ProgrammedTable } from './nftables-changes.ts'
 import { readSlots, slotRole } from './nftables-elements.ts'
 import { servicesTable, sets } from './nftables-layout.ts'
+import { planTable } from './nftables-plan.ts'
 import { compileTable } from './nftables-table.ts'
 
 /** The nftables mode: a static ruleset, all else is data. See README.md and docs/packet-path.md. */
@@ -49,9 +49,10 @@ export class NftablesMode implements Dataplane {
   }
 
   async plan(services: CompiledServices, options: PlanOptions = {}): Promise<Plan> {
-    const current = options.against === 'nothing' ? undefined : await this.#client.read('inet', servicesTable)
-    const changes = diffTable(current, compileTable(services))
-    return { lines: changes.flatMap(formatChange), ...countChanges(changes) }
+    return planTable(
+      services,
+      options.against === 'nothing' ? undefined : await this.#client.read('inet', servicesTable),
+    )
   }
 
   async sync(services: CompiledServices, options: SyncOptions = {}): Promise<SyncResult> {
