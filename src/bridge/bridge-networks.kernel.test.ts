@@ -17,7 +17,7 @@ import { cleanupBridge } from './cleanup.ts'
 import { openBridgeKernel, type BridgeKernel } from './kernel.ts'
 import type { Lease } from './leases.ts'
 import { bridgeTable, hostLinkName, type Owner } from './names.ts'
-import { NetworkError } from './network.ts'
+import { NetworkError } from './check-network.ts'
 
 const dnsAddress = parseIp('10.96.0.10')
 const dnsAddress6 = parseIp('fd00:10:96::a')

@@ -1,15 +1,17 @@
 import type { Log } from '../base/log.ts'
+import type { BridgeSettings } from '../model/network.ts'
 import { cidrContains, formatCidr, type Cidr } from '../net/cidr.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import { readHostFacts } from './host-facts.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { leaseKey, type Lease, type LeaseJournal } from './leases.ts'
-import { defineNetwork, NetworkError, type HostFacts, type Network, type NetworkSettings } from './network.ts'
+import { NetworkError } from './check-network.ts'
+import { defineNetwork, takenOn, type HostFacts, type Network } from './network.ts'
 
 /** What is wanted of a host, and what must be known to decide it. */
 export interface HostWish {
   /** The first one carries the service addresses. */
-  readonly networks: readonly NetworkSettings[]
+  readonly networks: readonly BridgeSettings[]
   /** Addresses that the host serves on the first bridge, like the cluster DNS address. */
   readonly serviceAddresses?: readonly IpAddress[]
   /** Ranges that no subnet may overlap although they have no route, like Service addresses. */
@@ -46,23 +48,23 @@ export async function defineNetworks(
     ],
   })
   const bridges = new Set(options.networks.map(({ bridge }) => bridge))
+  // Routes of our own bridges are no obstacle, and may be about to go.
+  const routes = facts.routes.filter(({ device }) => device === undefined || !bridges.has(device))
+  const taken = takenOn({ routes, reserved: facts.reserved })
   const networks: Network[] = []
+  const owners = new Map<string, string>()
   for (const settings of options.networks) {
     const { name, bridge } = settings
-    const twin = networks.find((other) => other.name === name || other.bridge === bridge)
-    if (twin) throw new NetworkError('name', `networks ${twin.name} and ${name} share a name or the bridge ${bridge}`)
-    const others = networks.flatMap((other) =>
-      other.subnets.map(({ cidr }) => ({ range: cidr, what: `subnet ${formatCidr(cidr)} of network ${other.name}` })),
-    )
-    networks.push(
-      defineNetwork(settings, {
-        ...facts,
-        // Routes of our other bridges may be about to go.
-        routes: facts.routes.filter(({ device }) => device === undefined || !bridges.has(device)),
-        previous: previous.get(name) ?? [],
-        reserved: [...facts.reserved, ...others],
-      }),
-    )
+    for (const key of [`network ${name}`, `bridge ${bridge}`]) {
+      const twin = owners.get(key)
+      if (twin !== undefined) {
+        throw new NetworkError('name', `networks ${twin} and ${name} share a name or the bridge ${bridge}`)
+      }
+      owners.set(key, name)
+    }
+    const network = defineNetwork(settings, { ...facts, taken, previous: previous.get(name) ?? [] })
+    for (const { cidr } of network.subnets) taken.add(cidr, `subnet ${formatCidr(cidr)} of network ${name}`)
+    networks.push(network)
   }
   return networks
 }
@@ -89,8 +91,9 @@ export async function reclaimLeases(journal: LeaseJournal, options: HostWish): P
 
 /** Pods cannot move to another subnet while they run. Throws NetworkError that names the pod. */
 export function checkLeases(leases: Iterable<Lease>, networks: readonly Network[]): void {
+  const byName = new Map(networks.map((network) => [network.name, network]))
   for (const { owner, network: name, ips } of leases) {
-    const network = networks.find((network) => network.name === name)
+    const network = byName.get(name)
     const subnets = network?.subnets.map(({ cidr }) => cidr) ?? []
     if (network && ips.every((ip) => subnets.some((cidr) => cidrContains(cidr, ip)))) continue
     const now = network ? `has subnet ${subnets.map(formatCidr).join(' and ')} now` : 'is not there any more'

@@ -1,10 +1,12 @@
 import { describe, expect, test } from 'vitest'
+import type { BridgeSettings } from '../model/network.ts'
 import { cidrsOverlap, formatCidr, parseCidr, parseNetwork } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { linkGroup } from './names.ts'
-import { defineNetwork, NetworkError, type HostFacts, type NetworkSettings } from './network.ts'
+import { NetworkError } from './check-network.ts'
+import { defineNetwork, type HostFacts } from './network.ts'
 
-const settings: NetworkSettings = { name: 'default', bridge: 'fl0', subnets: [], masquerade: true }
+const settings: BridgeSettings = { name: 'default', bridge: 'fl0', subnets: [], masquerade: true }
 const host: HostFacts = {
   routes: [
     { destination: parseCidr('0.0.0.0/0'), device: 'eth0' },
@@ -83,6 +85,24 @@ describe('defineNetwork()', () => {
     expect(() => defineNetwork(settings, { ...host, links })).toThrow('its alias is "fairlead network other"')
   })
 
+  test('has several subnets of a family, each with its gateway, range and auxiliary addresses', () => {
+    const { subnets } = defineNetwork(
+      {
+        ...settings,
+        subnets: ['10.1.0.0/24', 'fd00:1::/64', '10.2.0.0/24'].map(parseNetwork),
+        gateways: [parseIp('10.2.0.254')],
+        ipRanges: [parseNetwork('10.2.0.128/28')],
+        auxAddresses: { router: parseIp('10.1.0.1'), printer: parseIp('10.2.0.7') },
+      },
+      host,
+    )
+    expect(subnets).toEqual([
+      { cidr: parseCidr('10.1.0.0/24'), gateway: '10.1.0.2', aux: ['10.1.0.1'] },
+      { cidr: parseCidr('10.2.0.0/24'), gateway: '10.2.0.254', range: parseCidr('10.2.0.128/28'), aux: ['10.2.0.7'] },
+      { cidr: parseCidr('fd00:1::/64'), gateway: 'fd00:1::1' },
+    ])
+  })
+
   test('leaves IPv6 out when the kernel has none, and a family that is not wanted', () => {
     expect(cidrs(defineNetwork(settings, { ...host, ipv6: false }))).toEqual(['172.29.0.0/20'])
     expect(cidrs(defineNetwork({ ...settings, without: [4] }, host))).toHaveLength(1)
@@ -94,7 +114,7 @@ describe('defineNetwork()', () => {
     expect(defineNetwork({ ...settings, mtu: 9000 }, host).mtu).toBe(9000)
   })
 
-  test.each<[string, Partial<NetworkSettings>, string]>([
+  test.each<[string, Partial<BridgeSettings>, string]>([
     ['a name that is no label', { name: 'My Net' }, '"My Net" is not a name'],
     [
       'a bridge name of 16 bytes',
@@ -125,9 +145,44 @@ describe('defineNetwork()', () => {
       'has a prefix of 31 (expected a prefix from 8 to 30',
     ],
     [
-      'two subnets of a family',
-      { subnets: [parseCidr('10.1.0.0/24'), parseCidr('10.2.0.0/24')] },
-      'subnets 10.1.0.0/24 and 10.2.0.0/24 (expected at most one per family)',
+      'two subnets that overlap',
+      { subnets: [parseCidr('10.1.0.0/16'), parseCidr('10.1.2.0/24')] },
+      'subnets 10.1.0.0/16 and 10.1.2.0/24 of network default overlap (expected ranges apart)',
+    ],
+    [
+      'two gateways in one subnet',
+      { subnets: [parseCidr('10.1.0.0/24')], gateways: [parseIp('10.1.0.1'), parseIp('10.1.0.2')] },
+      'gateways 10.1.0.1 and 10.1.0.2 of network default are in one subnet (expected one at most)',
+    ],
+    [
+      'a range outside',
+      { subnets: [parseCidr('10.1.0.0/24')], ipRanges: [parseCidr('10.2.0.0/28')] },
+      'range 10.2.0.0/28 of network default is outside of its subnet (expected an address in 10.1.0.0/24)',
+    ],
+    [
+      'a range larger than its subnet',
+      { subnets: [parseCidr('10.1.0.0/24')], ipRanges: [parseCidr('10.1.0.0/20')] },
+      'range 10.1.0.0/20 of network default is larger than its subnet (expected one in 10.1.0.0/24)',
+    ],
+    [
+      'an auxiliary address outside',
+      { subnets: [parseCidr('10.1.0.0/24')], auxAddresses: { router: parseIp('10.1.1.1') } },
+      'auxiliary address router 10.1.1.1 of network default is outside of its subnet',
+    ],
+    [
+      'an auxiliary address that is the gateway',
+      {
+        subnets: [parseCidr('10.1.0.0/24')],
+        gateways: [parseIp('10.1.0.9')],
+        auxAddresses: { router: parseIp('10.1.0.9') },
+      },
+      'auxiliary address router (10.1.0.9) of network default is its gateway',
+    ],
+    ['the name of what is always there', { name: 'host' }, 'network host is always there and cannot be made'],
+    [
+      'an interface name with a colon',
+      { interfaceName: 'eth0:1' },
+      'interfaceName "eth0:1" of network default cannot name a link',
     ],
     [
       'a gateway outside',
@@ -139,7 +194,11 @@ describe('defineNetwork()', () => {
       { subnets: [parseCidr('10.1.0.0/24')], gateways: [parseIp('10.1.0.255')] },
       'gateway 10.1.0.255 of network default is the broadcast address',
     ],
-    ['a gateway without subnet', { gateways: [parseIp('10.1.0.1')] }, 'IPv4 gateways 10.1.0.1 (expected one gateway'],
+    [
+      'a gateway without subnet',
+      { gateways: [parseIp('10.1.0.1')] },
+      'gateway 10.1.0.1 of network default has no IPv4 subnet that it could be in',
+    ],
     [
       'an MTU too small',
       { mtu: 1000 },

@@ -7,7 +7,7 @@ import { readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
 
 /**
  * Decides the networks, reclaims leases that nobody holds any more, and makes the kernel's part, adopting what is right
- * already. Throws {@link NetworkError} for settings that cannot be used, before anything was changed.
+ * already. Throws NetworkError for settings that cannot be used, before anything was changed.
  */
 export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
   const { log, stateDir } = options

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
-import { addressAt, cidrFamily, cidrsOverlap, parseNetwork, type Cidr } from '../net/cidr.ts'
+import { addressAt, cidrFamily, parseNetwork, type Cidr } from '../net/cidr.ts'
 import { ipFromBytes, type IpFamily } from '../net/ip-address.ts'
+import type { TakenRanges } from './taken-ranges.ts'
 
 /**
  * Where IPv4 subnets are picked from, in this order: 4,352 subnets of /20. A /20 has four times the addresses that a bridge
@@ -19,14 +20,14 @@ const maxUlaAttempts = 256
 export interface PickContext {
   readonly network: string
   readonly machineId: string
-  readonly taken: readonly { readonly range: Cidr }[]
+  readonly taken: TakenRanges
   /** Picked before: kept as long as it is free. */
   readonly previous: readonly Cidr[]
 }
 
 /** A subnet that overlaps nothing that is taken; undefined when all are. The same input gives the same subnet. */
 export function pickSubnet(family: IpFamily, context: PickContext): Cidr | undefined {
-  const isFree = (cidr: Cidr): boolean => !context.taken.some(({ range }) => cidrsOverlap(range, cidr))
+  const isFree = (cidr: Cidr): boolean => context.taken.find(cidr) === undefined
   const previous = context.previous.find((cidr) => cidrFamily(cidr) === family)
   if (previous && isFree(previous)) return previous
   return candidates(family, context).find(isFree)
