@@ -21,6 +21,12 @@ export async function callDaemon<T>(
   return answer
 }
 
+/** Writes what the daemon streams to `into` until the daemon or the reader ends it. Throws {@link ControlError}. */
+export async function streamFromDaemon(socketPath: string, path: string, into: NodeJS.WritableStream): Promise<void> {
+  const response = await send(socketPath, 'GET', path, undefined)
+  for await (const chunk of response as AsyncIterable<Buffer>) into.write(chunk)
+}
+
 function send(socketPath: string, method: string, path: string, body: unknown): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
     const request = httpRequest({ socketPath, method, path, headers: { 'content-type': 'application/json' } }, resolve)

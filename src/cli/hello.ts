@@ -1,6 +1,10 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
-import { loadConfig } from '../daemon/config.ts'
+import { defaultConfig, loadConfig } from '../daemon/config.ts'
+import { defaultNetnsPrefix } from '../bridge/names.ts'
+import { listNetns } from '../linux/netns.ts'
 import { formatEvent } from '../daemon/events.ts'
 import type { Daemon } from '../daemon/start.ts'
 import { checkHello, nodeAddress } from './hello-check.ts'
@@ -17,6 +21,7 @@ export function helloCommand(): Command {
     .description('show it all at work: a network, three pods, a Service, its name; Ctrl-C removes every trace')
     .option('--check', 'make the requests too, print a report, tear down, and exit 0 or 1')
     .action(async (options: { check?: boolean }) => {
+      refuseBesideDaemonsPods()
       const stop = stopSignal()
       const daemon = await startForeground(loadConfig(`${example}fairlead.yaml`))
       let ok = true
@@ -37,6 +42,21 @@ export function helloCommand(): Command {
       if (options.check) console.log(ok ? 'check passed' : stop.aborted ? 'check interrupted' : 'check FAILED')
       process.exitCode = ok ? 0 : 1
     })
+}
+
+/**
+ * The example has a state folder of its own, but there is one kernel: what it does not know it takes for leftovers. So it
+ * keeps away from a machine where a daemon left pods behind, even one that is stopped.
+ */
+function refuseBesideDaemonsPods(): void {
+  const folder = join(defaultConfig().stateDir, 'pods')
+  const pods = existsSync(folder) ? readdirSync(folder) : []
+  // What `fairlead cleanup` took from the kernel may still be in the folder.
+  if (pods.length === 0 || !listNetns().some((name) => name.startsWith(defaultNetnsPrefix))) return
+  throw new UsageError(
+    `pods of a daemon are on this machine (${pods.join(', ')}), and the example would remove them; ` +
+      'remove them first with "fairlead pod rm", or everything with "fairlead cleanup"',
+  )
 }
 
 /** Whether it became ready before it was to stop. Throws UsageError when that takes too long. */

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { cleanupCommand } from './cleanup.ts'
 import { ControlError } from './control-client.ts'
 import { doctorCommand } from './doctor.ts'
+import { eventsCommand } from './events.ts'
 import { helloCommand } from './hello.ts'
 import { planCommand } from './plan.ts'
 import { podCommand } from './pod.ts'
@@ -34,6 +35,7 @@ Try it:
 for (const command of [
   runCommand(),
   statusCommand(),
+  eventsCommand(),
   planCommand(),
   podCommand(),
   cleanupCommand(),

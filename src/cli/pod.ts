@@ -3,11 +3,12 @@ import { constants } from 'node:os'
 import { Command } from 'commander'
 import type { ExecSpec, PodRequest, PodView } from '../daemon/control-api.ts'
 import { callDaemon } from './control-client.ts'
+import { podLogs } from './pod-logs.ts'
 import { socketOption } from './socket-option.ts'
 import { formatTable } from './table.ts'
 import { UsageError } from './usage-error.ts'
 
-/** `fairlead pod run|ls|exec|rm` */
+/** `fairlead pod run|ls|exec|logs|rm` */
 export function podCommand(): Command {
   return new Command('pod')
     .enablePositionalOptions()
@@ -15,6 +16,7 @@ export function podCommand(): Command {
     .addCommand(runPod())
     .addCommand(listPods())
     .addCommand(execPod())
+    .addCommand(podLogs())
     .addCommand(removePod())
 }
 

@@ -98,6 +98,8 @@ export interface PodView {
   /** `running`, `exited 0`, `no process`. */
   readonly state: string
   readonly started: string
+  /** Path of the file with the command's output. */
+  readonly log: string
 }
 
 /** `GET /pods/:namespace/:name/exec`: put these words before a command to run it in the pod. */

@@ -60,6 +60,6 @@ export class PodControl {
   }
 }
 
-function podView({ namespace, name, labels, network, ips, mac, pid, state, started }: PodInfo): PodView {
-  return { namespace, name, labels, network, ips, mac, pid, state, started }
+function podView({ namespace, name, labels, network, ips, mac, pid, state, started, log }: PodInfo): PodView {
+  return { namespace, name, labels, network, ips, mac, pid, state, started, log }
 }

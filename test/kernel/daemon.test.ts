@@ -421,6 +421,29 @@ describe.skipIf(obstacle !== undefined)(
       expect((await machine.status())?.ready).toBe(true)
     })
 
+    test(
+      'pod logs shows what a command printed, and hello keeps away from the pods of a daemon',
+      { timeout: 60_000 },
+      async () => {
+        await using machine = await Machine.create()
+        const daemon = await machine.startDaemon('{}')
+        await machine.fairlead('pod', 'run', 'talker', '--', 'sh', '-c', 'echo out; echo err >&2; exec sleep 1000')
+        const logs = await eventually('both lines are there', async () => {
+          const { stdout } = await machine.fairlead('pod', 'logs', 'talker')
+          return stdout.includes('err') ? stdout : undefined
+        })
+        expect(logs).toBe('out\nerr\n')
+        expect(await machine.fairlead('pod', 'logs', 'nobody')).toMatchObject({
+          code: 1,
+          stderr: 'fairlead: there is no pod default/nobody\n',
+        })
+        await daemon.end('SIGTERM')
+        const { code, stderr } = await machine.fairlead('hello', '--check')
+        expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining('default.talker') as string })
+        expect((await traces(machine)).some((name) => name.includes('talker'))).toBe(true)
+      },
+    )
+
     test('names resolve from a pod and from the node, and the HTTP routes answer', { timeout: 60_000 }, async () => {
       await using machine = await Machine.create()
       manifest(machine, 'web.yaml', web)
