@@ -11,6 +11,7 @@ import type { NetnsHandle } from '../netlink/link-requests.ts'
 import { FakeNftables } from '../nftables/fake-nftables.ts'
 import type { BridgeNetworks, BridgeNetworksOptions } from './bridge-networks.ts'
 import { openBridgeNetworks } from './open-bridge-networks.ts'
+import { followForwarding } from './forwarding.ts'
 import { cleanupBridge } from './cleanup.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
 import { readNamespace } from './reconcile.ts'
@@ -50,6 +51,7 @@ class FakeHost {
       rtnetlink,
       readSysctl: (path) => sysctls.get(path),
       writeSysctl: (path, value) => void sysctls.set(path, value),
+      enter: (work) => work(),
       [Symbol.dispose]: () => rtnetlink[Symbol.dispose](),
     }
   }
@@ -143,6 +145,24 @@ describe('BridgeNetworks on a fake kernel', () => {
       expect(await cleanup()).toEqual([])
     },
   )
+
+  test('switches forwarding on again when another program switched it off', async () => {
+    const clock = new FakeClock()
+    await using networks = await open()
+    using _following = followForwarding(networks.plan.sysctls, {
+      kernel: host.kernel,
+      log,
+      stateDir,
+      bootId: 'boot',
+      clock,
+    })
+    await clock.advance(5000)
+    expect(warnings).toEqual([])
+    host.sysctls.set('net/ipv4/ip_forward', '0')
+    await clock.advance(1000)
+    expect(host.sysctls.get('net/ipv4/ip_forward')).toBe('1')
+    expect(warnings).toEqual(['Repaired what another program changed: forwarding was off'])
+  })
 
   test('keeps a picked subnet over restarts, although a better one has become free', async () => {
     const { links, routes } = host.kernel.rtnetlink

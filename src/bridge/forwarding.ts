@@ -1,9 +1,10 @@
 import { join } from 'node:path'
+import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import { writeSysctls } from './apply.ts'
 import type { BridgeKernel } from './kernel.ts'
 import type { SysctlPlan } from './plan.ts'
 import { readStateFile, removeStateFile, writeStateFile } from './state-file.ts'
+import { writeSysctls } from './write-sysctls.ts'
 
 /** Matches what {@link planHost} asks for IPv6. */
 const ipv6Forwarding = 'net/ipv6/conf/all/forwarding'
@@ -44,6 +45,40 @@ export async function enableForwarding(sysctls: readonly SysctlPlan[], context: 
   writeChanges([...known, ...changes.filter(({ path }) => !paths.has(path))], context)
   for (const { path, value } of writeSysctls(wanted, kernel)) {
     log.info({ sysctl: path, value }, `Set ${path} to ${value}: pods reach the outside through this host`)
+  }
+}
+
+/** How often {@link followForwarding} looks, ms: reading two files of /proc; the kernel tells nobody of IPv6's. */
+const lookInterval = 1000
+
+/** Switches forwarding on again when another program switched it off (`sysctl --system`, a firewall), until disposed. */
+export function followForwarding(
+  sysctls: readonly SysctlPlan[],
+  context: ForwardingContext & { readonly clock: Clock },
+): Disposable {
+  const { kernel, log, clock } = context
+  const look = async (): Promise<void> => {
+    const off = sysctls.filter(({ path, value }) => ![undefined, value].includes(kernel.readSysctl(path)))
+    if (off.length === 0) return
+    log.warn({ sysctls: off.map(({ path }) => path) }, 'Repaired what another program changed: forwarding was off')
+    await enableForwarding(sysctls, context)
+  }
+  let timer: Timer | undefined
+  let stopped = false
+  const next = (): void => {
+    if (stopped) return
+    timer = clock.after(lookInterval, () => {
+      look()
+        .catch((error: unknown) => log.error({ err: error }, 'Cannot switch forwarding on'))
+        .finally(next)
+    })
+  }
+  next()
+  return {
+    [Symbol.dispose]() {
+      stopped = true
+      timer?.cancel()
+    },
   }
 }
 

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
+import { followForwarding } from '../bridge/forwarding.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
 import { NetworkError } from '../bridge/check-network.ts'
 import { openBridgeNetworks } from '../bridge/open-bridge-networks.ts'
@@ -158,6 +159,8 @@ async function startNetwork(
   }
   const store = PodStore.open(join(stateDir, 'pods'), log)
   const bootId = readBootId()
+  const kernel = stack.use(openBridgeKernel())
+  const networkLog = log.child({ part: 'network' })
   const networks = stack.use(
     await openBridgeNetworks({
       stateDir,
@@ -167,12 +170,14 @@ async function startNetwork(
         services?.serviceCIDRs.map((range) => ({ range, what: `the Service range ${formatCidr(range)}` })) ?? [],
       machineId: readMachineId(),
       bootId,
-      kernel: stack.use(openBridgeKernel()),
+      kernel,
       nft,
-      log: log.child({ part: 'network' }),
+      log: networkLog,
       keepLease: (lease) => keepsLease(store, lease),
     }),
   )
+  const forwarding = { kernel, log: networkLog, stateDir, bootId, clock: systemClock }
+  stack.use(followForwarding(networks.plan.sysctls, forwarding))
   status.networks = networks
   const opened = stack.use(
     await openPods({
