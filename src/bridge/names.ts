@@ -24,6 +24,9 @@ export function isOurs(link: { readonly alias: string | undefined; readonly grou
 /** The names of the network namespaces of our pods begin so. */
 export const defaultNetnsPrefix = 'fl-'
 
+/** The names of the veth ends that stay on the host begin so. */
+export const portPrefix = 'flv'
+
 /** The nftables table that holds the masquerade rules (family inet). All our tables begin with `fairlead-`. */
 export const bridgeTable = 'fairlead-bridge'
 
@@ -61,7 +64,7 @@ export function ownerAlias(owner: Owner): string {
  * bytes that a link's name may have. The same owner and interface always get the same name.
  */
 export function hostLinkName(owner: Owner, interfaceName: string = podInterface): string {
-  return `flv${createHash('sha256').update(`${owner} ${interfaceName}`).digest('hex').slice(0, 12)}`
+  return `${portPrefix}${createHash('sha256').update(`${owner} ${interfaceName}`).digest('hex').slice(0, 12)}`
 }
 
 /** The name of a pod's network namespace: `fl-NAMESPACE.NAME`. Both are labels, without dots, so it is unambiguous. */

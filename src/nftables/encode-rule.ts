@@ -26,6 +26,8 @@ const META_PRIORITY = 2
 const META_MARK = 3
 const META_PROTOCOL = 1
 const META_NFPROTO = 15
+/** ETH_P_* of include/uapi/linux/if_ether.h, in network order. */
+const etherTypes = { ip: [0x08, 0x00], arp: [0x08, 0x06], ip6: [0x86, 0xdd] } as const
 
 /** A statement that cannot be said to the kernel: a mistake of the caller. */
 export class StatementError extends Error {
@@ -62,7 +64,7 @@ class RuleWriter {
   readonly #writer: AttributeWriter
   readonly #context: RuleContext
   /** The network protocol that an earlier match of this rule made sure of. */
-  #guarded: 'ip' | 'ip6' | undefined
+  #guarded: 'ip' | 'ip6' | 'arp' | undefined
 
   constructor(writer: AttributeWriter, context: RuleContext) {
     this.#writer = writer
@@ -266,8 +268,9 @@ class RuleWriter {
     this.#guarded = family
     if (this.#context.family === 'bridge') {
       this.#expression('meta', { key: META_PROTOCOL, dreg: 1 })
-      return this.#compare(NFT_CMP_EQ, Buffer.from(family === 'ip' ? [0x08, 0x00] : [0x86, 0xdd]))
+      return this.#compare(NFT_CMP_EQ, Buffer.from(etherTypes[family]))
     }
+    if (family === 'arp') throw new StatementError(`${field.text} is only seen by tables of family bridge`)
     this.#expression('meta', { key: META_NFPROTO, dreg: 1 })
     this.#compare(NFT_CMP_EQ, Buffer.from([family === 'ip' ? nfproto.ipv4 : nfproto.ipv6]))
   }

@@ -13,7 +13,7 @@ export interface Field {
   readonly type: number
   readonly load: FieldLoad
   /** The network protocol that this field only makes sense for. */
-  readonly family?: 'ip' | 'ip6'
+  readonly family?: 'ip' | 'ip6' | 'arp'
   /** Fields of packets are in network order, what the kernel computes is in host order. */
   readonly bigEndian: boolean
 }
@@ -22,7 +22,7 @@ export type FieldLoad =
   /** base: NFT_PAYLOAD_*_HEADER. `description` and `template`: nft's numbers of header and field (include/proto.h). */
   | {
       readonly kind: 'payload'
-      readonly base: 1 | 2
+      readonly base: 0 | 1 | 2
       readonly offset: number
       readonly description: number
       readonly template: number
@@ -41,6 +41,7 @@ export const dataTypes = {
   integer: 4,
   ipv4: 7,
   ipv6: 8,
+  etherAddress: 9,
   protocol: 12,
   port: 13,
   mark: 19,
@@ -57,6 +58,8 @@ const ip6 = { family: 'ip6', length: 16, type: dataTypes.ipv6, bigEndian: true }
 const port = { length: 2, type: dataTypes.port, bigEndian: true } as const
 const host = { bigEndian: false } as const
 
+const linkLayer = (offset: number, template: number) =>
+  ({ kind: 'payload', base: 0, offset, description: 17, template }) as const
 const network = (offset: number, description: number, template: number) =>
   ({ kind: 'payload', base: 1, offset, description, template }) as const
 const transport = (offset: number, template: number) =>
@@ -69,6 +72,8 @@ const fields = {
   'ip daddr': { ...ip, load: network(16, 12, 12) },
   'ip6 saddr': { ...ip6, load: network(8, 13, 8) },
   'ip6 daddr': { ...ip6, load: network(24, 13, 9) },
+  'ether saddr': { length: 6, type: dataTypes.etherAddress, bigEndian: true, load: linkLayer(6, 2) },
+  'arp saddr ip': { ...ip, family: 'arp', load: network(14, 15, 8) },
   'meta l4proto': { ...host, length: 1, type: dataTypes.protocol, load: meta(16) },
   'meta nfproto': { ...host, length: 1, type: dataTypes.nfproto, load: meta(15) },
   'meta mark': { ...host, length: 4, type: dataTypes.mark, load: meta(3) },

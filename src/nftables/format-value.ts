@@ -1,4 +1,5 @@
 import { ipFromBytes } from '../net/ip-address.ts'
+import { macFromBytes } from '../net/mac-address.ts'
 import { dataTypes, fieldOf, paddedLength, type Field } from './fields.ts'
 import type { Expression, RegisterBytes } from './objects.ts'
 
@@ -81,6 +82,7 @@ export function hex32(value: number): string {
 export function formatField(field: Field, bytes: Buffer): string {
   const value = bytes.subarray(0, field.length)
   if (field.type === dataTypes.ipv4 || field.type === dataTypes.ipv6) return ipFromBytes(value)
+  if (field.type === dataTypes.etherAddress) return macFromBytes(value)
   if (field.type === dataTypes.interfaceName) return `"${value.toString('latin1').replace(/\0.*$/s, '')}"`
   return formatNumber(field, fieldNumber(field, value))
 }

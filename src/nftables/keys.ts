@@ -1,5 +1,6 @@
 import { lastAddress, networkOf, type Cidr } from '../net/cidr.ts'
 import { writeIp, type IpAddress } from '../net/ip-address.ts'
+import { macToBytes, type MacAddress } from '../net/mac-address.ts'
 import type { Port } from '../net/port.ts'
 import { protocolNumbers, type Protocol } from '../net/protocol.ts'
 import type { RegisterBytes } from './objects.ts'
@@ -14,6 +15,8 @@ export type KeyField =
   | { readonly port: Port | number }
   /** meta mark, meta priority, a numgen result. */
   | { readonly number: number }
+  /** 6 bytes. */
+  | { readonly mac: MacAddress }
   /** An interface name, 16 bytes. */
   | { readonly name: string }
 
@@ -26,7 +29,11 @@ export function registerBytes(...fields: readonly KeyField[]): RegisterBytes {
     if ('ip' in field) at += writeIp(field.ip, scratch, at)
     else if ('protocol' in field) at = scratch.writeUInt32LE(protocolNumbers[field.protocol], at)
     else if ('port' in field) at = scratch.writeUInt16LE(0, scratch.writeUInt16BE(field.port, at))
-    else if ('number' in field) at = scratch.writeUInt32LE(field.number, at)
+    else if ('mac' in field) {
+      scratch.fill(0, at + 6, at + 8)
+      scratch.set(macToBytes(field.mac), at)
+      at += 8
+    } else if ('number' in field) at = scratch.writeUInt32LE(field.number, at)
     else {
       scratch.fill(0, at, at + 16)
       scratch.write(field.name, at, 15, 'latin1')

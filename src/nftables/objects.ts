@@ -11,6 +11,10 @@ export type Expression =
   | 'ip daddr'
   | 'ip6 saddr'
   | 'ip6 daddr'
+  /** Tables of family bridge see it in every frame. */
+  | 'ether saddr'
+  /** The sender's address in an ARP packet (family bridge). */
+  | 'arp saddr ip'
   | 'meta l4proto'
   | 'meta nfproto'
   | 'meta mark'

@@ -1,0 +1,68 @@
+import { ipFamilyOf, ipFromBytes, parseIp, type IpAddress } from '../net/ip-address.ts'
+import { macToBytes, type MacAddress } from '../net/mac-address.ts'
+import { registerBytes } from '../nftables/keys.ts'
+import type { Expression, NftSet, RegisterBytes, Rule, TableState } from '../nftables/objects.ts'
+import type { Lease } from './leases.ts'
+import { bridgeTable, hostLinkName, portPrefix } from './names.ts'
+
+/** Before everything else that looks at frames of a bridge (NF_BR_PRI_NAT_DST_BRIDGED), br_netfilter (0) among it. */
+const first = -300
+
+const macs = { name: 'macs', key: ['iifname', 'ether saddr'] } as const satisfies NftSet
+const sources4 = { name: 'sources-4', key: ['iifname', 'ether saddr', 'ip saddr'] } as const satisfies NftSet
+const sources6 = { name: 'sources-6', key: ['iifname', 'ether saddr', 'ip6 saddr'] } as const satisfies NftSet
+
+/**
+ * The table `bridge fairlead-bridge`: frames that come out of a pod's port must have its MAC and its addresses as source, in
+ * IPv4, IPv6 and ARP alike, whoever they are for. Each port's are elements; a port without elements sends nothing. Pure.
+ */
+export function compileSourceGuard(leases: Iterable<Pick<Lease, 'owner' | 'mac' | 'ips'>>): TableState {
+  const elements = {
+    macs: new Map<RegisterBytes, string>(),
+    4: new Map<RegisterBytes, string>(),
+    6: new Map<RegisterBytes, string>(),
+  }
+  for (const { owner, mac, ips } of leases) {
+    const name = hostLinkName(owner)
+    elements.macs.set(registerBytes({ name }, { mac }), '')
+    // Neighbour discovery and multicast reports come from the link-local address, and before that from none (RFC 4862, RFC 3810).
+    for (const ip of [...ips, linkLocalOf(mac), unspecified]) {
+      elements[ipFamilyOf(ip)].set(registerBytes({ name }, { mac }, { ip }), '')
+    }
+  }
+  return {
+    family: 'bridge',
+    name: bridgeTable,
+    comment: 'fairlead: who may send what',
+    chains: [{ name: 'prerouting', hook: { type: 'filter', hook: 'prerouting', priority: first }, rules: rules() }],
+    sets: [macs, sources4, sources6],
+    elements: new Map([
+      [macs.name, elements.macs],
+      [sources4.name, elements[4]],
+      [sources6.name, elements[6]],
+    ]),
+  }
+}
+
+const unspecified = parseIp('::')
+
+function rules(): Rule[] {
+  const unless = (set: NftSet, key: readonly Expression[] = set.key): Rule => ({
+    statements: [{ kind: 'in-set', key, set: set.name, negate: true }, { kind: 'drop' }],
+  })
+  return [
+    {
+      statements: [{ kind: 'match', left: 'iifname', op: '!=', value: { name: `${portPrefix}*` } }, { kind: 'accept' }],
+    },
+    unless(macs),
+    unless(sources4),
+    unless(sources4, ['iifname', 'ether saddr', 'arp saddr ip']),
+    unless(sources6),
+  ]
+}
+
+/** RFC 4291, appendix A: the address that the kernel gives a link of this MAC by itself (addr_gen_mode eui64). */
+export function linkLocalOf(mac: MacAddress): IpAddress {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = macToBytes(mac)
+  return ipFromBytes(Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f))
+}
