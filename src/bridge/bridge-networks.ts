@@ -1,18 +1,23 @@
 import { BoundedRunner } from '../base/bounded-runner.ts'
 import { systemClock, type Clock } from '../base/clock.ts'
-import { cidrContains, formatCidr } from '../net/cidr.ts'
-import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
+import type { BridgeSettings } from '../model/network.ts'
+import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { NftClient } from '../nftables/client.ts'
-import { createEndpoint } from './apply.ts'
-import type { HostWish } from './decide-networks.ts'
-import { AddressPool } from './ipam.ts'
+import { applyHostAction, createEndpoint } from './apply.ts'
+import { NetworkError } from './check-network.ts'
+import { defineAnother, type HostWish } from './decide-networks.ts'
+import { enableForwarding } from './forwarding.ts'
+import { uplinkOf } from './host-facts.ts'
+import { watchHost } from './host-watch.ts'
 import { leaseKey, type LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
 import { LinkDeletions } from './link-deletions.ts'
 import { MasqueradeTable } from './masquerade-table.ts'
-import { hostLinkName, isOurs, type Owner } from './names.ts'
-import { stableMac, type Network } from './network.ts'
-import { planEndpoint, planHost, type HostPlan } from './plan.ts'
+import { hostLinkName, isNetworkBridge, type Owner } from './names.ts'
+import { NetworkPools } from './network-pools.ts'
+import { followedMtu, stableMac, type Network } from './network.ts'
+import { pickedSubnetsFile, writePickedSubnets } from './picked-subnets.ts'
+import { planBridge, planEndpoint, planHost, type HostPlan } from './plan.ts'
 import { reconcileHost } from './reconcile.ts'
 
 /** What `openBridgeNetworks` needs. */
@@ -50,37 +55,49 @@ export class AttachError extends Error {
 
 /** The bridge networks of a host: it makes them, attaches endpoints, and keeps the kernel as it should be until disposed. */
 export class BridgeNetworks implements AsyncDisposable {
-  readonly networks: readonly Network[]
   readonly #options: BridgeNetworksOptions
   readonly #journal: LeaseJournal
-  /** By network, one pool per subnet. */
-  readonly #pools: ReadonlyMap<string, readonly AddressPool[]>
-  /** Ports that are being made or removed. */
+  readonly #pools: NetworkPools
+  /** Ports and bridges that are being made or removed. */
   readonly #busy = new Set<string>()
   /** Of each reconciliation under way: the ports that were busy at any moment of it, which it must not judge. */
   readonly #judgements = new Set<Set<string>>()
   readonly #deletions: LinkDeletions
   readonly #table: MasqueradeTable
   readonly #runner: BoundedRunner
+  readonly #uplink: BoundedRunner
+  /** Networks come and go one after the other, for each must fit the others. */
+  #changing: Promise<unknown> = Promise.resolve()
   #following = false
   #repairs = 0
 
   /** Use `openBridgeNetworks`. */
   constructor(networks: readonly Network[], journal: LeaseJournal, options: BridgeNetworksOptions) {
-    this.networks = networks
     this.#journal = journal
     this.#options = options
-    this.#pools = new Map(networks.map((network) => [network.name, poolsOf(network, journal, options)]))
+    const { serviceAddresses = [], clock = systemClock } = options
+    this.#pools = new NetworkPools(networks, { leases: journal.leases.values(), serviceAddresses })
     this.#deletions = new LinkDeletions(options.kernel.rtnetlink)
-    this.#table = new MasqueradeTable(networks, options)
+    this.#table = new MasqueradeTable(() => this.networks, options)
     this.#runner = new BoundedRunner({
       run: async (reason) => {
         await this.#reconcile({ everyEndpoint: reason === 'verify' })
       },
-      clock: options.clock ?? systemClock,
+      clock,
       onError: (error, { failures, retryInMs }) =>
         options.log.error({ err: error, failures, retryInMs }, 'Cannot repair the bridge networks, trying again'),
     })
+    this.#uplink = new BoundedRunner({
+      run: () => this.#followUplink(),
+      clock,
+      onError: (error, { failures, retryInMs }) =>
+        options.log.error({ err: error, failures, retryInMs }, 'Cannot follow the MTU of the uplink, trying again'),
+    })
+  }
+
+  /** All networks; the first one carries the service addresses. */
+  get networks(): readonly Network[] {
+    return this.#pools.networks
   }
 
   /** All leases, by `network/owner`. */
@@ -101,15 +118,35 @@ export class BridgeNetworks implements AsyncDisposable {
 
   /** Networks with the use of their pools. */
   status(): NetworkStatus[] {
-    return this.networks.map((network) => ({
-      network,
-      endpoints: Iterator.from(this.leases.values())
-        .filter((lease) => lease.network === network.name)
-        .toArray().length,
-      pools: (this.#pools.get(network.name) ?? []).map(({ subnet, used, size }) => {
-        return { subnet: formatCidr(subnet), used, size }
-      }),
-    }))
+    const endpoints = new Map<string, number>()
+    for (const { network } of this.leases.values()) endpoints.set(network, (endpoints.get(network) ?? 0) + 1)
+    return this.networks.map((network) => {
+      const { name } = network
+      return { network, endpoints: endpoints.get(name) ?? 0, pools: this.#pools.use(name) }
+    })
+  }
+
+  /** Makes one more network. On failure nothing of it is left. Throws NetworkError, NetlinkError, NftablesError. */
+  async add(settings: BridgeSettings): Promise<Network> {
+    return await this.#oneAfterTheOther(async () => {
+      const network = await defineAnother(settings, this.networks, this.#options)
+      await this.#make(network)
+      return network
+    })
+  }
+
+  /** Takes a network away that has no endpoints; one that is not there is no error. Throws NetworkError, NetlinkError. */
+  async remove(name: string): Promise<void> {
+    await this.#oneAfterTheOther(async () => {
+      const network = this.#pools.get(name)
+      if (!network) return
+      const owners = this.#ownersIn(name)
+      if (owners.length > 0) {
+        const some = owners.slice(0, 3).join(', ') + (owners.length > 3 ? ` and ${owners.length - 3} more` : '')
+        throw new NetworkError('name', `network ${name} is in use by ${some} (remove or disconnect them first)`)
+      }
+      await this.#unmake(network)
+    })
   }
 
   /**
@@ -118,7 +155,7 @@ export class BridgeNetworks implements AsyncDisposable {
    */
   async attach(request: AttachRequest): Promise<Lease> {
     const { owner, network: name, netns } = request
-    const network = this.networks.find((network) => network.name === name)
+    const network = this.#pools.get(name)
     if (!network) {
       const known = this.networks.map((network) => network.name).join(', ')
       throw new AttachError(`there is no network "${name}" (expected one of: ${known})`)
@@ -128,7 +165,7 @@ export class BridgeNetworks implements AsyncDisposable {
     if (this.leases.has(key) || this.#busy.has(port)) throw new AttachError(`${owner} has an endpoint already`)
     this.#begin(port)
     try {
-      const ips = this.#allocate(network, request.ips ?? [])
+      const ips = this.#pools.allocate(name, request.ips ?? [])
       const { machineId, bootId } = this.#options
       const mac = request.mac ?? stableMac(`${machineId} ${name} ${ips.join(' ')}`)
       const lease: Lease = { owner, network: name, ips, mac, netns, bootId }
@@ -143,6 +180,21 @@ export class BridgeNetworks implements AsyncDisposable {
     } finally {
       this.#busy.delete(port)
     }
+  }
+
+  /**
+   * Attaches many at once: one send for all pairs, one for the inside of each namespace, one write of the journal. (So do
+   * calls of {@link attach} at the same time.) Each has its own result, in order.
+   */
+  async attachMany(requests: readonly AttachRequest[]): Promise<PromiseSettledResult<Lease>[]> {
+    return await Promise.allSettled(requests.map((request) => this.attach(request)))
+  }
+
+  /** Detaches many at once; each has its own result, in order. */
+  async detachMany(
+    endpoints: readonly { readonly owner: Owner; readonly network: string }[],
+  ): Promise<PromiseSettledResult<void>[]> {
+    return await Promise.allSettled(endpoints.map(({ owner, network }) => this.detach(owner, network)))
   }
 
   /** Takes the endpoint away. One that is not there is no error. Throws NetlinkError; then it can be tried again. */
@@ -172,51 +224,36 @@ export class BridgeNetworks implements AsyncDisposable {
   follow(): void {
     if (this.#following) return
     this.#following = true
-    const { rtnetlink } = this.#options.kernel
-    const bridges = new Set(this.networks.map(({ bridge }) => bridge))
-    let indexes = new Set<number>()
-    const request = (): void => this.#runner.request()
-    const lost = (error: Error): void => {
-      this.#options.log.warn({ err: error }, 'Netlink notifications were lost, looking at everything')
-      request()
-    }
-    rtnetlink.links.list().then((links) => {
-      for (const { name, index } of links) if (bridges.has(name)) indexes.add(index)
-      // A hole between the first look and this one.
-      request()
-    }, lost)
-    rtnetlink.watchLinks(({ kind, link }) => {
-      if (bridges.has(link.name)) {
-        if (kind === 'set') indexes.add(link.index)
-        else indexes = new Set([...indexes].filter((index) => index !== link.index))
-        request()
-      } else if (isOurs(link) && !this.#busy.has(link.name)) request()
-    }, lost)
-    rtnetlink.watchAddresses(({ address }) => {
-      if (indexes.has(address.link)) request()
-    }, lost)
-    rtnetlink.watchRoutes(({ kind, route }) => {
-      if (kind === 'deleted' && route.dev !== undefined && indexes.has(route.dev)) request()
-    }, lost)
+    const { kernel, log } = this.#options
+    watchHost(kernel.rtnetlink, {
+      log,
+      isBridge: (name) => this.networks.some(({ bridge }) => bridge === name),
+      isBusy: (name) => this.#busy.has(name),
+      onChange: () => this.#runner.request(),
+      onUplink: () => this.#uplink.request(),
+    })
     this.#table.follow()
   }
 
   /** Stops looking. The kernel keeps everything, so that pods go on while the daemon restarts. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#runner.stop()
+    this.#uplink.stop()
+    await this.#changing.catch(() => {})
     await this.#table[Symbol.asyncDispose]()
     await this.#runner.settled()
+    await this.#uplink.settled()
     await this.#journal[Symbol.asyncDispose]()
   }
 
-  async #reconcile(options: { everyEndpoint: boolean }): Promise<readonly string[]> {
+  async #reconcile(options: { everyEndpoint: boolean; because?: string }): Promise<readonly string[]> {
     const { kernel, log } = this.#options
     const busy = new Set(this.#busy)
     this.#judgements.add(busy)
     const { done, errors } = await reconcileHost(this.plan, { kernel, busy, ...options }).finally(() => {
       this.#judgements.delete(busy)
     })
-    if (this.#following) {
+    if (this.#following && options.because === undefined) {
       if (done.length > 0) this.#repairs++
       for (const action of done) log.warn({ action }, `Repaired what another program changed: ${action}`)
     }
@@ -229,32 +266,77 @@ export class BridgeNetworks implements AsyncDisposable {
     for (const judgement of this.#judgements) judgement.add(port)
   }
 
-  #allocate(network: Network, wanted: readonly IpAddress[]): IpAddress[] {
-    const pools = this.#pools.get(network.name) ?? []
-    for (const ip of wanted) {
-      if (pools.some(({ subnet }) => cidrContains(subnet, ip))) continue
-      const subnets = pools.map(({ subnet }) => formatCidr(subnet)).join(' or ')
-      throw new AttachError(`${ip} is in no subnet of network ${network.name} (expected an address in ${subnets})`)
-    }
-    const taken: IpAddress[] = []
+  async #oneAfterTheOther<T>(work: () => Promise<T>): Promise<T> {
+    // What failed before was told to whoever asked for it.
+    const result = this.#changing.catch(() => {}).then(work)
+    this.#changing = result
+    return await result
+  }
+
+  async #make(network: Network): Promise<void> {
+    const { kernel } = this.#options
+    const { name, bridge } = network
+    this.#begin(bridge)
     try {
-      for (const pool of pools) {
-        const ip = wanted.find((ip) => ipFamilyOf(ip) === ipFamilyOf(pool.subnet.address))
-        if (ip === undefined) taken.push(pool.allocate())
-        else {
-          pool.reserve(ip)
-          taken.push(ip)
-        }
-      }
-      return taken
+      // One of ours, or its name would not have been accepted: left over, and wanted by nobody until now.
+      await this.#deleteBridge(network)
+      this.#pools.add(network)
+      await enableForwarding(this.plan.sysctls, this.#options)
+      const isFirst = this.networks[0]?.name === name
+      const plan = planBridge(network, isFirst ? (this.#options.serviceAddresses ?? []) : [])
+      await applyHostAction({ kind: 'create-bridge', bridge: plan }, kernel)
+      await this.#table.update()
+      this.#rememberSubnets()
     } catch (error) {
-      for (const ip of taken) this.#release(network.name, ip)
+      await this.#unmake(network)
       throw error
+    } finally {
+      this.#busy.delete(bridge)
     }
   }
 
-  #release(network: string, ip: IpAddress): void {
-    for (const pool of this.#pools.get(network) ?? []) pool.release(ip)
+  async #unmake(network: Network): Promise<void> {
+    this.#begin(network.bridge)
+    try {
+      this.#pools.remove(network.name)
+      await this.#deleteBridge(network)
+      await this.#table.update()
+      this.#rememberSubnets()
+    } finally {
+      this.#busy.delete(network.bridge)
+    }
+  }
+
+  async #deleteBridge({ name, bridge }: Network): Promise<void> {
+    const link = await this.#options.kernel.rtnetlink.links.find(bridge)
+    if (link && isNetworkBridge(link, name)) await this.#deletions.delete(link.index)
+  }
+
+  #rememberSubnets(): void {
+    writePickedSubnets(pickedSubnetsFile(this.#options.stateDir), this.networks)
+  }
+
+  #ownersIn(network: string): readonly Owner[] {
+    return [...this.leases.values()].filter((lease) => lease.network === network).map(({ owner }) => owner)
+  }
+
+  /** Gives the networks that follow the uplink its MTU. */
+  async #followUplink(): Promise<void> {
+    const { kernel, log } = this.#options
+    const [links, routes] = await Promise.all([kernel.rtnetlink.links.list(), kernel.rtnetlink.routes.list()])
+    const uplink = uplinkOf(links, routes)
+    // Without an uplink nothing is better than what there is.
+    if (!uplink) return
+    const mtu = followedMtu(uplink.mtu)
+    const others = this.networks.filter((network) => network.followsUplink && network.mtu !== mtu)
+    if (others.length === 0) return
+    for (const network of others) this.#pools.replace({ ...network, mtu })
+    const names = others.map(({ name }) => name)
+    log.info(
+      { uplink: uplink.name, mtu, networks: names },
+      `Networks ${names.join(', ')} follow ${uplink.name}: MTU ${mtu}`,
+    )
+    await this.#reconcile({ everyEndpoint: true, because: `MTU of ${uplink.name}` })
   }
 
   async #remove(lease: Lease): Promise<void> {
@@ -268,7 +350,7 @@ export class BridgeNetworks implements AsyncDisposable {
       const { owner } = lease
       this.#options.log.warn({ owner, err: error }, `Cannot write to disk that the lease of ${owner} has ended`)
     }
-    for (const ip of lease.ips) this.#release(lease.network, ip)
+    for (const ip of lease.ips) this.#pools.release(lease.network, ip)
   }
 
   /** After a failed attach. If this fails too, the lease stays and the next start reclaims it. */
@@ -280,14 +362,4 @@ export class BridgeNetworks implements AsyncDisposable {
       this.#options.log.error({ owner, err: undoError, after: error }, 'Cannot undo an attach that failed')
     }
   }
-}
-
-function poolsOf(network: Network, journal: LeaseJournal, options: BridgeNetworksOptions): AddressPool[] {
-  const { serviceAddresses = [] } = options
-  const pools = network.subnets.map(({ cidr, gateway }) => new AddressPool(cidr, [gateway, ...serviceAddresses]))
-  for (const lease of journal.leases.values()) {
-    if (lease.network !== network.name) continue
-    for (const ip of lease.ips) pools.find(({ subnet }) => cidrContains(subnet, ip))?.reserve(ip)
-  }
-  return pools
 }

@@ -4,8 +4,8 @@ import type { Log } from '../base/log.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { diffTable } from '../nftables/diff.ts'
 import { NftablesError } from '../nftables/nftables-error.ts'
-import type { TableState } from '../nftables/objects.ts'
 import { compileMasquerade } from './masquerade.ts'
+import { bridgeTable } from './names.ts'
 import type { Network } from './network.ts'
 
 /** How often a sync begins anew when others change the table meanwhile. */
@@ -14,26 +14,26 @@ const maxAttempts = 5
 /** Keeps the masquerade table in the kernel, and puts it back when somebody else touched it. */
 export class MasqueradeTable implements AsyncDisposable {
   readonly #nft: NftClient
-  readonly #table: TableState
+  readonly #networks: () => readonly Network[]
   readonly #log: Log
   readonly #runner: BoundedRunner
   #following = false
   #repairs = 0
 
   constructor(
-    networks: readonly Network[],
+    networks: () => readonly Network[],
     options: { readonly nft: NftClient; readonly log: Log; readonly clock?: Clock },
   ) {
     const { nft, log, clock = systemClock } = options
     this.#nft = nft
     this.#log = log
-    this.#table = compileMasquerade(networks)
+    this.#networks = networks
     this.#runner = new BoundedRunner({
       run: async (reason) => {
         if (reason === 'verify') return
         await this.sync({ rewriteRules: true })
         this.#repairs++
-        log.warn({ table: this.#table.name }, `Repaired what another program changed: table inet ${this.#table.name}`)
+        log.warn({ table: bridgeTable }, `Repaired what another program changed: table inet ${bridgeTable}`)
       },
       clock,
       onError: (error, { failures, retryInMs }) =>
@@ -51,9 +51,10 @@ export class MasqueradeTable implements AsyncDisposable {
    * `rewriteRules`, its rules are not believed to be right. Throws NftablesError.
    */
   async sync(options: { readonly rewriteRules?: boolean } = {}): Promise<void> {
-    const { family, name } = this.#table
     for (let attempt = 1; ; attempt++) {
-      const changes = diffTable(await this.#nft.read(family, name), this.#table, options)
+      const table = compileMasquerade(this.#networks())
+      const { family, name } = table
+      const changes = diffTable(await this.#nft.read(family, name), table, options)
       try {
         await this.#nft.run({ family, table: name, changes })
         return
@@ -64,13 +65,18 @@ export class MasqueradeTable implements AsyncDisposable {
     }
   }
 
+  /** Brings what has changed since to the kernel. Throws NftablesError. */
+  async update(): Promise<void> {
+    await this.sync()
+  }
+
   /** Writes it again whenever another process changed it, from now on. */
   follow(): void {
     if (this.#following) return
     this.#following = true
     this.#nft.watch({
       onChange: ({ family, table, process }) => {
-        if (family !== this.#table.family || table !== this.#table.name) return
+        if (family !== 'inet' || table !== bridgeTable) return
         this.#log.warn({ table, process }, `Table inet ${table} was changed by ${process?.name ?? 'another program'}`)
         this.#runner.request()
       },
