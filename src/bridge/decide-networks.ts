@@ -7,6 +7,7 @@ import type { BridgeKernel } from './kernel.ts'
 import { leaseKey, type Lease, type LeaseJournal } from './leases.ts'
 import { NetworkError } from './check-network.ts'
 import { defineNetwork, takenOn, type HostFacts, type Network } from './network.ts'
+import type { TakenRanges } from './taken-ranges.ts'
 
 /** What is wanted of a host, and what must be known to decide it. */
 export interface HostWish {
@@ -35,22 +36,8 @@ export async function defineNetworks(
   options: HostWish,
   previous: ReadonlyMap<string, readonly Cidr[]>,
 ): Promise<Network[]> {
-  const { kernel, machineId, reserved = [], serviceAddresses = [] } = options
-  const facts = await readHostFacts(kernel, {
-    machineId,
-    previous: [],
-    reserved: [
-      ...reserved,
-      ...serviceAddresses.map((ip) => ({
-        range: { address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 },
-        what: `the service address ${ip}`,
-      })),
-    ],
-  })
-  const bridges = new Set(options.networks.map(({ bridge }) => bridge))
-  // Routes of our own bridges are no obstacle, and may be about to go.
-  const routes = facts.routes.filter(({ device }) => device === undefined || !bridges.has(device))
-  const taken = takenOn({ routes, reserved: facts.reserved })
+  const facts = await factsFor(options)
+  const taken = takenFrom(facts, new Set(options.networks.map(({ bridge }) => bridge)))
   const networks: Network[] = []
   const owners = new Map<string, string>()
   for (const settings of options.networks) {
@@ -67,6 +54,42 @@ export async function defineNetworks(
     networks.push(network)
   }
   return networks
+}
+
+/** Decides one more network beside those that are there. Throws NetworkError. */
+export async function defineAnother(
+  settings: BridgeSettings,
+  present: readonly Network[],
+  options: Pick<HostWish, 'kernel' | 'machineId' | 'reserved' | 'serviceAddresses'>,
+): Promise<Network> {
+  const { name, bridge } = settings
+  const twin = present.find((other) => other.name === name || other.bridge === bridge)
+  if (twin?.name === name) throw new NetworkError('name', `network ${name} exists already`)
+  if (twin) throw new NetworkError('bridge', `bridge ${bridge} of network ${name} is that of network ${twin.name}`)
+  const facts = await factsFor(options)
+  const bridges = new Set([bridge, ...present.map(({ bridge }) => bridge)])
+  const taken = takenFrom(facts, bridges)
+  for (const { name, subnets } of present) {
+    for (const { cidr } of subnets) taken.add(cidr, `subnet ${formatCidr(cidr)} of network ${name}`)
+  }
+  return defineNetwork(settings, { ...facts, taken })
+}
+
+async function factsFor(
+  options: Pick<HostWish, 'kernel' | 'machineId' | 'reserved' | 'serviceAddresses'>,
+): Promise<HostFacts> {
+  const { kernel, machineId, reserved = [], serviceAddresses = [] } = options
+  const addresses = serviceAddresses.map((ip) => ({
+    range: { address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 },
+    what: `the service address ${ip}`,
+  }))
+  return await readHostFacts(kernel, { machineId, previous: [], reserved: [...reserved, ...addresses] })
+}
+
+/** Routes of our own bridges are no obstacle, and may be about to go. */
+function takenFrom(facts: HostFacts, bridges: ReadonlySet<string>): TakenRanges {
+  const routes = facts.routes.filter(({ device }) => device === undefined || !bridges.has(device))
+  return takenOn({ routes, reserved: facts.reserved })
 }
 
 /** Forgets the leases of an older boot, of namespaces that are gone, and those that the caller does not keep. */

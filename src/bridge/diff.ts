@@ -45,7 +45,7 @@ export class ForeignLinkError extends Error {
 const linkLocal = parseCidr('fe80::/10')
 
 /**
- * What to do on the host, in order. `busy` names ports that are being made or removed at this moment: they are left
+ * What to do on the host, in order. `busy` names ports and bridges that are being made or removed at this moment: they are left
  * alone. Links of ours that nobody wants any more go. Pure. Throws {@link ForeignLinkError}.
  */
 export function diffHost(
@@ -53,14 +53,16 @@ export function diffHost(
   plan: HostPlan,
   options: { readonly busy?: ReadonlySet<string> } = {},
 ): HostAction[] {
-  const busy = options.busy ?? new Set()
+  const busy: ReadonlySet<string> = options.busy ?? new Set()
   const present = new Map(state.links.map((link) => [link.name, link]))
   const wanted = new Set([...plan.bridges.map(({ name }) => name), ...plan.endpoints.map(({ port }) => port)])
   const deletions: HostAction[] = state.links
     .filter((link) => isOurs(link) && !wanted.has(link.name) && !busy.has(link.name))
     .map(({ name, index }) => ({ kind: 'delete-link', link: name, index, why: 'nobody wants it' }))
   const actions: HostAction[] = []
-  for (const bridge of plan.bridges) actions.push(...diffBridge(present.get(bridge.name), bridge, state))
+  for (const bridge of plan.bridges) {
+    if (!busy.has(bridge.name)) actions.push(...diffBridge(present.get(bridge.name), bridge, state))
+  }
   for (const endpoint of plan.endpoints) {
     if (busy.has(endpoint.port)) continue
     const link = present.get(endpoint.port)

@@ -1,4 +1,13 @@
-import { addressAt, cidrContains, cidrFamily, cidrSize, formatCidr, networkOf, type Cidr } from '../net/cidr.ts'
+import {
+  addressAt,
+  cidrContains,
+  cidrFamily,
+  cidrSize,
+  formatCidr,
+  lastAddress,
+  networkOf,
+  type Cidr,
+} from '../net/cidr.ts'
 import { ipToBigInt, type IpAddress } from '../net/ip-address.ts'
 
 /** A pool that has no free address. The message says how full it is and what to do. */
@@ -12,7 +21,7 @@ export class AddressUnavailableError extends Error {
 }
 
 /**
- * The addresses that a pool hands out by itself are the first 65,536 of its subnet: a bitmap of 8 KiB. A bridge has at
+ * The addresses that a pool hands out by itself are the first 65,536 of its range: a bitmap of 8 KiB. A bridge has at
  * most 1,023 ports (BR_MAX_PORTS), so no pool needs more; a static address may lie anywhere in the subnet.
  */
 const maxDynamic = 65_536
@@ -25,6 +34,7 @@ export class AddressPool {
   readonly subnet: Cidr
   /** Addresses that can be handed out without being asked for by name. */
   readonly size: number
+  readonly #range: Cidr
   readonly #words: Uint32Array
   readonly #first: bigint
   readonly #count: number
@@ -34,16 +44,20 @@ export class AddressPool {
   #used = 0
   #cursor = 0
 
-  /** `reserved` (the gateway, say) is never handed out, nor are the network's own and its IPv4 broadcast address. */
-  constructor(subnet: Cidr, reserved: readonly IpAddress[] = []) {
+  /**
+   * `reserved` (the gateway, say) is never handed out, nor are the network's own and its IPv4 broadcast address. With `range`,
+   * only addresses of that part of the subnet are handed out without being asked for by name.
+   */
+  constructor(subnet: Cidr, reserved: readonly IpAddress[] = [], range: Cidr = subnet) {
     this.subnet = networkOf(subnet)
-    this.#first = ipToBigInt(this.subnet.address)
-    const total = cidrSize(this.subnet)
+    this.#range = networkOf(range)
+    this.#first = ipToBigInt(this.#range.address)
+    const total = cidrSize(this.#range)
     this.#count = Number(total > BigInt(maxDynamic) ? BigInt(maxDynamic) : total)
     this.#words = new Uint32Array(Math.ceil(this.#count / 32))
     const never = new Set(reserved)
     never.add(this.subnet.address)
-    if (cidrFamily(this.subnet) === 4) never.add(addressAt(this.subnet, total - 1n))
+    if (cidrFamily(this.subnet) === 4) never.add(lastAddress(this.subnet))
     this.#reserved = never
     let dynamic = this.#count
     for (const ip of never) {
@@ -66,14 +80,14 @@ export class AddressPool {
     const index = this.#nextFree(this.#cursor) ?? this.#nextFree(0)
     if (index === undefined) {
       throw new PoolExhaustedError(
-        `no free address in ${formatCidr(this.subnet)}: ${this.#used} of ${this.size} are in use ` +
+        `no free address in ${formatCidr(this.#range)}: ${this.#used} of ${this.size} are in use ` +
           `(remove pods, or give the network a larger subnet)`,
       )
     }
     this.#mark(index, true)
     this.#used++
     this.#cursor = (index + 1) % this.#count
-    return addressAt(this.subnet, BigInt(index))
+    return addressAt(this.#range, BigInt(index))
   }
 
   /** Takes one given address; the circle goes on behind it. Throws {@link AddressUnavailableError}. */
@@ -106,6 +120,7 @@ export class AddressPool {
   /** Whether the address is in use or never handed out. */
   has(ip: IpAddress): boolean {
     const index = this.#indexOf(ip)
+    if (this.#reserved.has(ip)) return true
     return index === undefined ? this.#beyond.has(ip) : (this.#words[index >>> 5]! & (1 << (index & 31))) !== 0
   }
 

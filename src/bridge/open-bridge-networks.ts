@@ -3,7 +3,7 @@ import { BridgeNetworks, type BridgeNetworksOptions } from './bridge-networks.ts
 import { checkLeases, defineNetworks, reclaimLeases } from './decide-networks.ts'
 import { enableForwarding } from './forwarding.ts'
 import { LeaseJournal } from './leases.ts'
-import { readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
+import { pickedSubnetsFile, readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
 
 /**
  * Decides the networks, reclaims leases that nobody holds any more, and makes the kernel's part, adopting what is right
@@ -11,7 +11,7 @@ import { readPickedSubnets, writePickedSubnets } from './picked-subnets.ts'
  */
 export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
   const { log, stateDir } = options
-  const subnetsFile = join(stateDir, 'subnets.json')
+  const subnetsFile = pickedSubnetsFile(stateDir)
   const networks = await defineNetworks(options, readPickedSubnets(subnetsFile, log))
   writePickedSubnets(subnetsFile, networks)
   const journal = await LeaseJournal.open(join(stateDir, 'leases'), { log })

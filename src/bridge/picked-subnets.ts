@@ -1,7 +1,13 @@
+import { join } from 'node:path'
 import type { Log } from '../base/log.ts'
 import { formatCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
 import type { Network } from './network.ts'
 import { readStateFile, writeStateFile } from './state-file.ts'
+
+/** Where they are kept. */
+export function pickedSubnetsFile(stateDir: string): string {
+  return join(stateDir, 'subnets.json')
+}
 
 /** The subnets that each network had at the last start, by name, so that picked ones stay. A broken file is an empty one. */
 export function readPickedSubnets(path: string, log: Log): ReadonlyMap<string, readonly Cidr[]> {

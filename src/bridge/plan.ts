@@ -131,7 +131,8 @@ export const podSysctls: readonly SysctlPlan[] = [
   { path: 'net/ipv6/conf/default/accept_redirects', value: '0' },
 ]
 
-function planBridge(network: Network, serviceAddresses: readonly IpAddress[]): BridgePlan {
+/** The bridge of a network. Pure. */
+export function planBridge(network: Network, serviceAddresses: readonly IpAddress[]): BridgePlan {
   const gateways = network.subnets.map(({ cidr, gateway }) => ({ address: gateway, prefix: cidr.prefix }))
   const families = new Set(gateways.map(({ address }) => ipFamilyOf(address)))
   const served = serviceAddresses.filter((ip) => families.has(ipFamilyOf(ip))).map(single)

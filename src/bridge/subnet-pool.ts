@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto'
-import { addressAt, cidrFamily, parseNetwork, type Cidr } from '../net/cidr.ts'
+import { cidrFamily, parseNetwork, type Cidr } from '../net/cidr.ts'
 import { ipFromBytes, type IpFamily } from '../net/ip-address.ts'
 import type { TakenRanges } from './taken-ranges.ts'
 
 /**
- * Where IPv4 subnets are picked from, in this order: 4,352 subnets of /20. A /20 has four times the addresses that a bridge
+ * Where IPv4 subnets are picked from, in this order: 2,720 subnets of /20. A /20 has four times the addresses that a bridge
  * has ports, so that an address rests for a while before it is used again. Docker begins at 172.17.0.0/16 and
  * 192.168.0.0/20, Kubernetes Services at 10.96.0.0/12: these come last, or never.
  */
@@ -30,19 +30,10 @@ export function pickSubnet(family: IpFamily, context: PickContext): Cidr | undef
   const isFree = (cidr: Cidr): boolean => context.taken.find(cidr) === undefined
   const previous = context.previous.find((cidr) => cidrFamily(cidr) === family)
   if (previous && isFree(previous)) return previous
-  return candidates(family, context).find(isFree)
-}
-
-function candidates(family: IpFamily, context: PickContext): IteratorObject<Cidr> {
-  return Iterator.from(family === 4 ? ipv4Candidates() : ulaCandidates(context))
-}
-
-function* ipv4Candidates(): Generator<Cidr> {
-  for (const pool of pools) {
-    const count = 1 << (pickedPrefix - pool.prefix)
-    const size = 1n << BigInt(32 - pickedPrefix)
-    for (let i = 0; i < count; i++) yield { address: addressAt(pool, BigInt(i) * size), prefix: pickedPrefix }
-  }
+  if (family === 6) return Iterator.from(ulaCandidates(context)).find(isFree)
+  return Iterator.from(pools)
+    .map((pool) => context.taken.firstFree(pool, pickedPrefix))
+    .find((cidr) => cidr !== undefined)
 }
 
 /**

@@ -1,4 +1,4 @@
-import { cidrFamily, cidrSize, networkOf, type Cidr } from '../net/cidr.ts'
+import { addressAt, cidrFamily, cidrSize, networkOf, type Cidr } from '../net/cidr.ts'
 import { ipToBigInt } from '../net/ip-address.ts'
 
 /** IPv6 ranges stand behind all IPv4 ones on one line of numbers. */
@@ -39,6 +39,20 @@ export class TakenRanges {
     const end = this.#after(last)
     if (end === 0 || this.#ends[end - 1]! < first) return undefined
     return this.#ranges.find((taken) => taken.first <= last && taken.last >= first)?.what
+  }
+
+  /** The first subnet of a pool, of this size, that nothing overlaps; undefined: there is none. */
+  firstFree(pool: Cidr, prefix: number): Cidr | undefined {
+    const size = cidrSize({ ...pool, prefix })
+    const { first, last } = span(pool)
+    for (let start = first; start + size - 1n <= last;) {
+      const end = this.#after(start + size - 1n)
+      const taken = end === 0 ? -1n : this.#ends[end - 1]!
+      if (taken < start) return { address: addressAt(pool, start - first), prefix }
+      // Whatever reaches that far begins before the end of this subnet: nothing is free up to there.
+      start += ((taken - start) / size + 1n) * size
+    }
+    return undefined
   }
 
   /** Index of the first range that begins behind `place`. */
