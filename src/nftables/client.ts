@@ -1,4 +1,4 @@
-import type { NftFamily, TableState } from './objects.ts'
+import type { ChainHook, NftFamily, TableState } from './objects.ts'
 import type { Transaction, TransactionResult } from './transaction.ts'
 
 /** A change of a table that somebody else made (NFNLGRP_NFTABLES). */
@@ -20,10 +20,25 @@ export interface NftClient extends Disposable {
   run(transaction: Transaction): Promise<TransactionResult>
   /** All tables of the namespace. */
   listTables(): Promise<readonly { readonly family: NftFamily; readonly name: string }[]>
+  /** All chains of all tables, whoever made them, with what decides about packets that no rule of a base chain matched. */
+  listChains(): Promise<readonly ListedChain[]>
   /** Calls `onChange` for each table that another process changed, and `onLost` when notifications were dropped. */
   watch(listener: { onChange(change: ForeignChange): void; onLost(): void }): void
 }
 
 export interface ReadTable extends TableState {
   readonly ruleCounts: ReadonlyMap<string, number>
+}
+
+/** A chain of any table: where it stands in the kernel, not its rules. */
+export interface ListedChain {
+  readonly family: NftFamily
+  readonly table: string
+  readonly name: string
+  /** Undefined for a chain that is only jumped to, and for base chains of types and hooks that {@link ChainHook} does not name. */
+  readonly hook: ChainHook | undefined
+  /** What happens at the end of a base chain. */
+  readonly policy: 'accept' | 'drop' | undefined
+  /** A rule without any condition that ends every packet's way, if there is one: firewalld's last rule of forward, for example. */
+  readonly refusesAll: 'drop' | 'reject' | undefined
 }

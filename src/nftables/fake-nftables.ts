@@ -1,4 +1,4 @@
-import type { ForeignChange, NftClient, ReadTable } from './client.ts'
+import type { ForeignChange, ListedChain, NftClient, ReadTable } from './client.ts'
 import { encodeTransaction } from './encode-transaction.ts'
 import { FakeTable } from './fake-table.ts'
 import { refusal, refusedError, tableChangedError, type RefusedChange } from './nftables-error.ts'
@@ -22,6 +22,8 @@ export class FakeNftables implements NftClient {
   readonly #stale = new Map<string, FakeProcess>()
   /** All transactions that were applied, oldest first. */
   readonly transactions: Transaction[] = []
+  /** Chains that other programs made and that our own objects cannot say, like those with a policy of drop. */
+  foreignChains: readonly ListedChain[] = []
 
   async read(family: NftFamily, table: string): Promise<ReadTable | undefined> {
     const key = keyOf(family, table)
@@ -45,6 +47,11 @@ export class FakeNftables implements NftClient {
 
   async listTables(): Promise<readonly { readonly family: NftFamily; readonly name: string }[]> {
     return await Promise.resolve([...this.#tables.values()].map(({ family, name }) => ({ family, name })))
+  }
+
+  async listChains(): Promise<readonly ListedChain[]> {
+    const tables = [...this.#tables.values()].flatMap((table) => table.listChains())
+    return await Promise.resolve([...tables, ...this.foreignChains])
   }
 
   watch(listener: { onChange(change: ForeignChange): void; onLost(): void }): void {

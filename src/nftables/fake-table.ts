@@ -1,4 +1,4 @@
-import type { ReadTable } from './client.ts'
+import type { ListedChain, ReadTable } from './client.ts'
 import { parseVerdict } from './encode-elements.ts'
 import { formatKey, kernelLength } from './fields.ts'
 import { refusal, type RefusedChange } from './nftables-error.ts'
@@ -61,6 +61,22 @@ export class FakeTable {
       elements: new Map(sets.map(({ set, elements }) => [set.name, new Map(elements)])),
       ruleCounts: new Map(chains.map(({ name, rules }) => [name, rules.length])),
     }
+  }
+
+  /** The chains as a listing of all tables has them. */
+  listChains(): ListedChain[] {
+    return [...this.#chains.values()].map(({ name, hook, rules }) => {
+      const refusal = rules.find((rule) => rule.statements.every(({ kind }) => /^(counter|drop|reject)$/.test(kind)))
+      const last = refusal?.statements.at(-1)?.kind
+      return {
+        family: this.family,
+        table: this.name,
+        name,
+        hook,
+        policy: hook && 'accept',
+        refusesAll: last === 'drop' || last === 'reject' ? last : undefined,
+      }
+    })
   }
 
   /** Applies a change, or says why the kernel would refuse it. */

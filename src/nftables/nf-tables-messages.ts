@@ -78,6 +78,21 @@ export const ruleAttributes = {
   chain: { id: 2, type: 'string' },
 } as const satisfies AttributeTable
 
+/** A rule's expressions, as far as {@link readChains} looks into them. */
+export const listedRuleAttributes = {
+  table: { id: 1, type: 'string' },
+  chain: { id: 2, type: 'string' },
+  expressions: {
+    id: 4,
+    type: 'list',
+    child: 1,
+    of: { name: { id: 1, type: 'string' }, data: { id: 2, type: 'bytes' } },
+  },
+} as const satisfies AttributeTable
+
+/** struct xt_target as nft_compat gives it: iptables-nft's REJECT is one. */
+export const compatTargetAttributes = { name: { id: 1, type: 'string' } } as const satisfies AttributeTable
+
 export const NFTA_RULE_EXPRESSIONS = 4
 export const NFTA_RULE_USERDATA = 7
 export const NFTA_LIST_ELEM = 1

@@ -53,6 +53,32 @@ describe('the kernel', () => {
     expect(nft(netns, ['list', 'table', family, name])).toBe(formatTable(withFingerprint(servicesTable)))
   })
 
+  test.skipIf(!hasNft)(
+    `listChains() reads policies and refusals of other programs (skipped when ${noNft})`,
+    async () => {
+      using netns = netnsForTest()
+      using client = openNftables({ netns })
+      const firewall = `
+      table inet fw {
+        chain middle { type filter hook forward priority filter + 10; policy drop; ct state established accept; }
+        chain final { type filter hook forward priority 5; log prefix "no" reject with icmpx admin-prohibited; }
+      }
+      table netdev n { chain in { type filter hook ingress device lo priority 0; policy drop; }; }
+      table arp a { chain in { type filter hook input priority 0; policy drop; }; }
+    `
+      nft(netns, ['-f', '-'], firewall)
+      netns.enter(() => spawnSync('iptables-nft', ['-A', 'FORWARD', '-j', 'REJECT']))
+      const chains = await client.listChains()
+      const fw = { family: 'inet', table: 'fw' }
+      const hook = { type: 'filter', hook: 'forward', priority: 10 }
+      expect(chains.slice(0, 2)).toEqual([
+        { ...fw, name: 'middle', hook, policy: 'drop', refusesAll: undefined },
+        { ...fw, name: 'final', hook: { ...hook, priority: 5 }, policy: 'accept', refusesAll: 'reject' },
+      ])
+      expect(chains.find(({ name }) => name === 'FORWARD')?.refusesAll ?? 'reject').toBe('reject')
+    },
+  )
+
   test('run() and read() carry 110,000 elements, and one change stays cheap among them', async () => {
     using netns = netnsForTest()
     using client = openNftables({ netns })

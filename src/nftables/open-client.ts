@@ -4,12 +4,13 @@ import type { Netns } from '../linux/netns.ts'
 import { NETLINK_NETFILTER } from '../netlink/message.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 import { openNetlink, type NetlinkSocket } from '../netlink/netlink-socket.ts'
-import type { ForeignChange, NftClient, ReadTable } from './client.ts'
+import type { ForeignChange, ListedChain, NftClient, ReadTable } from './client.ts'
 import { encodeTransaction, type EncodedTransaction } from './encode-transaction.ts'
 import { GenerationLog, type Generation } from './generation-log.ts'
 import { generationAttributes, nftMessages, NFNLGRP_NFTABLES, tableAttributes } from './nf-tables-messages.ts'
 import { asNftablesError, NftablesError, refusal, refusedError, tableChangedError } from './nftables-error.ts'
 import type { NftFamily } from './objects.ts'
+import { readChains } from './read-chains.ts'
 import { decodeNft, nftPayload, readTable } from './read-table.ts'
 import type { Transaction, TransactionResult } from './transaction.ts'
 
@@ -93,6 +94,10 @@ class KernelNftClient implements NftClient {
       }
     })
     return found
+  }
+
+  listChains(): Promise<readonly ListedChain[]> {
+    return translating('list chains', () => readChains(this.#socket))
   }
 
   watch(listener: { onChange(change: ForeignChange): void; onLost(): void }): void {

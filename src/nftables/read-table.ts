@@ -129,7 +129,8 @@ async function readComment(socket: NetlinkSocket, family: NftFamily, name: strin
   }
 }
 
-const hooksByNumber = new Map<number, ChainHook['hook']>(
+/** NF_INET_*_HOOK to its name. */
+export const hooksByNumber: ReadonlyMap<number, ChainHook['hook']> = new Map(
   Object.entries(hookNumbers).map(([hook, number]) => [number, hook as ChainHook['hook']]),
 )
 const NF_ACCEPT = 1

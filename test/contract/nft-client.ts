@@ -322,6 +322,41 @@ export function testNftClient(open: () => NftClientUnderTest, options: { readonl
     })
   })
 
+  test('listChains() lists the chains of all tables, and which of them refuse everything', async () => {
+    using under = open()
+    const hook = { type: 'filter', hook: 'forward', priority: -5 } as const
+    const add = (name: string, ...rules: readonly Rule[]): readonly Change[] => [
+      { op: 'add-chain', chain: { name, hook } },
+      ...rules.map((each): Change => ({ op: 'add-rule', chain: name, rule: each })),
+    ]
+    await under.client.run({
+      ...table,
+      changes: [
+        { op: 'add-table' },
+        { op: 'add-chain', chain: { name: 'plain' } },
+        ...add('open', rule({ kind: 'counter' }, { kind: 'accept' })),
+        ...add('drops', rule({ kind: 'jump', chain: 'plain' }), rule({ kind: 'counter' }, { kind: 'drop' })),
+      ],
+    })
+    await under.client.run({
+      ...table,
+      family: 'ip6',
+      changes: [
+        { op: 'add-table' },
+        ...add('sometimes', rule({ kind: 'match', left: 'iifname', op: '==', value: { name: 'x' } }, { kind: 'drop' })),
+        ...add('rejects', rule({ kind: 'reject' })),
+      ],
+    })
+    const base = { hook, policy: 'accept', refusesAll: undefined } as const
+    expect(await under.client.listChains()).toEqual([
+      { ...table, name: 'plain', hook: undefined, policy: undefined, refusesAll: undefined },
+      { ...table, name: 'open', ...base },
+      { ...table, name: 'drops', ...base, refusesAll: 'drop' },
+      { ...table, family: 'ip6', name: 'sometimes', ...base },
+      { ...table, family: 'ip6', name: 'rejects', ...base, refusesAll: 'reject' },
+    ])
+  })
+
   describe('diffTable()', () => {
     const { family, name } = servicesTable
     const fewer: TableState = {
