@@ -1,26 +1,20 @@
 import { addAddress } from '../netlink/addresses.ts'
-import { decodeLink } from '../netlink/link.ts'
-import { createVeth, getLink, setLink } from '../netlink/link-requests.ts'
-import { isNetlinkError, isNotFound } from '../netlink/netlink-error.ts'
+import { setLink } from '../netlink/link-requests.ts'
+import { isNotFound } from '../netlink/netlink-error.ts'
 import type { Rtnetlink } from '../netlink/rtnetlink.ts'
 import { replaceRoute } from '../netlink/routes.ts'
+import { explainFull } from './bridge-full.ts'
+import { createEndpoint } from './create-endpoints.ts'
 import type { EndpointAction, HostAction } from './diff.ts'
-import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
+import type { BridgeKernel } from './kernel.ts'
 import { linkGroup } from './names.ts'
-import { podSysctls, portOptions, type BridgePlan, type EndpointPlan, type SysctlPlan } from './plan.ts'
-
-/** A bridge that takes no more ports. */
-export class BridgeFullError extends Error {
-  override readonly name = 'BridgeFullError'
-}
-
-/** Ports that a bridge can have (BR_MAX_PORTS is 1 << 10, and number 0 is not used). */
-export const maxPorts = 1023
+import { portOptions, type BridgePlan } from './plan.ts'
+import { writeSysctls } from './write-sysctls.ts'
 
 /** The group that links wait in to be deleted together ("fm"): 0.6 ms each, against 16 ms one by one. */
 const deletionGroup = 0x666d
 
-/** Makes a change of the host. Throws NetlinkError, SysctlError or {@link BridgeFullError}. */
+/** Makes a change of the host. Throws NetlinkError, SysctlError or BridgeFullError. */
 export async function applyHostAction(
   action: Exclude<HostAction, { kind: 'delete-link' }>,
   kernel: BridgeKernel,
@@ -30,12 +24,14 @@ export async function applyHostAction(
     case 'create-bridge':
       return await createBridgeWith(action.bridge, kernel)
     case 'create-endpoint':
-      return await createEndpoint(action.endpoint, { kernel })
+      return await createEndpoint(action.endpoint, kernel)
     case 'set-link':
       return await rtnetlink.links.set(action.index, action.changes)
     case 'add-to-bridge': {
       const bridge = await rtnetlink.links.get(action.bridge)
-      await explainFull(action.bridge, rtnetlink.links.set(action.index, { master: bridge.index }))
+      await rtnetlink.links.set(action.index, { master: bridge.index }).catch((error: unknown) => {
+        throw explainFull(action.bridge, error)
+      })
       return await rtnetlink.links.set(action.index, portOptions)
     }
     case 'add-address':
@@ -78,52 +74,6 @@ export async function deleteLinks(indexes: readonly number[], rtnetlink: Rtnetli
   if (marks.some(({ status }) => status === 'fulfilled')) await rtnetlink.links.deleteGroup(deletionGroup)
 }
 
-/**
- * Builds an endpoint: the pair with its far end born in the namespace, then everything inside it, each in one send. A
- * second attempt after a failure must delete the port first.
- */
-export async function createEndpoint(
-  endpoint: EndpointPlan,
-  { kernel, master }: { kernel: BridgeKernel; master?: number },
-): Promise<void> {
-  using namespace = kernel.openNamespace(endpoint.netns)
-  writeSysctls(podSysctls, namespace)
-  const bridge = master ?? (await kernel.rtnetlink.links.get(endpoint.bridge)).index
-  const creation = createVeth({
-    name: endpoint.port,
-    master: bridge,
-    mtu: endpoint.mtu,
-    group: linkGroup,
-    peer: { name: endpoint.link, mac: endpoint.mac, ...(namespace.handle && { netns: namespace.handle }) },
-  })
-  await explainFull(
-    endpoint.bridge,
-    kernel.rtnetlink.run([creation, setLink(endpoint.port, { alias: endpoint.alias, ...portOptions })]),
-  )
-  const [, , answer] = await namespace.rtnetlink.run([
-    setLink('lo', { up: true }),
-    setLink(endpoint.link, { up: true }),
-    getLink(endpoint.link),
-  ])
-  const link = decodeLink(answer![0]!.payload)
-  await namespace.rtnetlink.run([
-    ...endpoint.addresses.map((address) => addAddress({ link: link.index, address })),
-    ...endpoint.routes.map((route) => replaceRoute({ ...route, dev: link.index })),
-  ])
-}
-
-/** Writes those settings that differ. Settings that this kernel does not have are passed over. Throws SysctlError. */
-export function writeSysctls(sysctls: readonly SysctlPlan[], kernel: NamespaceKernel): SysctlPlan[] {
-  const changed: SysctlPlan[] = []
-  for (const sysctl of sysctls) {
-    const value = kernel.readSysctl(sysctl.path)
-    if (value === undefined || value === sysctl.value) continue
-    kernel.writeSysctl(sysctl.path, sysctl.value)
-    changed.push(sysctl)
-  }
-  return changed
-}
-
 /** The bridge is switched on last: its settings must be there before the kernel gives it a link-local address. */
 async function createBridgeWith(bridge: BridgePlan, kernel: BridgeKernel): Promise<void> {
   const { name, alias, mac, mtu, addresses, sysctls } = bridge
@@ -134,18 +84,6 @@ async function createBridgeWith(bridge: BridgePlan, kernel: BridgeKernel): Promi
     // Not at birth: only an MTU that is changed by hand stays, any other follows the ports (br_mtu_auto_adjust).
     setLink(index, { up: true, mtu }),
   ])
-}
-
-async function explainFull<T>(bridge: string, work: Promise<T>): Promise<T> {
-  try {
-    return await work
-  } catch (error) {
-    // What was sent in the same datagram fails as a consequence.
-    const errors: unknown[] = error instanceof AggregateError ? error.errors : [error]
-    if (!errors.some((one) => isNetlinkError(one, 'EXFULL'))) throw error
-    const message = `bridge ${bridge} has ${maxPorts} ports, as many as a bridge can have (use another network)`
-    throw new BridgeFullError(message, { cause: error })
-  }
 }
 
 function unlessNotFound(error: unknown): void {

@@ -6,6 +6,7 @@ import { FakeClock } from '../base/clock.ts'
 import { silentLog, type Log } from '../base/log.ts'
 import { formatCidr, parseCidr } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
+import { parsePort } from '../net/port.ts'
 import { FakeRtnetlink } from '../netlink/fake-rtnetlink.ts'
 import type { NetnsHandle } from '../netlink/link-requests.ts'
 import { FakeNftables } from '../nftables/fake-nftables.ts'
@@ -23,6 +24,8 @@ class FakeHost {
     ['net/ipv6/conf/all/forwarding', '0'],
     ['net/ipv6/conf/default/accept_ra', '1'],
   ])
+  /** Ports that programs listen on. */
+  readonly listening = new Set<number>()
   readonly kernel: BridgeKernel
   readonly #rtnetlink = new FakeRtnetlink()
   readonly #pods = new Map<string, NetnsHandle>()
@@ -35,6 +38,8 @@ class FakeHost {
         if (!pod) throw Object.assign(new Error(`ENOENT: ${path}`), { code: 'ENOENT' })
         return this.#namespace(pod, new Map([['net/ipv6/conf/default/accept_dad', '1']]))
       },
+      probePort: ({ port }) => (port !== undefined && this.listening.has(port) ? 'taken' : (port ?? parsePort(40_000))),
+      conntrack: { list: async () => [], delete: async () => {}, [Symbol.dispose]() {} },
     }
   }
 

@@ -4,19 +4,22 @@ import type { BridgeSettings } from '../model/network.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { NftClient } from '../nftables/client.ts'
-import { applyHostAction, createEndpoint } from './apply.ts'
+import { applyHostAction } from './apply.ts'
 import { NetworkError } from './check-network.ts'
+import { PublishError } from './choose-ports.ts'
 import { defineAnother, type HostWish } from './decide-networks.ts'
+import { EndpointCreations } from './endpoint-creations.ts'
 import { enableForwarding } from './forwarding.ts'
 import { uplinkOf } from './host-facts.ts'
+import { HostFirewall } from './host-firewall.ts'
 import { watchHost } from './host-watch.ts'
 import { leaseKey, type LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
 import { LinkDeletions } from './link-deletions.ts'
-import { MasqueradeTable } from './masquerade-table.ts'
 import { hostLinkName, isNetworkBridge, type Owner } from './names.ts'
 import { NetworkPools } from './network-pools.ts'
 import { followedMtu, stableMac, type Network } from './network.ts'
 import { pickedSubnetsFile, writePickedSubnets } from './picked-subnets.ts'
+import type { Publication, PublishRequest } from './publication.ts'
 import { planBridge, planEndpoint, planHost, type HostPlan } from './plan.ts'
 import { reconcileHost } from './reconcile.ts'
 
@@ -39,6 +42,8 @@ export interface AttachRequest {
   readonly ips?: readonly IpAddress[]
   /** Default: derived from the address, so that neighbours who remember an address remember the right MAC. */
   readonly mac?: MacAddress
+  /** Ports of the host that shall lead to the endpoint. */
+  readonly publish?: readonly PublishRequest[]
 }
 
 /** A network, and how full its pools are. */
@@ -62,8 +67,9 @@ export class BridgeNetworks implements AsyncDisposable {
   readonly #busy = new Set<string>()
   /** Of each reconciliation under way: the ports that were busy at any moment of it, which it must not judge. */
   readonly #judgements = new Set<Set<string>>()
+  readonly #creations: EndpointCreations
   readonly #deletions: LinkDeletions
-  readonly #table: MasqueradeTable
+  readonly #firewall: HostFirewall
   readonly #runner: BoundedRunner
   readonly #uplink: BoundedRunner
   /** Networks come and go one after the other, for each must fit the others. */
@@ -77,8 +83,13 @@ export class BridgeNetworks implements AsyncDisposable {
     this.#options = options
     const { serviceAddresses = [], clock = systemClock } = options
     this.#pools = new NetworkPools(networks, { leases: journal.leases.values(), serviceAddresses })
+    this.#creations = new EndpointCreations(options.kernel)
     this.#deletions = new LinkDeletions(options.kernel.rtnetlink)
-    this.#table = new MasqueradeTable(() => this.networks, options)
+    this.#firewall = new HostFirewall({
+      ...options,
+      networks: () => this.networks,
+      leases: () => this.leases.values(),
+    })
     this.#runner = new BoundedRunner({
       run: async (reason) => {
         await this.#reconcile({ everyEndpoint: reason === 'verify' })
@@ -107,7 +118,7 @@ export class BridgeNetworks implements AsyncDisposable {
 
   /** How often something that another program changed was put back. */
   get repairs(): number {
-    return this.#repairs + this.#table.repairs
+    return this.#repairs + this.#firewall.repairs
   }
 
   /** The state that the kernel should have: what `fairlead plan` prints. */
@@ -165,13 +176,17 @@ export class BridgeNetworks implements AsyncDisposable {
     if (this.leases.has(key) || this.#busy.has(port)) throw new AttachError(`${owner} has an endpoint already`)
     this.#begin(port)
     try {
+      const published = this.#choosePorts(network, request)
       const ips = this.#pools.allocate(name, request.ips ?? [])
       const { machineId, bootId } = this.#options
       const mac = request.mac ?? stableMac(`${machineId} ${name} ${ips.join(' ')}`)
-      const lease: Lease = { owner, network: name, ips, mac, netns, bootId }
+      const lease: Lease = { owner, network: name, ips, mac, netns, bootId, ...(published.length > 0 && { published }) }
       try {
         await this.#journal.add([lease])
-        await createEndpoint(planEndpoint(network, lease), this.#options)
+        // Before the port is there: it must not send, nor be reached, otherwise than the rules say.
+        await this.#firewall.update()
+        await this.#creations.create(planEndpoint(network, lease))
+        await this.#firewall.forget(lease, 'published')
       } catch (error) {
         await this.#undo(lease, error)
         throw error
@@ -216,7 +231,7 @@ export class BridgeNetworks implements AsyncDisposable {
    * a second call returns nothing. Throws AggregateError with all that failed, after trying everything.
    */
   async reconcile(): Promise<readonly string[]> {
-    await this.#table.sync()
+    await this.#firewall.sync()
     return await this.#reconcile({ everyEndpoint: true })
   }
 
@@ -232,7 +247,7 @@ export class BridgeNetworks implements AsyncDisposable {
       onChange: () => this.#runner.request(),
       onUplink: () => this.#uplink.request(),
     })
-    this.#table.follow()
+    this.#firewall.follow()
   }
 
   /** Stops looking. The kernel keeps everything, so that pods go on while the daemon restarts. */
@@ -240,7 +255,7 @@ export class BridgeNetworks implements AsyncDisposable {
     this.#runner.stop()
     this.#uplink.stop()
     await this.#changing.catch(() => {})
-    await this.#table[Symbol.asyncDispose]()
+    await this.#firewall[Symbol.asyncDispose]()
     await this.#runner.settled()
     await this.#uplink.settled()
     await this.#journal[Symbol.asyncDispose]()
@@ -285,7 +300,7 @@ export class BridgeNetworks implements AsyncDisposable {
       const isFirst = this.networks[0]?.name === name
       const plan = planBridge(network, isFirst ? (this.#options.serviceAddresses ?? []) : [])
       await applyHostAction({ kind: 'create-bridge', bridge: plan }, kernel)
-      await this.#table.update()
+      await this.#firewall.update()
       this.#rememberSubnets()
     } catch (error) {
       await this.#unmake(network)
@@ -300,7 +315,7 @@ export class BridgeNetworks implements AsyncDisposable {
     try {
       this.#pools.remove(network.name)
       await this.#deleteBridge(network)
-      await this.#table.update()
+      await this.#firewall.update()
       this.#rememberSubnets()
     } finally {
       this.#busy.delete(network.bridge)
@@ -339,6 +354,15 @@ export class BridgeNetworks implements AsyncDisposable {
     await this.#reconcile({ everyEndpoint: true, because: `MTU of ${uplink.name}` })
   }
 
+  #choosePorts(network: Network, request: AttachRequest): readonly Publication[] {
+    try {
+      return this.#firewall.choose(network, request.publish ?? [])
+    } catch (error) {
+      if (error instanceof PublishError) throw new AttachError(error.message, { cause: error })
+      throw error
+    }
+  }
+
   async #remove(lease: Lease): Promise<void> {
     const { rtnetlink } = this.#options.kernel
     const link = await rtnetlink.links.find(hostLinkName(lease.owner))
@@ -350,6 +374,8 @@ export class BridgeNetworks implements AsyncDisposable {
       const { owner } = lease
       this.#options.log.warn({ owner, err: error }, `Cannot write to disk that the lease of ${owner} has ended`)
     }
+    await this.#firewall.update()
+    await this.#firewall.forget(lease, 'withdrawn')
     for (const ip of lease.ips) this.#pools.release(lease.network, ip)
   }
 

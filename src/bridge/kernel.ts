@@ -1,6 +1,9 @@
 import { openNetns, type Netns } from '../linux/netns.ts'
+import { probePort, type PortProbe } from '../linux/port-probe.ts'
 import { readSysctl, SysctlError, writeSysctl } from '../linux/sysctl.ts'
+import type { Port } from '../net/port.ts'
 import type { NetnsHandle } from '../netlink/link-requests.ts'
+import { openConntrack, type Conntrack } from '../netlink/conntrack.ts'
 import { openRtnetlink, type Rtnetlink } from '../netlink/rtnetlink.ts'
 
 /** What bridge networks need of a network namespace: a machine's own, or a pod's. Tests hand in a fake. */
@@ -13,17 +16,39 @@ export interface NamespaceKernel extends Disposable {
   readSysctl(path: string): string | undefined
   /** Sets it. Throws SysctlError. */
   writeSysctl(path: string, value: string): void
+  /** Runs synchronous work whose settings are many: the way into the namespace is gone only once. */
+  enter<T>(work: () => T extends Promise<unknown> ? never : T): T
 }
 
 /** The host's namespace, and the way to those of its pods. */
 export interface BridgeKernel extends NamespaceKernel {
   /** Opens a namespace by path. Throws when there is none (ENOENT). */
   openNamespace(path: string): NamespaceKernel
+  /** Whether a program could listen there. Throws SyscallError. */
+  readonly probePort: (probe: PortProbe) => Port | 'taken' | 'no-address'
+  /** The connection table. */
+  readonly conntrack: Conntrack
 }
 
 /** The real kernel. With `netns`, that namespace plays the host, and nothing of the machine's own is touched. */
 export function openBridgeKernel(options: { readonly netns?: Netns } = {}): BridgeKernel {
-  return { ...namespaceKernel(options.netns), openNamespace: (path) => ownedNamespaceKernel(openNetns(path)) }
+  const host = namespaceKernel(options.netns)
+  try {
+    const conntrack = openConntrack(options)
+    return {
+      ...host,
+      openNamespace: (path) => ownedNamespaceKernel(openNetns(path)),
+      probePort: (probe) => probePort(probe, options),
+      conntrack,
+      [Symbol.dispose]() {
+        conntrack[Symbol.dispose]()
+        host[Symbol.dispose]()
+      },
+    }
+  } catch (error) {
+    host[Symbol.dispose]()
+    throw error
+  }
 }
 
 function ownedNamespaceKernel(netns: Netns): NamespaceKernel {
@@ -45,18 +70,29 @@ function ownedNamespaceKernel(netns: Netns): NamespaceKernel {
 function namespaceKernel(netns: Netns | undefined): NamespaceKernel {
   const where = netns ? { netns } : {}
   const rtnetlink = openRtnetlink(where)
+  let entered = false
+  const there = (): typeof where => (entered ? {} : where)
   return {
     handle: netns,
     rtnetlink,
+    enter(work) {
+      if (entered || !netns) return work()
+      entered = true
+      try {
+        return netns.enter(work)
+      } finally {
+        entered = false
+      }
+    },
     readSysctl(path) {
       try {
-        return readSysctl(path, where)
+        return readSysctl(path, there())
       } catch (error) {
         if (error instanceof SysctlError && error.code === 'ENOENT') return undefined
         throw error
       }
     },
-    writeSysctl: (path, value) => writeSysctl(path, value, where),
+    writeSysctl: (path, value) => writeSysctl(path, value, there()),
     [Symbol.dispose]: () => rtnetlink[Symbol.dispose](),
   }
 }

@@ -1,6 +1,7 @@
 import type { NetlinkError } from '../netlink/netlink-error.ts'
 import type { Rtnetlink } from '../netlink/rtnetlink.ts'
-import { applyEndpointActions, applyHostAction, createEndpoint, deleteLinks } from './apply.ts'
+import { applyEndpointActions, applyHostAction, deleteLinks } from './apply.ts'
+import { createEndpoint } from './create-endpoints.ts'
 import { diffEndpoint, diffHost, formatAction, type HostAction, type NamespaceState } from './diff.ts'
 import type { BridgeKernel } from './kernel.ts'
 import type { EndpointPlan, HostPlan } from './plan.ts'
@@ -80,7 +81,7 @@ async function reconcileEndpoint(
     await attempt(formatAction({ kind: 'create-endpoint', endpoint }), async () => {
       const half = await kernel.rtnetlink.links.find(endpoint.port)
       if (half) await deleteLinks([half.index], kernel.rtnetlink)
-      await createEndpoint(endpoint, { kernel })
+      await createEndpoint(endpoint, kernel)
     })
   } else if (actions.length > 0) {
     const what = `${actions.map(formatAction).join(', ')} in ${endpoint.netns}`

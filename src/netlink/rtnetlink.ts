@@ -7,7 +7,7 @@ import { NETLINK_ROUTE, type NetlinkMessage } from './message.ts'
 import { Neighbours } from './neighbours.ts'
 import { openNetlink, type NetlinkRequest, type NetlinkSocket } from './netlink-socket.ts'
 import { decodeRoute, Routes, RTM_DELROUTE, RTM_NEWROUTE, type Route } from './routes.ts'
-import { runAll } from './run-all.ts'
+import { runAll, runEach } from './run-all.ts'
 
 /** enum rtnetlink_groups of include/uapi/linux/rtnetlink.h. */
 const groups = { link: 1, ipv4Address: 5, ipv4Route: 7, ipv6Address: 9, ipv6Route: 11 } as const
@@ -48,6 +48,11 @@ export class Rtnetlink implements Disposable {
    */
   async run(requests: readonly NetlinkRequest[]): Promise<NetlinkMessage[][]> {
     return await runAll(this.#socket, requests)
+  }
+
+  /** As {@link run}, with each request's answer or its own error, in order. */
+  async runEach(requests: readonly NetlinkRequest[]): Promise<(NetlinkMessage[] | Error)[]> {
+    return await runEach(this.#socket, requests)
   }
 
   /** Follows links from now on, until this object is disposed. */

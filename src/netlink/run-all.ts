@@ -19,13 +19,23 @@ export async function runAll(
 ): Promise<NetlinkMessage[][]> {
   const answers: NetlinkMessage[][] = []
   const errors: Error[] = []
-  for (let start = 0; start < requests.length; start += chunkSize) {
-    for (const result of await socket.pipeline(requests.slice(start, start + chunkSize))) {
-      if (result instanceof Error) errors.push(result)
-      else answers.push(result)
-    }
+  for (const result of await runEach(socket, requests)) {
+    if (result instanceof Error) errors.push(result)
+    else answers.push(result)
   }
   if (errors.length === 1) throw errors[0]!
   if (errors.length > 1) throw new NetlinkRequestsError(errors, errors.map((error) => error.message).join('; '))
   return answers
+}
+
+/** As {@link runAll}, with each request's answer or its own error, in order: for requests that are not about one thing. */
+export async function runEach(
+  socket: Pick<NetlinkSocket, 'pipeline'>,
+  requests: readonly NetlinkRequest[],
+): Promise<(NetlinkMessage[] | Error)[]> {
+  const results: (NetlinkMessage[] | Error)[] = []
+  for (let start = 0; start < requests.length; start += chunkSize) {
+    results.push(...(await socket.pipeline(requests.slice(start, start + chunkSize))))
+  }
+  return results
 }

@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs'
+import { closeSync, openSync, readdirSync } from 'node:fs'
 import { RawNetlinkSocket } from 'netlink'
 import { getSocketDrops, getSocketName, getSocketOption, setSocketOption } from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
@@ -108,9 +108,10 @@ function openAndConfigure(
   // The package wants buffer sizes; the kernel cuts these to its limits, unlike the forced ones below.
   const options = { recvBufferSize: receiveBuffer, sendBufferSize: sendBuffer, ...reading }
   for (;;) {
+    const next = nextDescriptor()
     const socket = new RawNetlinkSocket(protocol, options)
     try {
-      const [fd, ...others] = descriptorsOf(socket, protocol)
+      const [fd, ...others] = isSocket(next, { socket, protocol }) ? [next] : descriptorsOf(socket, protocol)
       if (fd === undefined) throw new Error('cannot find the descriptor of a netlink socket that was just opened')
       if (others.length > 0) {
         socket.close()
@@ -132,19 +133,30 @@ function openAndConfigure(
   }
 }
 
+/** The number that the next descriptor of this process gets, unless another thread is quicker: the lowest that is free. */
+function nextDescriptor(): number {
+  const fd = openSync('/dev/null', 'r')
+  closeSync(fd)
+  return fd
+}
+
+/** Whether a descriptor is a netlink socket of this protocol with the port of `socket`. */
+function isSocket(fd: number, { socket, protocol }: { socket: RawNetlinkSocket; protocol: number }): boolean {
+  return (
+    getSocketOption(fd, SOL_SOCKET, SO_DOMAIN) === AF_NETLINK &&
+    getSocketOption(fd, SOL_SOCKET, SO_PROTOCOL) === protocol &&
+    // struct sockaddr_nl: family, pad, port id, groups
+    getSocketName(fd)?.readUInt32LE(4) === socket.address().port
+  )
+}
+
 /**
- * Descriptors that are a netlink socket of this protocol and bound to this port. The package picks ports at random, so
- * two sockets of this process share one rarely, and only across namespaces; the caller then opens another.
+ * Descriptors that are such a socket, for when another thread took the descriptor that was expected: much slower with many
+ * open files. The package picks ports at random, so two sockets of this process share one rarely, and only across
+ * namespaces; the caller then opens another.
  */
 function descriptorsOf(socket: RawNetlinkSocket, protocol: number): number[] {
-  const { port } = socket.address()
   return readdirSync('/proc/self/fd', { encoding: 'utf8' })
     .map(Number)
-    .filter(
-      (fd) =>
-        getSocketOption(fd, SOL_SOCKET, SO_DOMAIN) === AF_NETLINK &&
-        getSocketOption(fd, SOL_SOCKET, SO_PROTOCOL) === protocol &&
-        // struct sockaddr_nl: family, pad, port id, groups
-        getSocketName(fd)?.readUInt32LE(4) === port,
-    )
+    .filter((fd) => isSocket(fd, { socket, protocol }))
 }

@@ -1,0 +1,19 @@
+import { isNetlinkError } from '../netlink/netlink-error.ts'
+
+/** Ports that a bridge can have (BR_MAX_PORTS is 1 << 10, and number 0 is not used). */
+export const maxPorts = 1023
+
+/** From this many ports on, people are warned. */
+export const manyPorts = Math.ceil(0.8 * maxPorts)
+
+/** A bridge that takes no more ports. */
+export class BridgeFullError extends Error {
+  override readonly name = 'BridgeFullError'
+}
+
+/** The error that making a port ended with, as a {@link BridgeFullError} when that is what it means. */
+export function explainFull(bridge: string, error: unknown): unknown {
+  if (!isNetlinkError(error, 'EXFULL')) return error
+  const message = `bridge ${bridge} has ${maxPorts} ports, as many as a bridge can have (use another network)`
+  return new BridgeFullError(message, { cause: error })
+}
