@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { parseMac, type MacAddress } from '../net/mac-address.ts'
 import type { Owner } from './names.ts'
+import { parsePublication, type Publication } from './publication.ts'
 import { readStateFile, writeStateFile } from './state-file.ts'
 
 /** The addresses that an owner holds in one network: enough to build its endpoint again. */
@@ -15,6 +16,8 @@ export interface Lease {
   readonly mac: MacAddress
   /** Path of the network namespace that the endpoint is in. */
   readonly netns: string
+  /** Ports of the host that lead to it. Absent: none. */
+  readonly published?: readonly Publication[]
   /** The boot (/proc/sys/kernel/random/boot_id) in which the lease was made. Namespaces do not outlive it. */
   readonly bootId: string
 }
@@ -157,9 +160,19 @@ function parseRecord(line: string): JournalRecord | undefined {
   try {
     const record = JSON.parse(json) as Partial<{ add: Lease; remove: string }>
     if (typeof record.remove === 'string') return { remove: record.remove }
-    const { owner, network, ips, mac, netns, bootId } = record.add ?? ({} as Partial<Lease>)
+    const { owner, network, ips, mac, netns, bootId, published } = record.add ?? ({} as Partial<Lease>)
     if (!owner || !network || !ips || !mac || !netns || !bootId) return undefined
-    return { add: { owner, network, ips: ips.map(parseIp), mac: parseMac(mac), netns, bootId } }
+    return {
+      add: {
+        owner,
+        network,
+        ips: ips.map(parseIp),
+        mac: parseMac(mac),
+        netns,
+        bootId,
+        ...(published && { published: published.map(parsePublication) }),
+      },
+    }
   } catch {
     return undefined
   }

@@ -101,6 +101,12 @@ export function planEndpoint(network: Network, lease: Lease): EndpointPlan {
 }
 
 function bridgeSysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[] {
+  // What 127.0.0.1 sends to a published port leaves by the bridge; the firewall drops what pods send to 127.0.0.0/8.
+  const local = { path: `net/ipv4/conf/${network.bridge}/route_localnet`, value: '1' }
+  return [...(hasIpv4(network) ? [local] : []), ...ipv6Sysctls(network)]
+}
+
+function ipv6Sysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[] {
   if (!hasIpv6(network)) return []
   const folder = `net/ipv6/conf/${network.bridge}`
   return [
