@@ -78,7 +78,8 @@ function at(request: PublishRequest, ports: { hostPort: number; port: number }):
 function chooseFree(request: PublishRequest, context: PublishContext & { port: Port; clash: Clash }): Publication {
   const { port, probe, families } = context
   const [ip] = hostAddresses(request, families)
-  for (let attempt = 0; ip !== undefined && attempt < maxChoices; attempt++) {
+  if (ip === undefined) throw new PublishError('nothing can be published in this network')
+  for (let attempt = 0; attempt < maxChoices; attempt++) {
     const free = probe({ ip, port: undefined, protocol: request.protocol })
     if (free === 'no-address') throw new PublishError(`cannot publish at ${ip}: this host has no such address`)
     if (free === 'taken') break

@@ -2,6 +2,7 @@ import { parseLabelName } from '../model/names.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { PodPort } from './pod-record.ts'
+import type { PublishRequest } from './publication.ts'
 
 /** What to run. */
 export interface PodSpec {
@@ -15,6 +16,8 @@ export interface PodSpec {
   /** Static addresses, at most one per family. */
   readonly ips?: readonly IpAddress[]
   readonly mac?: MacAddress
+  /** Ports of the host that shall lead to the pod. */
+  readonly publish?: readonly PublishRequest[]
 }
 
 /** A pod that cannot be had as asked. */

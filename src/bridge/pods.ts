@@ -12,6 +12,7 @@ import { endProcesses, execPrefix, isAlive, killAllIn, readExitCode, startPodPro
 import { formatResolvConf, podModel } from './pod-model.ts'
 import { checkPodSpec, PodError, type PodSpec } from './pod-spec.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
+import type { Publication } from './publication.ts'
 
 /** What {@link openPods} needs. */
 export interface PodsOptions {
@@ -41,6 +42,7 @@ export interface PodInfo {
   readonly network: string
   readonly ips: readonly IpAddress[]
   readonly mac: MacAddress
+  readonly published: readonly Publication[]
   /** Of the supervising shell, which leads the pod's session; undefined when nothing runs. */
   readonly pid: number | undefined
   /** `exited` without a number: nobody saw the code. */
@@ -96,13 +98,14 @@ export class Pods implements Disposable {
       try {
         store.put(record)
         using netns = createNetns(podNetnsName(spec, this.#prefix))
-        const { ips, mac } = spec
+        const { ips, mac, publish } = spec
         const lease = await networks.attach({
           owner,
           network,
           netns: netns.path,
           ...(ips && { ips }),
           ...(mac && { mac }),
+          ...(publish && { publish }),
         })
         const resolvConf = this.#writeResolvConf(record)
         if (command.length === 0) record = store.put({ ...record, phase: 'created' })
@@ -201,6 +204,7 @@ export class Pods implements Disposable {
       network,
       ips: lease.ips,
       mac: lease.mac,
+      published: lease.published ?? [],
       pid: exit ? undefined : process?.pid,
       state: exit ? ended : process ? 'running' : 'no process',
       started,

@@ -26,6 +26,12 @@ interface Common {
   readonly json?: boolean
 }
 
+interface RunOptions extends Common {
+  readonly label: Record<string, string>
+  readonly network: string
+  readonly publish: readonly string[]
+}
+
 function runPod(): Command {
   return new Command('run')
     .description('start a command as a pod')
@@ -33,6 +39,12 @@ function runPod(): Command {
     .argument('[command...]', 'what to run; nothing: the pod has a network, and "pod exec" runs things in it')
     .option('-l, --label <key=value>', 'a label, for the selectors of Services; may be repeated', collectLabel, {})
     .option('-N, --network <name>', 'the network to join', 'default')
+    .option(
+      '-p, --publish <port>',
+      'lead [HOST-IP:][HOST-PORT]:PORT[/udp] of this machine to the pod; may be repeated, and have ranges',
+      collect,
+      [],
+    )
     .option('-n, --namespace <namespace>', 'the namespace', 'default')
     .addOption(socketOption())
     .option('--json', 'print the pod as JSON')
@@ -41,23 +53,22 @@ function runPod(): Command {
       `
 Examples:
   fairlead pod run web-1 --label app=web -- node server.js
+  fairlead pod run web-2 --publish 8080:80 -p 127.0.0.1::9090 -- node server.js
   fairlead pod run shell && fairlead pod exec shell -- sh`,
     )
-    .action(
-      async (name: string, command: string[], options: Common & { label: Record<string, string>; network: string }) => {
-        const request: PodRequest = {
-          namespace: options.namespace,
-          name,
-          labels: options.label,
-          network: options.network,
-          command,
-        }
-        const pod = await callDaemon<PodView>(options.socket, 'POST', '/pods', request)
-        console.log(
-          options.json ? JSON.stringify(pod) : `pod ${pod.namespace}/${pod.name} ${pod.state}: ${pod.ips.join(', ')}`,
-        )
-      },
-    )
+    .action(async (name: string, command: string[], options: RunOptions) => {
+      const request: PodRequest = {
+        namespace: options.namespace,
+        name,
+        labels: options.label,
+        network: options.network,
+        command,
+        publish: options.publish,
+      }
+      const pod = await callDaemon<PodView>(options.socket, 'POST', '/pods', request)
+      const where = [...pod.ips, ...pod.published].join(', ')
+      console.log(options.json ? JSON.stringify(pod) : `pod ${pod.namespace}/${pod.name} ${pod.state}: ${where}`)
+    })
 }
 
 function listPods(): Command {
@@ -72,13 +83,14 @@ function listPods(): Command {
         pod.namespace,
         pod.name,
         pod.ips.join(','),
+        pod.published.join(',') || '-',
         pod.state,
         String(pod.pid ?? '-'),
         Object.entries(pod.labels)
           .map(([key, value]) => `${key}=${value}`)
           .join(','),
       ])
-      console.log(formatTable(['NAMESPACE', 'NAME', 'ADDRESSES', 'STATE', 'PID', 'LABELS'], rows))
+      console.log(formatTable(['NAMESPACE', 'NAME', 'ADDRESSES', 'PUBLISHED', 'STATE', 'PID', 'LABELS'], rows))
     })
 }
 
@@ -127,6 +139,10 @@ function removePod(): Command {
 
 function podPath(namespace: string, name: string): string {
   return `/pods/${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`
+}
+
+function collect(text: string, others: readonly string[]): readonly string[] {
+  return [...others, text]
 }
 
 function collectLabel(text: string, labels: Record<string, string>): Record<string, string> {

@@ -74,6 +74,51 @@ export interface DnsView {
   readonly addresses: readonly string[]
   readonly zone: string
   readonly queries: number
+/** `POST /networks`: the name, and the fields of a network as the configuration has them. */
+export interface NetworkRequest {
+  readonly name: string
+  readonly [field: string]: unknown
+}
+
+/** An element of `GET /networks`. */
+export interface NetworkSummaryView {
+  readonly name: string
+  readonly driver: string
+  readonly bridge: string
+  /** Who wants it: it can be removed by command only when a command made it. */
+  readonly origin: 'configuration' | 'manifest' | 'command'
+  readonly subnets: readonly {
+    readonly subnet: string
+    readonly gateway: string
+    readonly ipRange?: string
+    readonly auxAddresses?: readonly string[]
+  }[]
+  readonly mtu: number
+  readonly internal: boolean
+  readonly icc: boolean
+  readonly masquerade: boolean | readonly string[]
+  readonly gatewayMode: { readonly ipv4: string; readonly ipv6: string }
+  readonly labels: Readonly<Record<string, string>>
+  readonly endpoints: number
+}
+
+/** `GET /networks/:name` */
+export interface NetworkDetailsView extends NetworkSummaryView {
+  readonly mac: string
+  readonly hairpin: boolean
+  readonly interfaceName: string | undefined
+  readonly followsUplink: boolean
+  readonly pools: readonly { readonly subnet: string; readonly used: number; readonly size: number }[]
+  readonly attached: readonly {
+    readonly owner: string
+    readonly ips: readonly string[]
+    readonly mac: string
+    /** `*:8080->80/tcp` */
+    readonly published: readonly string[]
+    readonly netns: string
+  }[]
+}
+
   readonly forwarded: number
 }
 
@@ -89,6 +134,8 @@ export interface PodRequest {
 
 export interface PodView {
   readonly namespace: string
+  /** Ports to publish, as `--publish` has them: `8080:80`, `127.0.0.1::53/udp`. */
+  readonly publish?: readonly string[]
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
   readonly network: string
@@ -98,6 +145,8 @@ export interface PodView {
   /** `running`, `exited 0`, `no process`. */
   readonly state: string
   readonly started: string
+  /** `*:8080->80/tcp`, `127.0.0.1:53->5353/udp` */
+  readonly published: readonly string[]
   /** Path of the file with the command's output. */
   readonly log: string
 }

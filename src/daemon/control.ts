@@ -49,13 +49,14 @@ function readPodRequest(body: unknown): PodRequest {
   if (typeof labels !== 'object' || labels === null || !texts(Object.values(labels))) {
     throw new HttpError(400, 'labels: expected an object of strings')
   }
-  return { namespace, name, labels: labels as Record<string, string>, network, command }
+  return { namespace, name, labels: labels as Record<string, string>, network, command, publish }
 }
 
 /** Listens on a unix socket that only its owner may use. A socket that nobody listens on any more is replaced. */
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
   // sun_path of unix(7) has 108 bytes with the NUL; libuv's EINVAL would not say so.
   if (Buffer.byteLength(path) > 107) throw new SocketError(path, 'the path is longer than 107 bytes')
+    publish = [],
   if (await answers(path)) throw new SocketTakenError(path)
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
@@ -63,6 +64,7 @@ export async function listenOnSocket(server: Server, path: string): Promise<void
     await listen(server, path)
     chmodSync(path, 0o600)
   } catch (error) {
+  if (!texts(publish)) throw new HttpError(400, 'publish: expected a list of strings')
     throw new SocketError(path, (error as Error).message, { cause: error })
   }
 }

@@ -1,5 +1,7 @@
 import { PodError } from '../bridge/pod-spec.ts'
 import type { PodInfo, Pods } from '../bridge/pods.ts'
+import { formatPublication, parsePublish, type PublishRequest } from '../bridge/publication.ts'
+import { ParseError } from '../net/parse-error.ts'
 import type { PodRequest, PodView } from './control-api.ts'
 import type { EventLog } from './events.ts'
 import { HttpError } from './http-server.ts'
@@ -28,8 +30,10 @@ export class PodControl {
 
   /** Throws {@link HttpError}. */
   async run(request: PodRequest): Promise<PodView> {
-    const pod = podView(await this.#with((pods) => pods.run(request)))
-    this.#events.add('pod', `${pod.namespace}/${pod.name} is ${pod.state}: ${pod.ips.join(', ')}`)
+    const spec = { ...request, publish: readPublish(request.publish ?? []) }
+    const pod = podView(await this.#with((pods) => pods.run(spec)))
+    const published = pod.published.map((one) => `, ${one}`).join('')
+    this.#events.add('pod', `${pod.namespace}/${pod.name} is ${pod.state}: ${pod.ips.join(', ')}${published}`)
     return pod
   }
 
@@ -60,6 +64,18 @@ export class PodControl {
   }
 }
 
-function podView({ namespace, name, labels, network, ips, mac, pid, state, started, log }: PodInfo): PodView {
-  return { namespace, name, labels, network, ips, mac, pid, state, started, log }
+/** Throws {@link HttpError}. */
+function readPublish(texts: readonly string[]): PublishRequest[] {
+  try {
+    return texts.map(parsePublish)
+  } catch (error) {
+    if (error instanceof ParseError) throw new HttpError(400, error.message, { cause: error })
+    throw error
+  }
+}
+
+function podView({ published, ...pod }: PodInfo): PodView {
+  const { namespace, name, labels, network, ips, mac, pid, state, started, log } = pod
+  const ports = published.map(formatPublication)
+  return { namespace, name, labels, network, ips, mac, published: ports, pid, state, started, log }
 }
