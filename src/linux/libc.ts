@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import koffi from 'koffi'
 import { SyscallError } from './errno.ts'
 
@@ -19,6 +20,23 @@ const getsockoptFunction = libc.func(
 )
 const getsockoptBytesFunction = libc.func(
   'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
+)
+const socketFunction = libc.func('int socket(int domain, int type, int protocol)')
+const bindFunction = libc.func('int bind(int fd, _In_ uint8_t *address, uint32_t length)')
+const sendtoFunction = libc.func(
+  'int64_t sendto(int fd, _In_ uint8_t *bytes, size_t length, int flags, _In_ uint8_t *address, uint32_t addressLength)',
+)
+const recvfromFunction = libc.func(
+  'int64_t recvfrom(int fd, _Out_ uint8_t *bytes, size_t length, int flags, _Out_ uint8_t *address, _Inout_ uint32_t *addressLength)',
+)
+const ifNameToIndexFunction = libc.func('uint32_t if_nametoindex(str name)')
+/** struct sock_fprog of include/uapi/linux/filter.h. */
+koffi.struct('sock_fprog', { length: 'uint16_t', instructions: 'uint8_t *' })
+const setsockoptFilterFunction = libc.func(
+  'int setsockopt(int fd, int level, int name, _In_ sock_fprog *value, uint32_t length)',
+)
+const setsockoptBytesFunction = libc.func(
+  'int setsockopt(int fd, int level, int name, _In_ uint8_t *value, uint32_t length)',
 )
 const getsocknameFunction = libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)')
 
@@ -73,6 +91,59 @@ export function getSocketName(fd: number): Buffer | undefined {
   const address = Buffer.alloc(128)
   const length: [number] = [address.length]
   return getsocknameFunction(fd, address, length) === 0 ? address.subarray(0, length[0]) : undefined
+}
+
+/** A new socket's descriptor; close it with `closeSync` of node:fs. Throws {@link SyscallError}. */
+export function socket(domain: number, type: number, protocol: number): number {
+  const fd = Number(socketFunction(domain, type, protocol))
+  if (fd < 0) throw new SyscallError('socket', koffi.errno())
+  return fd
+}
+
+/** Binds a socket to a raw sockaddr. Throws {@link SyscallError}. */
+export function bindSocket(fd: number, address: Uint8Array): void {
+  check(bindFunction(fd, address, address.length), 'bind')
+}
+
+/** Sends one datagram to a raw sockaddr. Throws {@link SyscallError}. */
+export function sendTo(fd: number, bytes: Uint8Array, address: Uint8Array): void {
+  if (Number(sendtoFunction(fd, bytes, bytes.length, 0, address, address.length)) < 0) {
+    throw new SyscallError('sendto', koffi.errno())
+  }
+}
+
+/**
+ * Reads one datagram into `bytes` and its sender's sockaddr into `address`, and returns how long it is; undefined when
+ * none waits (the socket must be non-blocking). Throws {@link SyscallError}.
+ */
+export function receiveFrom(fd: number, bytes: Uint8Array, address: Uint8Array): number | undefined {
+  const length = Number(recvfromFunction(fd, bytes, bytes.length, 0, address, [address.length]))
+  if (length >= 0) return length
+  const errno = koffi.errno()
+  if (errno === constants.errno.EAGAIN) return undefined
+  throw new SyscallError('recvfrom', errno)
+}
+
+/** Lets a socket keep only the packets that a classic BPF program accepts; 8 bytes an instruction. Throws {@link SyscallError}. */
+export function attachSocketFilter(fd: number, program: Uint8Array): void {
+  // include/uapi/asm-generic/socket.h
+  const [SOL_SOCKET, SO_ATTACH_FILTER] = [1, 26]
+  const filter = { length: program.length / 8, instructions: program }
+  check(setsockoptFilterFunction(fd, SOL_SOCKET, SO_ATTACH_FILTER, filter, 16), 'setsockopt', 'SO_ATTACH_FILTER')
+}
+
+/** Ties a socket to one link (SO_BINDTODEVICE). Throws {@link SyscallError}. */
+export function bindSocketToLink(fd: number, link: string): void {
+  const [SOL_SOCKET, SO_BINDTODEVICE] = [1, 25]
+  const name = Buffer.from(`${link}\0`)
+  check(setsockoptBytesFunction(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.length), 'setsockopt', link)
+}
+
+/** The index of a link of the calling thread's network namespace. Throws {@link SyscallError} ENODEV. */
+export function linkIndex(name: string): number {
+  const index = Number(ifNameToIndexFunction(name))
+  if (index === 0) throw new SyscallError('if_nametoindex', koffi.errno(), name)
+  return index
 }
 
 function check(result: unknown, syscall: string, detail?: string): void {
