@@ -7,6 +7,7 @@ ensure_tool curl curl "tests use it as a client" || true
 ensure_tool nft nftables "tests compare our rules with what nft lists" || true
 ensure_tool dig bind9-dnsutils "tests use it as a DNS client" || true
 ensure_tool ip iproute2 "tests use it as a second opinion" || true
+ensure_tool dnsmasq dnsmasq-base "tests of the DHCP client use it as the server" || true
 # Tools found through `env node` must find ours.
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH

@@ -8,7 +8,7 @@ import { knownKeys, parseConfig } from '../../src/daemon/config.ts'
 /** The house of docs/architecture.md: what each folder of src may import besides itself. */
 const values = ['base', 'net']
 const wire = ['linux', 'netlink']
-const kernel = ['nftables']
+const kernel = ['nftables', 'dhcp']
 const domain = ['sources', 'proxy', 'dns', 'bridge']
 const belowDomain = [...values, 'model', ...wire, ...kernel]
 const mayImport: Readonly<Record<string, readonly string[]>> = {
@@ -18,6 +18,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   linux: values,
   netlink: [...values, 'linux'],
   nftables: [...values, ...wire],
+  dhcp: [...values, ...wire],
   ...Object.fromEntries(domain.map((folder) => [folder, belowDomain])),
   daemon: [...belowDomain, ...domain],
   cli: [...belowDomain, ...domain, 'daemon'],
@@ -86,13 +87,15 @@ test('the configuration in docs/config.md is accepted, and names every key', () 
   const [, yaml] = /```yaml\n([\s\S]*?)```/.exec(readFileSync('docs/config.md', 'utf8')) ?? []
   const example = load(yaml ?? '')
   expect(() => parseConfig(example, { origin: 'docs/config.md', relativeTo: '/' })).not.toThrow()
-  expect(keysOf(example)).toEqual(keysOf(knownKeys))
+  expect(keysOf(example, knownKeys)).toEqual(keysOf(knownKeys, knownKeys))
 })
 
-/** `a`, `b.c` and so on, sorted; lists and plain values end a path. */
-function keysOf(value: unknown, path = ''): string[] {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return [path]
-  return Object.entries(value)
-    .flatMap(([key, inner]) => keysOf(inner, path === '' ? key : `${path}.${key}`))
+/** `a`, `b.c` and so on, sorted; what is no section of `known` ends a path: the names in it are the user's. */
+function keysOf(value: unknown, known: unknown, path = ''): string[] {
+  if (typeof known !== 'object' || known === null) return [path]
+  return Object.entries(value as object)
+    .flatMap(([key, inner]) =>
+      keysOf(inner, (known as Record<string, unknown>)[key], path === '' ? key : `${path}.${key}`),
+    )
     .toSorted()
 }

@@ -1,0 +1,434 @@
+import type { Clock, Timer } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { formatCidr } from '../net/cidr.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import type { MacAddress } from '../net/mac-address.ts'
+import { arpProbe, decodeArp, showsConflict } from './arp-packet.ts'
+import { DhcpMessageError } from './dhcp-message-error.ts'
+import { formatLease, isHostAddress, isSameConfiguration, leaseFromAck, parseLease, type DhcpLease } from './lease.ts'
+import type { DhcpLink, OpenLink } from './link.ts'
+import { decodeMessage, type DhcpMessage } from './message.ts'
+import {
+  broadcastMac,
+  clientPort,
+  encodeClientMessage,
+  serverPort,
+  type ClientMessage,
+  type DhcpIdentity,
+} from './requests.ts'
+import { renewDelay, retransmitDelay } from './retransmission.ts'
+import { decodeUdpPacket } from './udp-packet.ts'
+
+/** `expired`: no server prolonged it; `refused`: a server said no (NAK). */
+export type LostReason = 'expired' | 'refused'
+
+/** What the owner of the link hears; these functions must not throw. The address is to be on the link from `bound` until `lost`. */
+export interface DhcpEvents {
+  /** There is a lease: a new one, or the one kept over a restart. */
+  readonly bound: (lease: DhcpLease) => void
+  /** The lease that was prolonged says other things than before. */
+  readonly changed: (lease: DhcpLease, before: DhcpLease) => void
+  /** The address must no longer be used. The client goes on and looks for a new lease. */
+  readonly lost: (lease: DhcpLease, reason: LostReason) => void
+}
+
+/** Where a lease outlives the process: one text for one client. */
+export interface LeaseStorage {
+  load(): string | undefined
+  save(text: string): void
+  clear(): void
+}
+
+export interface DhcpClientOptions {
+  readonly identity: DhcpIdentity
+  readonly link: DhcpLink
+  readonly events: DhcpEvents
+  /** Default: the lease is forgotten with the process. */
+  readonly storage?: LeaseStorage
+  readonly clock: Clock
+  readonly log: Log
+  /** From 0 up to 1. */
+  readonly random: () => number
+  /** Milliseconds to listen whether somebody else has a new address, before it is used (RFC 5227). 0: not at all. */
+  readonly conflictCheckMs: number
+}
+
+/** The states of RFC 2131, figure 5; `probing` is the look for conflicts between REQUESTING and BOUND. */
+export type DhcpState = Phase['kind'] | 'stopped'
+
+/** One member for each kind, so that a switch tells them apart. */
+type LeasePhase<K> = K extends unknown ? { readonly kind: K; readonly lease: DhcpLease } : never
+
+type Phase =
+  | { readonly kind: 'init' }
+  | { readonly kind: 'selecting' }
+  | { readonly kind: 'requesting'; readonly address: IpAddress; readonly server: IpAddress }
+  | LeasePhase<'probing' | 'rebooting' | 'bound' | 'renewing' | 'rebinding'>
+
+/** Timers of Node.js hold 31 bits of milliseconds; leases may be longer. */
+const longestTimer = 0x7fff_ffff
+/** RFC 2131, 3.1: the request is sent four times. */
+const requestAttempts = 4
+/** A kept lease is used on when nobody answers so often (RFC 2131, 3.2). */
+const rebootAttempts = 3
+/** RFC 2131, 3.1 (5): wait at least so long after a decline. */
+const declinePause = 10_000
+
+/** Takes, prolongs and gives back one lease on one link (RFC 2131). Does nothing until {@link DhcpClient.start}. */
+export class DhcpClient implements Disposable {
+  readonly #options: DhcpClientOptions
+  #phase: Phase | undefined
+  #open: OpenLink | undefined
+  #timer: Timer | undefined
+  #xid = 0
+  #attempt = 0
+  #exchangeStart = 0
+  #secs = 0
+  /** Wall time of the last transmission. */
+  #askedAt = 0
+  /** Nothing could be sent, and that was logged. */
+  #silent = false
+  #refusals = 0
+
+  constructor(options: DhcpClientOptions) {
+    this.#options = options
+  }
+
+  get state(): DhcpState {
+    return this.#phase?.kind ?? 'stopped'
+  }
+
+  /** The lease that is in use. */
+  get lease(): DhcpLease | undefined {
+    const phase = this.#phase
+    return phase && 'lease' in phase && phase.kind !== 'probing' ? phase.lease : undefined
+  }
+
+  /**
+   * Begins: with the lease of an earlier process if it has not expired (`bound` is called at once, and the server asked
+   * whether it still holds), or else by looking for a server. The link must be up.
+   */
+  start(): void {
+    if (this.#phase) return
+    const { storage, events, log } = this.#options
+    const text = storage?.load()
+    const kept = text === undefined ? undefined : parseLease(text)
+    if (!kept || this.#remaining(kept, kept.expiresAfter) <= 0) return this.#discover()
+    log.debug({ address: formatCidr(kept.address) }, 'Kept the DHCP lease of an earlier process')
+    this.#phase = { kind: 'rebooting', lease: kept }
+    this.#beginExchange()
+    events.bound(kept)
+  }
+
+  /** Prolongs the lease now, or looks for one now rather than later. */
+  renew(): void {
+    const lease = this.lease
+    if (lease) this.#prolong({ kind: 'renewing', lease })
+    else if (this.#phase?.kind === 'init' || this.#phase?.kind === 'selecting') this.#discover()
+  }
+
+  /** Gives the lease back and stops. The server does not answer; a release that is lost costs it the lease's time. */
+  release(): void {
+    const phase = this.#phase
+    if (phase && 'lease' in phase) {
+      this.#beginXid()
+      this.#send({ kind: 'release', lease: phase.lease })
+      this.#options.log.debug({ address: formatCidr(phase.lease.address) }, 'Released the DHCP lease')
+    }
+    this.#options.storage?.clear()
+    this[Symbol.dispose]()
+  }
+
+  /** Stops and keeps the lease, for the next process. */
+  [Symbol.dispose](): void {
+    this.#phase = undefined
+    this.#timer?.cancel()
+    this.#close()
+  }
+
+  #discover(): void {
+    this.#phase = { kind: 'selecting' }
+    this.#beginExchange()
+  }
+
+  #prolong(phase: LeasePhase<'renewing' | 'rebinding'>): void {
+    this.#phase = phase
+    this.#beginExchange()
+  }
+
+  #beginExchange(): void {
+    this.#beginXid()
+    this.#transmit()
+  }
+
+  #beginXid(): void {
+    const { random, clock } = this.#options
+    this.#xid = Math.floor(random() * 0x1_0000_0000)
+    this.#attempt = 0
+    this.#secs = 0
+    this.#exchangeStart = clock.monotonic()
+  }
+
+  /** Says what the state has to say, and waits as long as the state waits for an answer. */
+  #transmit(): void {
+    const phase = this.#phase
+    if (!phase || phase.kind === 'init' || phase.kind === 'bound' || phase.kind === 'probing') return
+    const { clock, random, log } = this.#options
+    this.#askedAt = clock.now().getTime()
+    // A request repeats the time of the discover that it follows (RFC 2131, 4.3.1).
+    if (phase.kind !== 'requesting') this.#secs = Math.floor((clock.monotonic() - this.#exchangeStart) / 1000)
+    this.#send(messageOf(phase))
+    const attempt = this.#attempt++
+    const delay = retransmitDelay(attempt, random())
+    switch (phase.kind) {
+      case 'selecting':
+        if (attempt === 2) log.warn({ secs: this.#secs }, 'No DHCP server answers')
+        return this.#wait(delay, () => this.#transmit())
+      case 'requesting':
+        return this.#wait(delay, () => (attempt + 1 < requestAttempts ? this.#transmit() : this.#discover()))
+      case 'rebooting': {
+        const remaining = this.#remaining(phase.lease, phase.lease.expiresAfter)
+        if (remaining <= delay) return this.#wait(remaining, () => this.#lose(phase.lease, 'expired'))
+        const again = attempt + 1 < rebootAttempts
+        return this.#wait(delay, () => (again ? this.#transmit() : this.#bind(phase.lease)))
+      }
+      case 'renewing': {
+        const remaining = this.#remaining(phase.lease, phase.lease.rebindAfter)
+        if (remaining <= 0) return this.#prolong({ kind: 'rebinding', lease: phase.lease })
+        return this.#wait(renewDelay(remaining), () => this.#transmit())
+      }
+      case 'rebinding': {
+        const remaining = this.#remaining(phase.lease, phase.lease.expiresAfter)
+        if (remaining <= 0) return this.#lose(phase.lease, 'expired')
+        return this.#wait(renewDelay(remaining), () => this.#transmit())
+      }
+      default:
+        return phase satisfies never
+    }
+  }
+
+  #receiveIp(payload: Buffer, from: MacAddress): void {
+    const { identity, log } = this.#options
+    let message: DhcpMessage
+    try {
+      const packet = decodeUdpPacket(payload)
+      if (packet.destinationPort !== clientPort || packet.sourcePort !== serverPort) return
+      message = decodeMessage(packet.payload)
+    } catch (error) {
+      if (!(error instanceof DhcpMessageError)) throw error
+      log.debug({ from, reason: error.message }, 'Dropped a packet that is no DHCP message')
+      return
+    }
+    if (message.xid === this.#xid && message.chaddr === identity.mac) this.#receive(message, from)
+  }
+
+  #receive(message: DhcpMessage, serverMac: MacAddress): void {
+    const phase = this.#phase
+    if (!phase) return
+    const { server } = message.options
+    switch (phase.kind) {
+      case 'selecting':
+        if (message.type !== 'offer' || server === undefined || !isHostAddress(message.yiaddr)) return
+        this.#phase = { kind: 'requesting', address: message.yiaddr, server }
+        this.#attempt = 0
+        return this.#transmit()
+      case 'requesting':
+        if (server !== phase.server) return
+        if (message.type === 'nak') return this.#refused(message, undefined)
+        if (message.type === 'ack' && message.yiaddr === phase.address) this.#accept(message, { serverMac })
+        return
+      case 'rebooting':
+      case 'renewing':
+      case 'rebinding': {
+        const { lease } = phase
+        // Of a request that went to one server, others have nothing to say.
+        if (phase.kind === 'renewing' && server !== lease.server) return
+        if (message.type === 'nak' && server !== undefined) return this.#refused(message, lease)
+        if (message.type === 'ack' && message.yiaddr === lease.address.address) {
+          this.#accept(message, { serverMac, before: lease })
+        }
+        return
+      }
+      case 'init':
+      case 'probing':
+      case 'bound':
+        return
+      default:
+        return phase satisfies never
+    }
+  }
+
+  #accept(ack: DhcpMessage, context: { readonly serverMac: MacAddress; readonly before?: DhcpLease }): void {
+    const { log, conflictCheckMs } = this.#options
+    const { serverMac, before } = context
+    let lease: DhcpLease
+    try {
+      lease = leaseFromAck(ack, { serverMac, askedAt: this.#askedAt })
+    } catch (error) {
+      if (!(error instanceof DhcpMessageError)) throw error
+      log.warn({ server: ack.options.server, reason: error.message }, 'A DHCP server gave a lease that makes no sense')
+      return
+    }
+    this.#refusals = 0
+    if (before === undefined && conflictCheckMs > 0) return this.#probe(lease)
+    this.#adopt(lease, before)
+  }
+
+  /** Asks twice whether somebody has the address; who does, answers at once. */
+  #probe(lease: DhcpLease): void {
+    const { identity, conflictCheckMs } = this.#options
+    this.#phase = { kind: 'probing', lease }
+    const send = (): void =>
+      this.#try((link) => link.sendArp(arpProbe(identity.mac, lease.address.address), broadcastMac))
+    send()
+    this.#wait(conflictCheckMs / 2, () => {
+      send()
+      this.#wait(conflictCheckMs / 2, () => this.#adopt(lease, undefined))
+    })
+  }
+
+  #receiveArp(payload: Buffer): void {
+    const phase = this.#phase
+    if (phase?.kind !== 'probing') return
+    const { identity, log } = this.#options
+    const { lease } = phase
+    let other: MacAddress
+    try {
+      const packet = decodeArp(payload)
+      if (!showsConflict(packet, { address: lease.address.address, mac: identity.mac })) return
+      other = packet.senderMac
+    } catch (error) {
+      if (error instanceof DhcpMessageError) return
+      throw error
+    }
+    const address = lease.address.address
+    log.warn({ address, usedBy: other, server: lease.server }, 'Declined the address of a DHCP server: it is in use')
+    this.#beginXid()
+    this.#send({ kind: 'decline', lease })
+    this.#rest(declinePause)
+  }
+
+  #adopt(lease: DhcpLease, before: DhcpLease | undefined): void {
+    const { events, storage, log } = this.#options
+    try {
+      storage?.save(formatLease(lease))
+    } catch (error) {
+      log.error({ err: error }, 'Cannot keep a DHCP lease for after a restart')
+    }
+    this.#bind(lease)
+    const fields = { address: formatCidr(lease.address), server: lease.server, seconds: lease.expiresAfter / 1000 }
+    if (before === undefined) {
+      log.info(fields, 'Took a DHCP lease')
+      events.bound(lease)
+    } else if (!isSameConfiguration(before, lease)) {
+      log.info(fields, 'The DHCP server changed what comes with the lease')
+      events.changed(lease, before)
+    } else log.debug(fields, 'Renewed the DHCP lease')
+  }
+
+  #bind(lease: DhcpLease): void {
+    this.#phase = { kind: 'bound', lease }
+    // Nobody has anything to say to a client that is bound: until it asks, it costs nothing.
+    this.#close()
+    this.#wait(this.#remaining(lease, lease.renewAfter), () => this.#prolong({ kind: 'renewing', lease }))
+  }
+
+  #refused(nak: DhcpMessage, lease: DhcpLease | undefined): void {
+    const { server, errorText } = nak.options
+    if (lease) return this.#lose(lease, 'refused', { server, errorText })
+    this.#options.log.warn({ server, errorText }, 'A DHCP server refused what it had offered')
+    this.#startAgain()
+  }
+
+  #lose(lease: DhcpLease, reason: LostReason, fields: object = {}): void {
+    const { events, storage, log } = this.#options
+    storage?.clear()
+    log.warn({ address: formatCidr(lease.address), reason, ...fields }, 'Lost the DHCP lease')
+    if (reason === 'refused') this.#startAgain()
+    else this.#discover()
+    events.lost(lease, reason)
+  }
+
+  /** After a refusal: at once, but ever slower when refusals follow each other. */
+  #startAgain(): void {
+    if (this.#refusals++ === 0) return this.#discover()
+    this.#rest(retransmitDelay(this.#refusals - 2, this.#options.random()))
+  }
+
+  #rest(ms: number): void {
+    this.#phase = { kind: 'init' }
+    this.#close()
+    this.#wait(ms, () => this.#discover())
+  }
+
+  /** Milliseconds until `after` milliseconds of the lease are over; its beginning is told by wall time. */
+  #remaining(lease: DhcpLease, after: number): number {
+    const age = this.#options.clock.now().getTime() - lease.obtainedAt
+    // A clock that was set back makes a lease young again, never younger than new.
+    return after - Math.max(0, age)
+  }
+
+  /** Replaces what was waited for. */
+  #wait(ms: number, callback: () => void): void {
+    this.#timer?.cancel()
+    if (ms === Number.POSITIVE_INFINITY) return
+    const due = this.#options.clock.monotonic() + ms
+    const next = (): void => {
+      const remaining = due - this.#options.clock.monotonic()
+      this.#timer = this.#options.clock.after(Math.min(Math.max(0, remaining), longestTimer), () =>
+        remaining > longestTimer ? next() : callback(),
+      )
+    }
+    next()
+  }
+
+  #send(message: ClientMessage): void {
+    const { identity } = this.#options
+    const { packet, to } = encodeClientMessage(message, { identity, xid: this.#xid, secs: this.#secs })
+    this.#try((link) => link.sendIp(packet, to))
+  }
+
+  /** A link that is down or gone is no reason to stop: what was not sent is sent again like what was not answered. */
+  #try(send: (link: OpenLink) => void): void {
+    try {
+      this.#open ??= this.#options.link.open({
+        onIp: (payload, from) => this.#receiveIp(payload, from),
+        onArp: (payload) => this.#receiveArp(payload),
+        onError: (error) => this.#linkFailed(error),
+      })
+      send(this.#open)
+      this.#silent = false
+    } catch (error) {
+      this.#linkFailed(error)
+    }
+  }
+
+  #linkFailed(error: unknown): void {
+    // The sockets may belong to a link that was replaced by another of the same name: the next try opens new ones.
+    this.#close()
+    if (!this.#silent) this.#options.log.warn({ err: error }, 'Cannot speak DHCP on the link')
+    this.#silent = true
+  }
+
+  #close(): void {
+    this.#open?.[Symbol.dispose]()
+    this.#open = undefined
+  }
+}
+
+function messageOf(phase: Exclude<Phase, { kind: 'init' } | { kind: 'bound' } | { kind: 'probing' }>): ClientMessage {
+  switch (phase.kind) {
+    case 'selecting':
+      return { kind: 'discover' }
+    case 'requesting':
+      return { kind: 'select', address: phase.address, server: phase.server }
+    case 'rebooting':
+      return { kind: 'reboot', address: phase.lease.address.address }
+    case 'renewing':
+      return { kind: 'renew', lease: phase.lease }
+    case 'rebinding':
+      return { kind: 'rebind', lease: phase.lease }
+    default:
+      return phase satisfies never
+  }
+}
