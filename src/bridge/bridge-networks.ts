@@ -5,7 +5,7 @@ import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { applyHostAction } from './apply.ts'
-import { NetworkError } from './check-network.ts'
+import { NetworkConflictError } from './check-network.ts'
 import { PublishError } from './choose-ports.ts'
 import { defineAnother, type HostWish } from './decide-networks.ts'
 import { EndpointCreations } from './endpoint-creations.ts'
@@ -154,7 +154,7 @@ export class BridgeNetworks implements AsyncDisposable {
       const owners = this.#ownersIn(name)
       if (owners.length > 0) {
         const some = owners.slice(0, 3).join(', ') + (owners.length > 3 ? ` and ${owners.length - 3} more` : '')
-        throw new NetworkError('name', `network ${name} is in use by ${some} (remove or disconnect them first)`)
+        throw new NetworkConflictError('name', `network ${name} is in use by ${some} (remove or disconnect them first)`)
       }
       await this.#unmake(network)
     })

@@ -9,13 +9,18 @@ import { unusableRangeOf } from './unusable-ranges.ts'
 
 /** Settings that cannot be used on this host. The message names the field, the value, and what was expected. */
 export class NetworkError extends Error {
-  override readonly name = 'NetworkError'
+  override readonly name: string = 'NetworkError'
   readonly field: string
 
   constructor(field: string, message: string, options?: ErrorOptions) {
     super(message, options)
     this.field = field
   }
+}
+
+/** A network that cannot be made or removed because of what there is: its name is taken, or it is in use. */
+export class NetworkConflictError extends NetworkError {
+  override readonly name: string = 'NetworkConflictError'
 }
 
 /** RFC 8200, section 5: IPv6 needs 1,280; an Ethernet bridge takes up to 65,535. */

@@ -5,7 +5,7 @@ import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import { readHostFacts } from './host-facts.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { leaseKey, type Lease, type LeaseJournal } from './leases.ts'
-import { NetworkError } from './check-network.ts'
+import { NetworkConflictError, NetworkError } from './check-network.ts'
 import { defineNetwork, takenOn, type HostFacts, type Network } from './network.ts'
 import type { TakenRanges } from './taken-ranges.ts'
 
@@ -13,6 +13,8 @@ import type { TakenRanges } from './taken-ranges.ts'
 export interface HostWish {
   /** The first one carries the service addresses. */
   readonly networks: readonly BridgeSettings[]
+  /** Networks that are left out, with an error in the log, when they cannot be had, unless an endpoint is in them. */
+  readonly optional?: readonly BridgeSettings[]
   /** Addresses that the host serves on the first bridge, like the cluster DNS address. */
   readonly serviceAddresses?: readonly IpAddress[]
   /** Ranges that no subnet may overlap although they have no route, like Service addresses. */
@@ -37,21 +39,30 @@ export async function defineNetworks(
   previous: ReadonlyMap<string, readonly Cidr[]>,
 ): Promise<Network[]> {
   const facts = await factsFor(options)
-  const taken = takenFrom(facts, new Set(options.networks.map(({ bridge }) => bridge)))
+  const { networks: needed, optional = [], log } = options
+  const taken = takenFrom(facts, new Set([...needed, ...optional].map(({ bridge }) => bridge)))
   const networks: Network[] = []
   const owners = new Map<string, string>()
-  for (const settings of options.networks) {
+  const define = (settings: BridgeSettings): void => {
     const { name, bridge } = settings
-    for (const key of [`network ${name}`, `bridge ${bridge}`]) {
-      const twin = owners.get(key)
-      if (twin !== undefined) {
-        throw new NetworkError('name', `networks ${twin} and ${name} share a name or the bridge ${bridge}`)
-      }
-      owners.set(key, name)
+    const keys = [`network ${name}`, `bridge ${bridge}`]
+    const twin = keys.map((key) => owners.get(key)).find((owner) => owner !== undefined)
+    if (twin !== undefined) {
+      throw new NetworkError('name', `networks ${twin} and ${name} share a name or the bridge ${bridge}`)
     }
     const network = defineNetwork(settings, { ...facts, taken, previous: previous.get(name) ?? [] })
     for (const { cidr } of network.subnets) taken.add(cidr, `subnet ${formatCidr(cidr)} of network ${name}`)
+    for (const key of keys) owners.set(key, name)
     networks.push(network)
+  }
+  for (const settings of needed) define(settings)
+  for (const settings of optional) {
+    try {
+      define(settings)
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error
+      log.error({ network: settings.name, err: error }, `Network ${settings.name} cannot be had: ${error.message}`)
+    }
   }
   return networks
 }
@@ -64,7 +75,7 @@ export async function defineAnother(
 ): Promise<Network> {
   const { name, bridge } = settings
   const twin = present.find((other) => other.name === name || other.bridge === bridge)
-  if (twin?.name === name) throw new NetworkError('name', `network ${name} exists already`)
+  if (twin?.name === name) throw new NetworkConflictError('name', `network ${name} exists already`)
   if (twin) throw new NetworkError('bridge', `bridge ${bridge} of network ${name} is that of network ${twin.name}`)
   const facts = await factsFor(options)
   const bridges = new Set([bridge, ...present.map(({ bridge }) => bridge)])

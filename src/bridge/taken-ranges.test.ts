@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import { array, assert, integer, nat, property, record, type Arbitrary } from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { cidrsOverlap, networkOf, parseCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
 import { ipFromBigInt } from '../net/ip-address.ts'
@@ -7,14 +7,14 @@ import { TakenRanges } from './taken-ranges.ts'
 
 const named = (text: string) => ({ range: parseCidr(text), what: text })
 /** Few addresses and long prefixes, so that overlaps are common but not certain. */
-const anyCidr: fc.Arbitrary<Cidr> = fc
-  .record({ value: fc.nat(4095), prefix: fc.integer({ min: 22, max: 32 }) })
-  .map(({ value, prefix }) => networkOf({ address: ipFromBigInt(BigInt(value), 4), prefix }))
+const anyCidr: Arbitrary<Cidr> = record({ value: nat(4095), prefix: integer({ min: 22, max: 32 }) }).map(
+  ({ value, prefix }) => networkOf({ address: ipFromBigInt(BigInt(value), 4), prefix }),
+)
 
 describe('TakenRanges', () => {
   test('finds exactly what overlaps, whichever way it was told', () => {
-    fc.assert(
-      fc.property(fc.array(anyCidr), fc.array(anyCidr), anyCidr, (first, later, asked) => {
+    assert(
+      property(array(anyCidr), array(anyCidr), anyCidr, (first, later, asked) => {
         const taken = new TakenRanges(first.map((range) => ({ range, what: 'x' })))
         for (const range of later) taken.add(range, 'x')
         const expected = [...first, ...later].some((range) => cidrsOverlap(range, asked))

@@ -4,6 +4,7 @@ import { ControlError } from './control-client.ts'
 import { doctorCommand } from './doctor.ts'
 import { eventsCommand } from './events.ts'
 import { helloCommand } from './hello.ts'
+import { networkCommand } from './network.ts'
 import { planCommand } from './plan.ts'
 import { podCommand } from './pod.ts'
 import { runCommand } from './run.ts'
@@ -37,6 +38,7 @@ for (const command of [
   statusCommand(),
   eventsCommand(),
   planCommand(),
+  networkCommand(),
   podCommand(),
   cleanupCommand(),
   doctorCommand(),

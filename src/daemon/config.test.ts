@@ -33,16 +33,68 @@ describe('parseConfig()', () => {
     expect([config.network, config.dns, config.http.listen]).toEqual([undefined, undefined, undefined])
   })
 
+  test('reads every option of a network', () => {
+    const { networks } = parse({
+      networks: [
+        {
+          name: 'b',
+          subnets: ['10.1.0.0/24', '10.2.0.0/24'],
+          gateways: ['10.2.0.9'],
+          ipRanges: ['10.1.0.128/25'],
+          auxAddresses: { router: '10.1.0.7' },
+          ipv6: false,
+          internal: true,
+          icc: false,
+          masquerade: '192.0.2.7',
+          gatewayMode: { ipv4: 'routed' },
+          mtu: 1400,
+          hairpin: false,
+          interfaceName: 'net0',
+          labels: { team: 'shop' },
+        },
+      ],
+    })
+    const [ipv4, other] = ['10.1.0.0', '10.2.0.0'].map((address) => ({ address, prefix: 24 }))
+    expect(networks).toEqual([
+      {
+        name: 'b',
+        bridge: 'fl-b',
+        subnets: [ipv4, other],
+        gateways: ['10.2.0.9'],
+        ipRanges: [{ address: '10.1.0.128', prefix: 25 }],
+        auxAddresses: { router: '10.1.0.7' },
+        without: [6],
+        internal: true,
+        icc: false,
+        masquerade: ['192.0.2.7'],
+        gatewayModes: { 4: 'routed' },
+        mtu: 1400,
+        hairpin: false,
+        interfaceName: 'net0',
+        labels: { team: 'shop' },
+      },
+    ])
+  })
+
   const refused: [string, unknown, RegExp][] = [
     ['a typo with what was meant', { netwrok: {} }, /netwrok: unknown key \(did you mean network\?\)/],
     ['a nested typo', { dns: { adresses: [] } }, /dns\.adresses: unknown key \(did you mean addresses\?\)/],
     ['an unknown key with the known ones', { x: 1 }, /x: unknown key \(expected one of: nodeName, /],
     ['a wrong type', { cleanupOnExit: 'yes' }, /cleanupOnExit: "yes" is not a boolean/],
     ['a network with host bits', { network: { subnets: ['10.1.2.3/16'] } }, /network\.subnets\[0\]: .*10\.1\.0\.0\/16/],
+    ['a network without name', { networks: [{ internal: true }] }, /networks\[0\]\.name: is missing/],
     [
-      'two networks of a family',
-      { network: { subnets: ['10.1.0.0/16', '10.2.0.0/16'] } },
-      /more than one IPv4 network/,
+      'a typo in one of the networks',
+      { networks: [{ name: 'b', iccc: true }] },
+      /networks\[0\]\.iccc: .*did you mean icc/,
+    ],
+    ['a driver that is none', { network: { driver: 'overlay' } }, /network\.driver: "overlay" is not known here/],
+    ['a gateway mode that is none', { network: { gatewayMode: 'open' } }, /network\.gatewayMode: "open" is not known/],
+    ['neither family', { network: { ipv4: false, ipv6: false } }, /network\.ipv6: is false, as is ipv4/],
+    [
+      'two source addresses of a family',
+      { network: { masquerade: ['192.0.2.1', '192.0.2.2'] } },
+      /network\.masquerade: .*expected at most one source address per family/,
     ],
     [
       'an unusable bridge name',

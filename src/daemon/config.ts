@@ -5,6 +5,9 @@ import { loadAll } from 'js-yaml'
 import { formatFieldProblem, type FieldProblem } from '../model/manifest-error.ts'
 import { ManifestReader } from '../model/manifest-reader.ts'
 import { unusableRangeOf } from '../bridge/unusable-ranges.ts'
+import type { BridgeSettings } from '../model/network.ts'
+import { networkFields, readNetworkSettings } from '../model/read-network-settings.ts'
+import { parseLabelName } from '../model/names.ts'
 import { parseCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
@@ -21,7 +24,10 @@ export interface Config {
     /** Files or folders of manifests, watched. */
     readonly files: readonly string[]
   }
-  readonly network: NetworkConfig | undefined
+  /** The default network, whose bridge has the cluster DNS addresses. */
+  readonly network: BridgeSettings | undefined
+  /** Further networks. */
+  readonly networks: readonly BridgeSettings[]
   readonly services: ServicesConfig | undefined
   readonly dns: DnsConfig | undefined
   readonly http: {
@@ -31,17 +37,6 @@ export interface Config {
   readonly log: { readonly level: LogLevel; readonly format: 'text' | 'json' }
   /** Remove everything from the kernel at exit. Default false: the dataplane goes on without the daemon. */
   readonly cleanupOnExit: boolean
-}
-
-/** The default bridge network. */
-export interface NetworkConfig {
-  readonly name: string
-  readonly bridge: string
-  /** One per family at most. An absent family is picked automatically. */
-  readonly subnets: readonly Cidr[]
-  /** Undefined: as large as the default route's link allows. */
-  readonly mtu: number | undefined
-  readonly masquerade: boolean
 }
 
 export interface ServicesConfig {
@@ -78,7 +73,9 @@ export const knownKeys = {
   stateDir: true,
   controlSocket: true,
   sources: { files: true },
-  network: { enabled: true, name: true, bridge: true, subnets: true, mtu: true, masquerade: true },
+  network: { enabled: true, dockerUser: true, name: true, ...networkFields },
+  // Its elements have the same keys.
+  networks: true,
   services: {
     enabled: true,
     mode: true,
@@ -136,6 +133,7 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
     controlSocket: reader.parsedText('controlSocket', absolute) ?? '/run/fairlead/control.sock',
     sources: { files: sources.parsedTexts('files', absolute) },
     network: readNetwork(reader.object('network')),
+    networks: readNetworks(reader),
     services: readServices(reader.object('services')),
     dns: readDns(reader.object('dns'), absolute),
     http: { listen: readHttp(reader.object('http')) },
@@ -155,16 +153,21 @@ function listProblems(problems: readonly FieldProblem[]): string {
   return problems.length > 20 ? `${shown}; and ${problems.length - 20} more` : shown
 }
 
-function readNetwork(reader: ManifestReader): NetworkConfig | undefined {
-  const network = {
-    name: reader.text('name') ?? 'default',
-    bridge: reader.parsedText('bridge', parseInterfaceName) ?? 'fl0',
-    subnets: oneFamilyEach(reader, 'subnets', reader.parsedTexts('subnets', parseNetwork)),
-    // 1280: the least that IPv6 works with (RFC 8200, section 5).
-    mtu: reader.integer('mtu', { min: 1280, max: 65_535 }),
-    masquerade: reader.boolean('masquerade') ?? true,
-  }
+function readNetwork(reader: ManifestReader): BridgeSettings | undefined {
+  const name = reader.parsedText('name', parseLabelName) ?? 'default'
+  const network = readNetworkSettings(reader, { name, bridge: 'fl0' })
   return (reader.boolean('enabled') ?? true) ? network : undefined
+}
+
+function readNetworks(reader: ManifestReader): readonly BridgeSettings[] {
+  const elements = reader.list('networks')
+  for (const [index, element] of elements.entries()) {
+    reader.problems.push(...unknownKeys(element, { name: true, ...networkFields }, `networks[${index}]`))
+  }
+  return Array.from(reader.objects('networks'), (element) => {
+    if (!element.has('name')) element.fail('name', 'is missing')
+    return readNetworkSettings(element, { name: element.parsedText('name', parseLabelName) ?? '' })
+  })
 }
 
 function readServices(reader: ManifestReader): ServicesConfig | undefined {
@@ -204,12 +207,6 @@ function oneFamilyEach(reader: ManifestReader, key: string, cidrs: readonly Cidr
     }
   }
   return cidrs
-}
-
-/** IFNAMSIZ is 16 with the NUL; dev_valid_name() refuses the rest. */
-export function parseInterfaceName(text: string): string {
-  if (/^[^\s/:]{1,15}$/.test(text) && text !== '.' && text !== '..') return text
-  throw new ParseError(`"${text}" is not an interface name (expected 1 to 15 characters without space, slash or colon)`)
 }
 
 function parseNotEmpty(text: string): string {

@@ -4,6 +4,10 @@
  *
  *     GET    /status
  *     GET    /events                          one JSON object a line, for ever
+ *     GET    /networks
+ *     POST   /networks                        NetworkRequest -> NetworkSummaryView
+ *     GET    /networks/:name                  NetworkDetailsView
+ *     DELETE /networks/:name
  *     GET    /pods
  *     POST   /pods                            PodRequest -> PodView
  *     GET    /pods/:namespace/:name/exec      ExecSpec
@@ -70,10 +74,6 @@ export interface NetworkView {
   readonly repairs: number
 }
 
-export interface DnsView {
-  readonly addresses: readonly string[]
-  readonly zone: string
-  readonly queries: number
 /** `POST /networks`: the name, and the fields of a network as the configuration has them. */
 export interface NetworkRequest {
   readonly name: string
@@ -119,6 +119,10 @@ export interface NetworkDetailsView extends NetworkSummaryView {
   }[]
 }
 
+export interface DnsView {
+  readonly addresses: readonly string[]
+  readonly zone: string
+  readonly queries: number
   readonly forwarded: number
 }
 
@@ -130,23 +134,23 @@ export interface PodRequest {
   readonly network: string
   /** Empty: the pod has a network, but nothing runs in it yet. */
   readonly command: readonly string[]
+  /** Ports to publish, as `--publish` has them: `8080:80`, `127.0.0.1::53/udp`. */
+  readonly publish?: readonly string[]
 }
 
 export interface PodView {
   readonly namespace: string
-  /** Ports to publish, as `--publish` has them: `8080:80`, `127.0.0.1::53/udp`. */
-  readonly publish?: readonly string[]
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
   readonly network: string
   readonly ips: readonly string[]
   readonly mac: string
+  /** `*:8080->80/tcp`, `127.0.0.1:53->5353/udp` */
+  readonly published: readonly string[]
   readonly pid: number | undefined
   /** `running`, `exited 0`, `no process`. */
   readonly state: string
   readonly started: string
-  /** `*:8080->80/tcp`, `127.0.0.1:53->5353/udp` */
-  readonly published: readonly string[]
   /** Path of the file with the command's output. */
   readonly log: string
 }

@@ -1,16 +1,26 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs'
 import { createConnection, type Server } from 'node:net'
 import { dirname } from 'node:path'
-import type { PodRequest } from './control-api.ts'
+import type { NetworkRequest, PodRequest } from './control-api.ts'
 import { formatEvent } from './events.ts'
 import { HttpError, type Request, type Routes } from './http-server.ts'
 import type { Daemon } from './start.ts'
 
 /** The routes of the control socket; see control-api.ts. */
-export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'events'>): Routes {
+export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'events'>): Routes {
   const name = ({ params }: Request): [string, string] => [params['namespace'] ?? '', params['name'] ?? '']
   return {
     'GET /status': () => ({ json: daemon.status() }),
+    'GET /networks': () => ({ json: { networks: daemon.networks.list() } }),
+    'POST /networks': async ({ body }) => ({
+      status: 201,
+      json: await daemon.networks.create(readNetworkRequest(body)),
+    }),
+    'GET /networks/:name': ({ params }) => ({ json: daemon.networks.inspect(params['name'] ?? '') }),
+    'DELETE /networks/:name': async ({ params }) => {
+      await daemon.networks.remove(params['name'] ?? '')
+      return { json: {} }
+    },
     'GET /pods': () => ({ json: { pods: daemon.pods.list() } }),
     'POST /pods': async ({ body }) => ({ status: 201, json: await daemon.pods.run(readPodRequest(body)) }),
     'GET /pods/:namespace/:name/exec': async (request) => ({
@@ -31,6 +41,13 @@ export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'events'>
   }
 }
 
+function readNetworkRequest(body: unknown): NetworkRequest {
+  if (typeof body !== 'object' || body === null) throw new HttpError(400, 'expected a JSON object with the network')
+  const { name } = body as Record<string, unknown>
+  if (typeof name !== 'string') throw new HttpError(400, `name: ${JSON.stringify(name)} is not a string`)
+  return { ...body, name }
+}
+
 function readPodRequest(body: unknown): PodRequest {
   if (typeof body !== 'object' || body === null) throw new HttpError(400, 'expected a JSON object with the pod to run')
   const {
@@ -39,6 +56,7 @@ function readPodRequest(body: unknown): PodRequest {
     labels = {},
     network = 'default',
     command = [],
+    publish = [],
   } = body as Record<string, unknown>
   const texts = (value: unknown): value is string[] =>
     Array.isArray(value) && value.every((item) => typeof item === 'string')
@@ -46,6 +64,7 @@ function readPodRequest(body: unknown): PodRequest {
   if (typeof namespace !== 'string') throw new HttpError(400, `namespace: ${JSON.stringify(namespace)} is not a string`)
   if (typeof network !== 'string') throw new HttpError(400, `network: ${JSON.stringify(network)} is not a string`)
   if (!texts(command)) throw new HttpError(400, 'command: expected a list of strings')
+  if (!texts(publish)) throw new HttpError(400, 'publish: expected a list of strings')
   if (typeof labels !== 'object' || labels === null || !texts(Object.values(labels))) {
     throw new HttpError(400, 'labels: expected an object of strings')
   }
@@ -56,7 +75,6 @@ function readPodRequest(body: unknown): PodRequest {
 export async function listenOnSocket(server: Server, path: string): Promise<void> {
   // sun_path of unix(7) has 108 bytes with the NUL; libuv's EINVAL would not say so.
   if (Buffer.byteLength(path) > 107) throw new SocketError(path, 'the path is longer than 107 bytes')
-    publish = [],
   if (await answers(path)) throw new SocketTakenError(path)
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
@@ -64,7 +82,6 @@ export async function listenOnSocket(server: Server, path: string): Promise<void
     await listen(server, path)
     chmodSync(path, 0o600)
   } catch (error) {
-  if (!texts(publish)) throw new HttpError(400, 'publish: expected a list of strings')
     throw new SocketError(path, (error as Error).message, { cause: error })
   }
 }

@@ -7,6 +7,7 @@ import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
 import { followForwarding } from '../bridge/forwarding.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
 import { NetworkError } from '../bridge/check-network.ts'
+import { NetworkStore, parseNetworkSpec } from '../bridge/network-store.ts'
 import { openBridgeNetworks } from '../bridge/open-bridge-networks.ts'
 import { PodStore } from '../bridge/pod-record.ts'
 import { keepsLease, openPods } from '../bridge/pods.ts'
@@ -15,6 +16,7 @@ import { ListenError } from '../dns/listen-error.ts'
 import { createDnsServer, type DnsServer } from '../dns/server.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { readMachineId } from '../linux/machine-id.ts'
+import type { BridgeSettings } from '../model/network.ts'
 import { objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import { formatCidr } from '../net/cidr.ts'
@@ -35,6 +37,7 @@ import { EventLog } from './events.ts'
 import { healthRoutes } from './health.ts'
 import { createHttpServer } from './http-server.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
+import { NetworkControl } from './network-control.ts'
 import { PodControl } from './pod-control.ts'
 import { DaemonStatus } from './status.ts'
 
@@ -42,6 +45,7 @@ import { DaemonStatus } from './status.ts'
 export interface Daemon {
   readonly events: EventLog
   readonly pods: PodControl
+  readonly networks: NetworkControl
   status(): StatusView
   /** Resolves when the first complete state is in the kernel. Rejects with the signal's reason. */
   whenReady(signal: AbortSignal): Promise<void>
@@ -102,11 +106,15 @@ async function startParts(
   const status = new DaemonStatus(config, version)
   const metrics = createMetrics(() => status.view())
   const pods = new PodControl(events)
+  const networkControl = new NetworkControl(events)
 
   // First the control socket: it keeps a second daemon away. What is not there yet is said to be starting.
-  const control = createHttpServer(controlRoutes({ status: () => status.view(), pods, events }), (error) => {
-    log.error({ err: error }, 'cannot answer on the control socket')
-  })
+  const control = createHttpServer(
+    controlRoutes({ status: () => status.view(), pods, networks: networkControl, events }),
+    (error) => {
+      log.error({ err: error }, 'cannot answer on the control socket')
+    },
+  )
   await listenOnSocket(control, config.controlSocket)
   stack.defer(() => closeServer(control))
 
@@ -114,7 +122,8 @@ async function startParts(
   const context: Context = { config, log, events, metrics, status, nft, stack }
 
   const podSource = new MemorySource('pods of this machine', { synced: false })
-  const networks = await startNetwork(context, podSource, pods)
+  const opened = await startNetwork(context, podSource, pods)
+  const networks = opened?.networks
   podSource.markSynced()
   const sources = startSources(context, podSource)
   const loop = startServices(context, networks)
@@ -129,7 +138,13 @@ async function startParts(
   await startHttp(context)
   status.markStarted()
   log.info({ version, node: config.nodeName, pid: process.pid }, 'fairlead started')
-  return { events, pods, status: () => status.view(), whenReady: (signal) => whenReady(status, signal) }
+  return {
+    events,
+    pods,
+    networks: networkControl,
+    status: () => status.view(),
+    whenReady: (signal) => whenReady(status, signal),
+  }
 }
 
 /** The merged sources count as one for the loop: they give nothing before all of them are complete. */
@@ -150,21 +165,25 @@ async function startNetwork(
   context: Context,
   podSource: MemorySource,
   pods: PodControl,
-): Promise<BridgeNetworks | undefined> {
+): Promise<{ networks: BridgeNetworks; store: NetworkStore; configured: ReadonlySet<string> } | undefined> {
   const { config, log, nft, stack, status, events } = context
-  const { network, services, dns, stateDir, nodeName } = config
-  if (!network) {
+  const { services, dns, stateDir, nodeName } = config
+  const wanted = [...(config.network ? [config.network] : []), ...config.networks]
+  if (wanted.length === 0) {
     pods.serve(undefined)
     return undefined
   }
   const store = PodStore.open(join(stateDir, 'pods'), log)
+  const configured = new Set(wanted.map(({ name }) => name))
+  const networkStore = NetworkStore.open(join(stateDir, 'networks.json'), log)
   const bootId = readBootId()
   const kernel = stack.use(openBridgeKernel())
   const networkLog = log.child({ part: 'network' })
   const networks = stack.use(
     await openBridgeNetworks({
       stateDir,
-      networks: [network],
+      networks: wanted,
+      optional: rememberedNetworks(networkStore, { configured, log: networkLog }),
       serviceAddresses: dns?.addresses ?? [],
       reserved:
         services?.serviceCIDRs.map((range) => ({ range, what: `the Service range ${formatCidr(range)}` })) ?? [],
@@ -194,7 +213,37 @@ async function startNetwork(
   for (const { name, bridge, subnets } of networks.networks) {
     events.add('network', `${name} is up: bridge ${bridge}, ${subnets.map(({ cidr }) => formatCidr(cidr)).join(', ')}`)
   }
-  return networks
+  return { networks, store: networkStore, configured }
+}
+
+/** What was made while an earlier daemon ran; the configuration comes first. */
+function rememberedNetworks(
+  store: NetworkStore,
+  { configured, log }: { configured: ReadonlySet<string>; log: Log },
+): BridgeSettings[] {
+  return [...store.networks.values()].flatMap((network) => {
+    if (configured.has(network.name)) return []
+    try {
+      return [parseNetworkSpec(network)]
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error
+      log.error({ network: network.name, err: error }, `Network ${network.name} cannot be had: ${error.message}`)
+      return []
+    }
+  })
+}
+
+/** Whatever goes wrong with Docker's chain keeps no network from working: it is tried again. */
+  const dockerLog = log.child({ part: 'docker' })
+  if (config.dockerUser === 'auto') {
+    const bridges = (): string[] => networks.networks.map(({ bridge }) => bridge)
+    return
+  }
+  try {
+      dockerLog.info({}, `network.dockerUser is off: removed ${what}`)
+  } catch (error) {
+    dockerLog.error({ err: error }, 'Cannot remove our rules from DOCKER-USER')
+  }
 }
 
 function replacePods(source: MemorySource, pods: readonly Pod[]): void {

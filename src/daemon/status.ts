@@ -105,7 +105,8 @@ export class DaemonStatus {
   }
 
   #network(): NetworkView | undefined {
-    const [first] = this.networks?.status() ?? []
+    const all = this.networks?.status() ?? []
+    const [first] = all
     if (!first) return undefined
     const { name, bridge, subnets, mtu } = first.network
     return {
@@ -114,7 +115,7 @@ export class DaemonStatus {
       subnets: subnets.map(({ cidr }) => formatCidr(cidr)),
       gateways: subnets.map(({ gateway }) => gateway),
       mtu,
-      pods: first.endpoints,
+      pods: all.reduce((sum, { endpoints }) => sum + endpoints, 0),
       repairs: this.networks?.repairs ?? 0,
     }
   }

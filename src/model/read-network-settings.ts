@@ -4,7 +4,7 @@ import { ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-ad
 import { ParseError } from '../net/parse-error.ts'
 import type { FieldProblem } from './manifest-error.ts'
 import type { ManifestReader } from './manifest-reader.ts'
-import { gatewayModes, type AddressSettings, type GatewayMode, type NetworkSettings } from './network.ts'
+import { gatewayModes, type AddressSettings, type BridgeSettings, type GatewayMode } from './network.ts'
 
 /** The fields of a network that {@link readNetworkSettings} knows, besides its name. */
 export const networkFields = {
@@ -36,7 +36,7 @@ export const builtInNetworks = ['host', 'none'] as const
 export function readNetworkSettings(
   reader: ManifestReader,
   identity: { readonly name: string; readonly bridge?: string },
-): NetworkSettings {
+): BridgeSettings {
   const { name } = identity
   reader.oneOf('driver', ['bridge'])
   const modes = readGatewayModes(reader)

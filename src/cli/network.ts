@@ -1,0 +1,177 @@
+import { Command, Option } from 'commander'
+import type { NetworkDetailsView, NetworkRequest, NetworkSummaryView } from '../daemon/control-api.ts'
+import { callDaemon } from './control-client.ts'
+import { socketOption } from './socket-option.ts'
+import { formatTable } from './table.ts'
+import { UsageError } from './usage-error.ts'
+
+/** `fairlead network create|ls|inspect|rm` */
+export function networkCommand(): Command {
+  return new Command('network')
+    .description('networks for pods, besides those of the configuration')
+    .addCommand(createNetwork())
+    .addCommand(listNetworks())
+    .addCommand(inspectNetwork())
+    .addCommand(removeNetwork())
+}
+
+interface Common {
+  readonly socket: string
+  readonly json?: boolean
+}
+
+interface CreateOptions extends Common {
+  readonly driver: string
+  readonly bridge?: string
+  readonly subnet: readonly string[]
+  readonly gateway: readonly string[]
+  readonly ipRange: readonly string[]
+  readonly auxAddress: Readonly<Record<string, string>>
+  readonly internal?: boolean
+  readonly icc: boolean
+  readonly hairpin: boolean
+  readonly ipv4: boolean
+  readonly ipv6: boolean
+  readonly masquerade: boolean
+  readonly source: readonly string[]
+  readonly gatewayMode?: string
+  readonly mtu?: number
+  readonly interfaceName?: string
+  readonly label: Readonly<Record<string, string>>
+}
+
+function createNetwork(): Command {
+  return new Command('create')
+    .description('make a network; it stays until it is removed, over restarts of the daemon, too')
+    .argument('<name>', 'the name of the network')
+    .option('-d, --driver <driver>', 'what makes it', 'bridge')
+    .option('--bridge <name>', 'the name of the bridge (default: fl-NAME)')
+    .option('--subnet <cidr>', 'a subnet; may be repeated (default: one of each family, picked)', collect, [])
+    .option('--gateway <ip>', "the bridge's address in a subnet (default: the first)", collect, [])
+    .option('--ip-range <cidr>', "the part of a subnet that pods' addresses are taken from", collect, [])
+    .option('--aux-address <name=ip>', 'an address that something else has; may be repeated', collectPair, {})
+    .option('--internal', 'nothing goes out of the network, and nothing comes in')
+    .option('--no-icc', 'pods of the network do not reach each other')
+    .option('--no-hairpin', 'frames never leave by the port that they came from')
+    .option('--no-ipv4', 'no IPv4')
+    .option('--no-ipv6', 'no IPv6')
+    .option('--no-masquerade', "pods' packets leave the host under their own addresses")
+    .option('--source <ip>', "pods' packets leave the host under this address; one per family", collect, [])
+    .addOption(
+      new Option('--gateway-mode <mode>', 'how the outside reaches pods').choices(['nat', 'routed', 'isolated']),
+    )
+    .option('--mtu <bytes>', "the links' MTU (default: the uplink's, also when it changes)", parseNumber)
+    .option('--interface-name <name>', 'the name of the link in pods (default: eth0, eth1, ...)')
+    .option('-l, --label <key=value>', 'a label; may be repeated', collectPair, {})
+    .addOption(socketOption())
+    .option('--json', 'print the network as JSON')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  fairlead network create backend --internal
+  fairlead network create lan --subnet 10.20.0.0/24 --ip-range 10.20.0.128/25 --gateway-mode routed
+  fairlead pod run db --network backend -- postgres`,
+    )
+    .action(async (name: string, options: CreateOptions) => {
+      const network = await callDaemon<NetworkSummaryView>(
+        options.socket,
+        'POST',
+        '/networks',
+        requestOf(name, options),
+      )
+      if (options.json) return console.log(JSON.stringify(network))
+      const subnets = network.subnets.map(({ subnet }) => subnet).join(', ')
+      console.log(`network ${network.name} is up: bridge ${network.bridge}, ${subnets}`)
+    })
+}
+
+/** Only what was said, so that the daemon's defaults count. */
+function requestOf(name: string, options: CreateOptions): NetworkRequest {
+  const { driver, bridge, subnet, gateway, ipRange, auxAddress, internal, gatewayMode, mtu, interfaceName } = options
+  const { icc, hairpin, ipv4, ipv6, masquerade, source, label } = options
+  return {
+    name,
+    driver,
+    ...(bridge !== undefined && { bridge }),
+    ...(subnet.length > 0 && { subnets: subnet }),
+    ...(gateway.length > 0 && { gateways: gateway }),
+    ...(ipRange.length > 0 && { ipRanges: ipRange }),
+    ...(Object.keys(auxAddress).length > 0 && { auxAddresses: auxAddress }),
+    ...(internal && { internal }),
+    ...(!icc && { icc }),
+    ...(!hairpin && { hairpin }),
+    ...(!ipv4 && { ipv4 }),
+    ...(!ipv6 && { ipv6 }),
+    ...(!masquerade && { masquerade }),
+    ...(source.length > 0 && { masquerade: source }),
+    ...(gatewayMode !== undefined && { gatewayMode }),
+    ...(mtu !== undefined && { mtu }),
+    ...(interfaceName !== undefined && { interfaceName }),
+    ...(Object.keys(label).length > 0 && { labels: label }),
+  }
+}
+
+function listNetworks(): Command {
+  return new Command('ls')
+    .description('list the networks of this machine')
+    .addOption(socketOption())
+    .option('--json', 'print as JSON')
+    .action(async (options: Common) => {
+      const { networks } = await callDaemon<{ networks: NetworkSummaryView[] }>(options.socket, 'GET', '/networks')
+      if (options.json) return console.log(JSON.stringify(networks))
+      const rows = networks.map((network) => [
+        network.name,
+        network.driver,
+        network.bridge,
+        network.subnets.map(({ subnet }) => subnet).join(','),
+        String(network.endpoints),
+        network.origin,
+      ])
+      console.log(formatTable(['NAME', 'DRIVER', 'LINK', 'SUBNETS', 'ENDPOINTS', 'ORIGIN'], rows))
+    })
+}
+
+function inspectNetwork(): Command {
+  return new Command('inspect')
+    .description('everything about networks, as JSON')
+    .argument('<name...>', 'the names of networks')
+    .addOption(socketOption())
+    .action(async (names: string[], options: Common) => {
+      const found: NetworkDetailsView[] = []
+      for (const name of names) found.push(await callDaemon(options.socket, 'GET', networkPath(name)))
+      console.log(JSON.stringify(found, null, 2))
+    })
+}
+
+function removeNetwork(): Command {
+  return new Command('rm')
+    .description('remove networks that have no endpoints')
+    .argument('<name...>', 'the names of networks')
+    .addOption(socketOption())
+    .action(async (names: string[], options: Common) => {
+      for (const name of names) {
+        await callDaemon(options.socket, 'DELETE', networkPath(name))
+        console.log(`network ${name} removed`)
+      }
+    })
+}
+
+function networkPath(name: string): string {
+  return `/networks/${encodeURIComponent(name)}`
+}
+
+function collect(text: string, texts: readonly string[]): string[] {
+  return [...texts, text]
+}
+
+function collectPair(text: string, pairs: Readonly<Record<string, string>>): Record<string, string> {
+  const [, key, value] = /^([^=]+)=(.*)$/.exec(text) ?? []
+  if (key === undefined || value === undefined) throw new UsageError(`${text}: expected KEY=VALUE`, { exitCode: 2 })
+  return { ...pairs, [key]: value }
+}
+
+function parseNumber(text: string): number {
+  if (/^\d+$/.test(text)) return Number(text)
+  throw new UsageError(`${text}: expected a whole number`, { exitCode: 2 })
+}

@@ -1,0 +1,140 @@
+import type { BridgeNetworks, NetworkStatus } from '../bridge/bridge-networks.ts'
+import { NetworkConflictError, NetworkError } from '../bridge/check-network.ts'
+import { parseNetworkSpec, type NetworkStore } from '../bridge/network-store.ts'
+import { formatPublication } from '../bridge/publication.ts'
+import { formatCidr } from '../net/cidr.ts'
+import type { NetworkDetailsView, NetworkRequest, NetworkSummaryView } from './control-api.ts'
+import type { EventLog } from './events.ts'
+import { HttpError } from './http-server.ts'
+
+/** What {@link NetworkControl.serve} takes up. */
+interface Served {
+  readonly networks: BridgeNetworks
+  readonly store: NetworkStore
+  /** Networks that stand in the configuration: they go when they are taken out there. */
+  readonly configured: ReadonlySet<string>
+  /** Called after each change of what networks there are. */
+  readonly onChange: () => void
+}
+
+/** The networks as the control socket and the command line see them. Refuses, with reason, until {@link serve} was called. */
+export class NetworkControl {
+  readonly #events: EventLog
+  #served: Served | undefined
+  #refusal = 'the daemon is starting'
+
+  constructor(events: EventLog) {
+    this.#events = events
+  }
+
+  /** Takes up work on these networks; without any, the configuration has none. */
+  serve(served: Served | undefined): void {
+    this.#served = served
+    this.#refusal = 'there is no network: network.enabled is false in the configuration'
+  }
+
+  list(): NetworkSummaryView[] {
+    const served = this.#served
+    return served?.networks.status().map((status) => summary(status, served)) ?? []
+  }
+
+  /** Throws {@link HttpError}. */
+  inspect(name: string): NetworkDetailsView {
+    const served = this.#need()
+    const status = served.networks.status().find(({ network }) => network.name === name)
+    if (!status) throw new HttpError(404, `there is no network ${name}`)
+    const endpoints = [...served.networks.leases.values()].filter(({ network }) => network === name)
+    const { mac, hairpin, interfaceName, followsUplink } = status.network
+    return {
+      ...summary(status, served),
+      mac,
+      hairpin,
+      interfaceName,
+      followsUplink,
+      pools: status.pools,
+      attached: endpoints.map(({ owner, ips, mac, netns, published = [] }) => ({
+        owner,
+        ips,
+        mac,
+        published: published.map(formatPublication),
+        netns,
+      })),
+    }
+  }
+
+  /** Throws {@link HttpError}. */
+  async create({ name, ...spec }: NetworkRequest): Promise<NetworkSummaryView> {
+    await this.#with(async ({ networks, store, onChange }) => {
+      const settings = parseNetworkSpec({ name, spec })
+      const made = await networks.add(settings)
+      try {
+        store.put({ name, origin: 'command', spec })
+      } catch (error) {
+        await networks.remove(name)
+        throw error
+      }
+      const subnets = made.subnets.map(({ cidr }) => formatCidr(cidr)).join(', ')
+      this.#events.add('network', `${name} is up: bridge ${made.bridge}, ${subnets}`)
+      onChange()
+    })
+    return this.inspect(name)
+  }
+
+  /** Throws {@link HttpError}. */
+  async remove(name: string): Promise<void> {
+    await this.#with(async ({ networks, store, configured, onChange }) => {
+      if (!networks.networks.some((network) => network.name === name)) {
+        if (!store.networks.has(name)) throw new HttpError(404, `there is no network ${name}`)
+      } else if (configured.has(name)) {
+        throw new HttpError(
+          409,
+          `network ${name} stands in the configuration (take it out there, and restart the daemon)`,
+        )
+      } else if (store.networks.get(name)?.origin === 'manifest') {
+        throw new HttpError(409, `network ${name} stands in a manifest (take it out there)`)
+      }
+      await networks.remove(name)
+      store.delete(name)
+      this.#events.add('network', `${name} is removed`)
+      onChange()
+    })
+  }
+
+  #need(): Served {
+    if (!this.#served) throw new HttpError(503, this.#refusal)
+    return this.#served
+  }
+
+  async #with(work: (served: Served) => Promise<void>): Promise<void> {
+    try {
+      await work(this.#need())
+    } catch (error) {
+      if (!(error instanceof NetworkError)) throw error
+      const status = error instanceof NetworkConflictError ? 409 : 400
+      throw new HttpError(status, error.message, { cause: error })
+    }
+  }
+}
+
+function summary({ network, endpoints }: NetworkStatus, { configured, store }: Served): NetworkSummaryView {
+  const { name, driver, bridge, subnets, mtu, internal, icc, masquerade, gatewayModes, labels } = network
+  return {
+    name,
+    driver,
+    bridge,
+    origin: configured.has(name) ? 'configuration' : (store.networks.get(name)?.origin ?? 'configuration'),
+    subnets: subnets.map(({ cidr, gateway, range, aux }) => ({
+      subnet: formatCidr(cidr),
+      gateway,
+      ...(range && { ipRange: formatCidr(range) }),
+      ...(aux && { auxAddresses: aux }),
+    })),
+    mtu,
+    internal,
+    icc,
+    masquerade,
+    gatewayMode: { ipv4: gatewayModes[4], ipv6: gatewayModes[6] },
+    labels,
+    endpoints,
+  }
+}
