@@ -116,6 +116,11 @@ export class BridgeNetworks implements AsyncDisposable {
     return this.#journal.leases
   }
 
+  /** Another number after each change of {@link leases}. */
+  get leaseRevision(): number {
+    return this.#journal.revision
+  }
+
   /** How often something that another program changed was put back. */
   get repairs(): number {
     return this.#repairs + this.#firewall.repairs

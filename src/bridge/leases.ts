@@ -47,6 +47,7 @@ export class LeaseJournal implements AsyncDisposable {
   readonly #leases: Map<LeaseKey, Lease>
   #file: FileHandle
   #records: number
+  #revision = 0
   #queue: string[] = []
   #writing: Promise<void> | undefined
   /** A write failed half-way (a full disk): the file may end in a torn line, and must be written anew. */
@@ -76,15 +77,22 @@ export class LeaseJournal implements AsyncDisposable {
     return this.#leases
   }
 
+  /** Another number after each change of {@link leases}. */
+  get revision(): number {
+    return this.#revision
+  }
+
   /** Remembers leases. Resolves when the promise of the class is kept. */
   async add(leases: readonly Lease[]): Promise<void> {
     for (const lease of leases) this.#leases.set(leaseKey(lease), lease)
+    this.#revision++
     await this.#append(leases.map((lease) => formatRecord({ add: lease })))
   }
 
   /** Forgets leases; keys that are not there are passed over. */
   async remove(keys: readonly LeaseKey[]): Promise<void> {
     const known = keys.filter((key) => this.#leases.delete(key))
+    this.#revision++
     await this.#append(known.map((key) => formatRecord({ remove: key })))
   }
 

@@ -1,12 +1,17 @@
 import { type ClusterZone } from './cluster-zone.ts'
 import type { Forwarder } from './forward.ts'
 import type { NameKey } from './name.ts'
+import { answerNetworkName, type NetworkNames } from './network-names.ts'
 import type { Query, Question } from './query.ts'
 import { type Answer, emptyAnswer, rcodes, recordClasses, type RecordSet, recordTypes, textSet } from './record-set.ts'
 
 export interface ResolveContext {
+  /** The address that the query came from, as a socket says it. */
+  readonly client: string
   readonly zone: ClusterZone
   readonly forwarder: Pick<Forwarder, 'forward'>
+  /** Undefined: no client has names of its own. */
+  readonly names: NetworkNames | undefined
   /** What `version.bind` and `version.server` say (class CH); REFUSED when undefined. */
   readonly version: string | undefined
 }
@@ -14,7 +19,7 @@ export interface ResolveContext {
 /** Aliases followed within the zone, as in CoreDNS. */
 const maxChain = 10
 
-/** Answers a query: at once when the cluster knows, later when others have to be asked. */
+/** Answers a query: at once when we know, later when others have to be asked. */
 export function resolveQuery(query: Query, context: ResolveContext): Answer | Promise<Answer> {
   const { question } = query
   // RFC 6891 section 6.1.3: a version that we do not know.
@@ -30,7 +35,7 @@ export function resolveQuery(query: Query, context: ResolveContext): Answer | Pr
     case 'foreign':
       // A transfer is between the servers of a zone, not for us to ask for.
       if (question.type === recordTypes.AXFR || question.type === recordTypes.IXFR) return emptyAnswer(rcodes.REFUSED)
-      return forward(question, query, context)
+      return resolveForeign(question, query, context)
     default:
       return result satisfies never
   }
@@ -45,7 +50,7 @@ async function followAlias(query: Query, context: ResolveContext): Promise<Answe
     const result = context.zone.answer(name, type)
     if (result.kind === 'answer') return withChain(chain, result.answer)
     if (result.kind === 'foreign')
-      return withChain(chain, await forward({ name, type, class: recordClasses.IN }, query, context))
+      return withChain(chain, await resolveForeign({ name, type, class: recordClasses.IN }, query, context))
     chain.push(result.cname)
     seen.add(name.key)
     if (seen.has(result.target.key) || chain.length > maxChain) return emptyAnswer(rcodes.SERVFAIL)
@@ -59,7 +64,11 @@ function withChain(chain: readonly RecordSet[], last: Answer): Answer {
   return { ...last, authoritative: true, authenticData: false, answer: [...chain, ...last.answer] }
 }
 
-function forward(question: Question, query: Query, { forwarder }: ResolveContext): Promise<Answer> {
+/** Names that are not the cluster's: of the client's own networks, or of the world. */
+function resolveForeign(question: Question, query: Query, context: ResolveContext): Answer | Promise<Answer> {
+  const { names, client, forwarder } = context
+  const own = names && answerNetworkName(question, client, names)
+  if (own) return own
   return forwarder.forward(question, {
     dnssecOk: query.edns?.dnssecOk ?? false,
     checkingDisabled: query.checkingDisabled,

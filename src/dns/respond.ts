@@ -4,6 +4,7 @@ import { nameText } from './name.ts'
 import { parseRequest } from './query.ts'
 import { type Answer, rcodes } from './record-set.ts'
 import { type ResolveContext, resolveQuery } from './resolve.ts'
+import type { Client } from './udp-listener.ts'
 
 /** Counts since the start; plain numbers, for a metrics endpoint to read. */
 export interface DnsStats {
@@ -21,20 +22,20 @@ export function newDnsStats(): DnsStats {
   return { queries: 0, answers: {}, dropped: 0, errors: 0 }
 }
 
-export interface RespondOptions extends ResolveContext {
+export interface RespondOptions extends Omit<ResolveContext, 'client'> {
   readonly stats: DnsStats
   readonly log: Log
 }
 
 /**
- * Bytes of a request in, bytes of the response out; knows nothing of sockets. `send` is called at most once, before
+ * Bytes of a request in, bytes of the response out; knows nothing of sockets. The client's `send` is called at most once, before
  * this returns when the cluster knows the answer; false means that it will never be called. Never throws: whatever is
  * wrong with one message is its own matter.
  */
 export function respond(
   message: Uint8Array,
   transport: 'udp' | 'tcp',
-  { send, options }: { readonly send: (response: Buffer) => void; readonly options: RespondOptions },
+  { client, options }: { readonly client: Client; readonly options: RespondOptions },
 ): boolean {
   const { stats } = options
   const request = parseRequest(message)
@@ -44,7 +45,7 @@ export function respond(
   }
   if (request.kind === 'error') {
     countRcode(stats, request.rcode)
-    send(encodeError(request.id, request.flags, request.rcode))
+    client.send(encodeError(request.id, request.flags, request.rcode))
     return true
   }
   const { query } = request
@@ -52,17 +53,17 @@ export function respond(
   const finish = (answer: Answer) => {
     const response = encodeResponse(query, answer, { transport, recursionAvailable: true, rotation: stats.queries })
     countRcode(stats, answer.rcode)
-    send(response)
+    client.send(response)
   }
   const fail = (error: unknown) => {
     stats.errors++
     const fields = { error, name: nameText(query.question.name), type: query.question.type }
     options.log.error(fields, 'A DNS query could not be answered')
     countRcode(stats, rcodes.SERVFAIL)
-    send(encodeError(query.id, 0, rcodes.SERVFAIL))
+    client.send(encodeError(query.id, 0, rcodes.SERVFAIL))
   }
   try {
-    const answer = resolveQuery(query, options)
+    const answer = resolveQuery(query, { ...options, client: client.address })
     if (answer instanceof Promise) answer.then(finish).catch(fail)
     else finish(answer)
   } catch (error) {

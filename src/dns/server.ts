@@ -4,10 +4,11 @@ import type { Snapshot } from '../model/snapshot.ts'
 import { type IpAddress, parseIp } from '../net/ip-address.ts'
 import { ClusterZone, type PodNames } from './cluster-zone.ts'
 import { Forwarder } from './forward.ts'
+import type { NetworkNames } from './network-names.ts'
 import { ResolvConf } from './resolv-conf.ts'
 import { type DnsStats, newDnsStats, respond, type RespondOptions } from './respond.ts'
 import { listenTcp } from './tcp-listener.ts'
-import { type Listener, listenUdp } from './udp-listener.ts'
+import { type Client, type Listener, listenUdp } from './udp-listener.ts'
 
 /** kubeadm's address of the cluster DNS: the tenth of the default Service range. */
 export const defaultDnsAddress: IpAddress = parseIp('10.96.0.10')
@@ -23,6 +24,8 @@ export interface DnsServerOptions {
   readonly ttl?: number
   /** Default `insecure`. */
   readonly pods?: PodNames
+  /** Names of one label that pods know of each other; default: such questions are forwarded. */
+  readonly networkNames?: NetworkNames
   /** The file that names the node's own resolvers; followed when it changes. */
   readonly resolvConf: string
   /** Where systemd-resolved names its upstreams; default `/run/systemd/resolve/resolv.conf`. */
@@ -84,9 +87,16 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     ...(limits.forwardDeadline === undefined ? {} : { deadline: limits.forwardDeadline }),
     ...(limits.tryNextAfter === undefined ? {} : { tryNextAfter: limits.tryNextAfter }),
   })
-  const respondOptions: RespondOptions = { zone, forwarder, stats, log, version: options.version }
-  const handler = (transport: 'udp' | 'tcp') => (message: Uint8Array, send: (response: Buffer) => void) =>
-    respond(message, transport, { send, options: respondOptions })
+  const respondOptions: RespondOptions = {
+    zone,
+    forwarder,
+    stats,
+    log,
+    version: options.version,
+    names: options.networkNames,
+  }
+  const handler = (transport: 'udp' | 'tcp') => (message: Uint8Array, client: Client) =>
+    respond(message, transport, { client, options: respondOptions })
 
   const listenOn = async (
     address: IpAddress,

@@ -53,6 +53,8 @@ export async function listenTcp(options: TcpListenerOptions): Promise<Listener> 
 /** Reads queries from one connection and writes the responses. */
 function serveConnection(socket: Socket, options: TcpListenerOptions): void {
   const { handle, log, clock = systemClock, idleTimeout = 10_000 } = options
+  // Asked for now: a socket that was closed has none.
+  const address = socket.remoteAddress ?? ''
   const reader = new FrameReader()
   let running = 0
   let ended = false
@@ -80,13 +82,14 @@ function serveConnection(socket: Socket, options: TcpListenerOptions): void {
     restartTimer()
     running++
     let later = false
-    const willAnswer = handle(message, (response) => {
+    const send = (response: Buffer) => {
       running--
       if (socket.writable) socket.write(framed(response))
       restartTimer()
       // The loop of takeQueries goes on by itself when the answer was there at once.
       if (later) takeQueries()
-    })
+    }
+    const willAnswer = handle(message, { address, send })
     later = true
     if (!willAnswer) running--
   }

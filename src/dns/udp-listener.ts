@@ -4,8 +4,15 @@ import type { Log } from '../base/log.ts'
 import { type IpAddress, ipFamilyOf } from '../net/ip-address.ts'
 import { ListenError } from './listen-error.ts'
 
-/** Takes a message and answers with `send`, at most once, now or later. False: it will not be answered. */
-export type MessageHandler = (message: Uint8Array, send: (response: Buffer) => void) => boolean
+/** Who sent a message. */
+export interface Client {
+  /** As the socket says it: canonical, a link-local one with its zone. */
+  readonly address: string
+  send(response: Buffer): void
+}
+
+/** Takes a message and answers with the client's `send`, at most once, now or later. False: it will not be answered. */
+export type MessageHandler = (message: Uint8Array, client: Client) => boolean
 
 export interface ListenerOptions {
   readonly address: IpAddress
@@ -41,7 +48,7 @@ export async function listenUdp({ address, port, handle, log }: ListenerOptions)
   }
   socket.on('error', (error) => log.warn({ error, address }, 'The DNS socket reported an error'))
   socket.on('message', (message, client) => {
-    handle(message, (response) => sendTo(socket, response, { client, log }))
+    handle(message, { address: client.address, send: (response) => sendTo(socket, response, { client, log }) })
   })
   return {
     port: socket.address().port,
