@@ -37,6 +37,7 @@ import { EventLog } from './events.ts'
 import { healthRoutes } from './health.ts'
 import { createHttpServer } from './http-server.ts'
 import { createMetrics, type Metrics } from './metrics.ts'
+import { PodNames } from './pod-names.ts'
 import { NetworkControl } from './network-control.ts'
 import { PodControl } from './pod-control.ts'
 import { DaemonStatus } from './status.ts'
@@ -127,7 +128,7 @@ async function startParts(
   podSource.markSynced()
   const sources = startSources(context, podSource)
   const loop = startServices(context, networks)
-  const dns = await startDns(context)
+  const dns = await startDns(context, networks)
   const follow = sources.subscribe((snapshot) => {
     // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
     dns?.update(snapshot, true)
@@ -310,10 +311,21 @@ function proxySettings(config: Config, services: ServicesConfig, networks: Bridg
   }
 }
 
-async function startDns({ config, log, stack, status }: Context): Promise<DnsServer | undefined> {
+async function startDns(context: Context, networks: BridgeNetworks | undefined): Promise<DnsServer | undefined> {
+  const { config, log, stack, status } = context
   if (!config.dns) return undefined
   const { addresses, port, zone, ttl, resolvConf } = config.dns
-  const dns = stack.use(createDnsServer({ addresses, port, zone, ttl, resolvConf, log: log.child({ part: 'dns' }) }))
+  const dns = stack.use(
+    createDnsServer({
+      addresses,
+      port,
+      zone,
+      ttl,
+      resolvConf,
+      ...(networks && { networkNames: new PodNames(networks) }),
+      log: log.child({ part: 'dns' }),
+    }),
+  )
   await dns.listen()
   status.dns = dns
   return dns
