@@ -47,7 +47,7 @@ export class HostFirewall implements AsyncDisposable {
       ...options,
       family: 'bridge',
       name: bridgeTable,
-      compile: () => compileSourceGuard(leases()),
+      compile: () => compileSourceGuard(networks(), leases()),
     })
   }
 

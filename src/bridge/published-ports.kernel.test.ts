@@ -48,7 +48,10 @@ afterAll(async () => {
 async function open(): Promise<BridgeNetworks> {
   return await openBridgeNetworks({
     stateDir,
-    networks: [{ name: 'default', bridge: 'fl0', subnets: [], masquerade: true }],
+    networks: [
+      { name: 'default', bridge: 'fl0', subnets: [], masquerade: true },
+      { name: 'quiet', bridge: 'fl1', subnets: [], masquerade: true, icc: false },
+    ],
     machineId: 'test',
     bootId: 'boot',
     kernel,
@@ -65,11 +68,15 @@ interface TestPod extends AsyncDisposable {
 }
 
 async function pod(...publish: string[]): Promise<TestPod> {
+  return await podIn('default', publish)
+}
+
+async function podIn(network: string, publish: readonly string[] = []): Promise<TestPod> {
   const name = `pod${pods++}`
   const host = await lab.host(name)
   const lease = await networks.attach({
     owner: `pod default/${name}`,
-    network: 'default',
+    network,
     netns: host.netns.path,
     publish: publish.map(parsePublish),
   })
@@ -77,7 +84,7 @@ async function pod(...publish: string[]): Promise<TestPod> {
     host,
     lease,
     ip: lease.ips[0] ?? '',
-    [Symbol.asyncDispose]: () => networks.detach(lease.owner, 'default'),
+    [Symbol.asyncDispose]: () => networks.detach(lease.owner, network),
   }
 }
 
@@ -183,6 +190,33 @@ describe('the firewall', () => {
     expect(await ask(ip4)).toBe('timeout')
     await one.host.exec(['ip', 'link', 'set', 'eth0', 'address', one.lease.mac])
     expect(await ask(ip4)).toMatchObject({ seenSource: ip4 })
+  })
+
+  test.each([
+    { icc: 'without', network: 'quiet', expected: 'timeout' },
+    { icc: 'with', network: 'default', expected: { seenSourcePort: 4000 } },
+  ])('on the wire, past the gateway, neighbours $icc icc: $expected', async ({ network, expected }) => {
+    await using one = await podIn(network)
+    await using two = await podIn(network)
+    await using _listener = await two.host.listenTcp(80)
+    for (const [from, to] of [
+      [one, two],
+      [two, one],
+    ] as const) {
+      for (const ip of to.lease.ips) {
+        const { index } = await from.host.rtnetlink.links.get('eth0')
+        await from.host.addRoute(`${ip}/${ip.includes(':') ? 128 : 32}`, { dev: 'eth0' })
+        // The answer to ARP would not come either.
+        await from.host.rtnetlink.neighbours.replace({ link: index, address: ip, mac: to.lease.mac })
+      }
+    }
+    const timeout = expected === 'timeout' ? 400 : 3000
+    for (const ip of two.lease.ips) {
+      const outcome = await one.host.connectTcp(ip, 80, { timeout, sourcePort: 4000 })
+      if (typeof expected === 'string') expect(outcome).toBe(expected)
+      else expect(outcome).toMatchObject(expected)
+    }
+    for (const ip of two.lease.ips) expect(await node.connectTcp(ip, 80)).toMatchObject({ reply: two.host.name })
   })
 
   test('nft lists the rules of both tables readably', async () => {

@@ -4,6 +4,7 @@ import { registerBytes } from '../nftables/keys.ts'
 import type { Expression, NftSet, RegisterBytes, Rule, TableState } from '../nftables/objects.ts'
 import type { Lease } from './leases.ts'
 import { bridgeTable, hostLinkName, portPrefix } from './names.ts'
+import type { Network } from './network.ts'
 
 /** Before everything else that looks at frames of a bridge (NF_BR_PRI_NAT_DST_BRIDGED), br_netfilter (0) among it. */
 const first = -300
@@ -12,18 +13,38 @@ const macs = { name: 'macs', key: ['iifname', 'ether saddr'] } as const satisfie
 const sources4 = { name: 'sources-4', key: ['iifname', 'ether saddr', 'ip saddr'] } as const satisfies NftSet
 const sources6 = { name: 'sources-6', key: ['iifname', 'ether saddr', 'ip6 saddr'] } as const satisfies NftSet
 
+/** Ports of networks without inter-container communication. */
+const alone = { name: 'alone', key: ['iifname'] } as const satisfies NftSet
+/** What such a port may send to: the bridge itself. */
+const gateways = { name: 'gateways', key: ['iifname', 'ether daddr'] } as const satisfies NftSet
+
 /**
  * The table `bridge fairlead-bridge`: frames that come out of a pod's port must have its MAC and its addresses as source, in
- * IPv4, IPv6 and ARP alike, whoever they are for. Each port's are elements; a port without elements sends nothing. Pure.
+ * IPv4, IPv6 and ARP alike, whoever they are for. Each port's are elements; a port without elements sends nothing.
+ *
+ * Without inter-container communication, a port also sends to nobody but the bridge, where the forward rules decide. Isolated
+ * ports (BR_ISOLATED) would do the same, but for a published port of a neighbour on a machine with br_netfilter, which
+ * translates the frame and then has it switched from port to port. Pure.
  */
-export function compileSourceGuard(leases: Iterable<Pick<Lease, 'owner' | 'mac' | 'ips'>>): TableState {
+export function compileSourceGuard(
+  networks: readonly Pick<Network, 'name' | 'mac' | 'icc'>[],
+  leases: Iterable<Pick<Lease, 'owner' | 'network' | 'mac' | 'ips'>>,
+): TableState {
+  const quiet = new Map(networks.filter(({ icc }) => !icc).map(({ name, mac }) => [name, mac]))
   const elements = {
     macs: new Map<RegisterBytes, string>(),
+    alone: new Map<RegisterBytes, string>(),
+    gateways: new Map<RegisterBytes, string>(),
     4: new Map<RegisterBytes, string>(),
     6: new Map<RegisterBytes, string>(),
   }
-  for (const { owner, mac, ips } of leases) {
+  for (const { owner, network, mac, ips } of leases) {
     const name = hostLinkName(owner)
+    const gateway = quiet.get(network)
+    if (gateway !== undefined) {
+      elements.alone.set(registerBytes({ name }), '')
+      elements.gateways.set(registerBytes({ name }, { mac: gateway }), '')
+    }
     elements.macs.set(registerBytes({ name }, { mac }), '')
     // Neighbour discovery and multicast reports come from the link-local address, and before that from none (RFC 4862, RFC 3810).
     for (const ip of [...ips, linkLocalOf(mac), unspecified]) {
@@ -35,16 +56,21 @@ export function compileSourceGuard(leases: Iterable<Pick<Lease, 'owner' | 'mac' 
     name: bridgeTable,
     comment: 'fairlead: who may send what',
     chains: [{ name: 'prerouting', hook: { type: 'filter', hook: 'prerouting', priority: first }, rules: rules() }],
-    sets: [macs, sources4, sources6],
+    sets: [macs, sources4, sources6, alone, gateways],
     elements: new Map([
       [macs.name, elements.macs],
       [sources4.name, elements[4]],
       [sources6.name, elements[6]],
+      [alone.name, elements.alone],
+      [gateways.name, elements.gateways],
     ]),
   }
 }
 
 const unspecified = parseIp('::')
+const arpSource = ['iifname', 'ether saddr', 'arp saddr ip'] as const
+/** IPPROTO_ICMPV6 */
+const icmpv6 = 58
 
 function rules(): Rule[] {
   const unless = (set: NftSet, key: readonly Expression[] = set.key): Rule => ({
@@ -56,8 +82,20 @@ function rules(): Rule[] {
     },
     unless(macs),
     unless(sources4),
-    unless(sources4, ['iifname', 'ether saddr', 'arp saddr ip']),
+    unless(sources4, arpSource),
     unless(sources6),
+    { statements: [{ kind: 'in-set', key: alone.key, set: alone.name, negate: true }, { kind: 'accept' }] },
+    { statements: [{ kind: 'in-set', key: gateways.key, set: gateways.name }, { kind: 'accept' }] },
+    // How the gateway's MAC is found: ARP, and neighbour discovery by multicast.
+    { statements: [{ kind: 'in-set', key: arpSource, set: sources4.name }, { kind: 'accept' }] },
+    {
+      statements: [
+        { kind: 'match', left: 'ip6 daddr', op: '==', value: { address: 'ff02::', prefix: 16 } },
+        { kind: 'match', left: 'meta l4proto', op: '==', value: { number: icmpv6 } },
+        { kind: 'accept' },
+      ],
+    },
+    { statements: [{ kind: 'drop' }] },
   ]
 }
 

@@ -72,6 +72,7 @@ const fields = {
   'ip daddr': { ...ip, load: network(16, 12, 12) },
   'ip6 saddr': { ...ip6, load: network(8, 13, 8) },
   'ip6 daddr': { ...ip6, load: network(24, 13, 9) },
+  'ether daddr': { length: 6, type: dataTypes.etherAddress, bigEndian: true, load: linkLayer(0, 1) },
   'ether saddr': { length: 6, type: dataTypes.etherAddress, bigEndian: true, load: linkLayer(6, 2) },
   'arp saddr ip': { ...ip, family: 'arp', load: network(14, 15, 8) },
   'meta l4proto': { ...host, length: 1, type: dataTypes.protocol, load: meta(16) },

@@ -13,6 +13,7 @@ export type Expression =
   | 'ip6 daddr'
   /** Tables of family bridge see it in every frame. */
   | 'ether saddr'
+  | 'ether daddr'
   /** The sender's address in an ARP packet (family bridge). */
   | 'arp saddr ip'
   | 'meta l4proto'
