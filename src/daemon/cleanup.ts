@@ -1,5 +1,6 @@
 import { silentLog } from '../base/log.ts'
 import { cleanupBridge } from '../bridge/cleanup.ts'
+import { removeDockerUserRules } from '../bridge/docker-user-rules.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { openNftables } from '../nftables/open-client.ts'
@@ -11,5 +12,11 @@ import { openNftables } from '../nftables/open-client.ts'
 export async function cleanupMachine(options: { stateDir: string }): Promise<readonly string[]> {
   using kernel = openBridgeKernel()
   using nft = openNftables({ log: silentLog })
-  return await cleanupBridge({ kernel, nft, remembered: { ...options, bootId: readBootId() } })
+  const [ours, dockers] = await Promise.allSettled([
+    cleanupBridge({ kernel, nft, remembered: { ...options, bootId: readBootId() } }),
+    removeDockerUserRules(nft),
+  ])
+  if (ours.status === 'rejected') throw ours.reason
+  if (dockers.status === 'rejected') throw dockers.reason
+  return [...ours.value, ...dockers.value]
 }

@@ -28,6 +28,8 @@ export interface Config {
   readonly network: BridgeSettings | undefined
   /** Further networks. */
   readonly networks: readonly BridgeSettings[]
+  /** `network.dockerUser`. `auto`: where Docker is, let packets of our bridges through its chain DOCKER-USER; `off`: do not. */
+  readonly dockerUser: 'auto' | 'off'
   readonly services: ServicesConfig | undefined
   readonly dns: DnsConfig | undefined
   readonly http: {
@@ -134,6 +136,7 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
     sources: { files: sources.parsedTexts('files', absolute) },
     network: readNetwork(reader.object('network')),
     networks: readNetworks(reader),
+    dockerUser: reader.object('network').oneOf('dockerUser', ['auto', 'off']) ?? 'auto',
     services: readServices(reader.object('services')),
     dns: readDns(reader.object('dns'), absolute),
     http: { listen: readHttp(reader.object('http')) },

@@ -5,6 +5,7 @@ import { systemClock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
 import { followForwarding } from '../bridge/forwarding.ts'
+import { DockerUserRules, removeDockerUserRules } from '../bridge/docker-user-rules.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
 import { NetworkError } from '../bridge/check-network.ts'
 import { NetworkStore, parseNetworkSpec } from '../bridge/network-store.ts'
@@ -128,6 +129,14 @@ async function startParts(
   podSource.markSynced()
   const sources = startSources(context, podSource)
   const loop = startServices(context, networks)
+  networkControl.serve(
+    opened && {
+      ...opened,
+      onChange: () => {
+        if (config.services) loop?.configure(proxySettings(config, config.services, networks))
+      },
+    },
+  )
   const dns = await startDns(context, networks)
   const follow = sources.subscribe((snapshot) => {
     // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
@@ -198,6 +207,7 @@ async function startNetwork(
   )
   const forwarding = { kernel, log: networkLog, stateDir, bootId, clock: systemClock }
   stack.use(followForwarding(networks.plan.sysctls, forwarding))
+  await startDockerUser(context, networks)
   status.networks = networks
   const opened = stack.use(
     await openPods({
@@ -235,12 +245,15 @@ function rememberedNetworks(
 }
 
 /** Whatever goes wrong with Docker's chain keeps no network from working: it is tried again. */
+async function startDockerUser({ config, log, nft, stack }: Context, networks: BridgeNetworks): Promise<void> {
   const dockerLog = log.child({ part: 'docker' })
   if (config.dockerUser === 'auto') {
     const bridges = (): string[] => networks.networks.map(({ bridge }) => bridge)
+    stack.use(new DockerUserRules({ bridges, nft, log: dockerLog, clock: systemClock })).follow()
     return
   }
   try {
+    for (const what of await removeDockerUserRules(nft))
       dockerLog.info({}, `network.dockerUser is off: removed ${what}`)
   } catch (error) {
     dockerLog.error({ err: error }, 'Cannot remove our rules from DOCKER-USER')
