@@ -71,7 +71,7 @@ export interface ConnectionEntry {
   readonly id: number
 }
 
-/** What entries must be; fields that are left out may be anything. The kernel compares, so few entries travel. */
+/** What entries must be; fields that are left out may be anything. The kernel compares what it can, so few entries travel. */
 export interface ConnectionFilter {
   readonly family: IpFamily
   readonly original?: Partial<ConnectionTuple>
@@ -106,7 +106,7 @@ export class ConntrackClient implements Conntrack {
         .filter(({ type }) => type === conntrackMessages.new)
         .map(({ payload }) => decodeConnection(payload, filter.family))
         .filter((entry) => entry !== undefined)
-        // A kernel before 5.8 does not know the filter, and gives everything.
+        // A kernel before 5.8 does not know the filter, and gives everything; IPv6 addresses are ours to compare.
         .filter((entry) => matches(entry, filter))
     )
   }
@@ -123,8 +123,14 @@ export class ConntrackClient implements Conntrack {
   }
 }
 
-/** A dump of the entries that fit (CTA_FILTER, kernel 5.8). */
-export function listConnections({ family, original, reply }: ConnectionFilter): NetlinkRequest {
+/**
+ * A dump of the entries that fit (CTA_FILTER, kernel 5.8). IPv6 addresses are not in it: the kernel gives the entries that
+ * differ from them (ctnetlink_filter_match_tuple() in 6.18 takes ipv6_addr_cmp() for a yes).
+ */
+export function listConnections(filter: ConnectionFilter): NetlinkRequest {
+  const { family } = filter
+  const original = family === 6 ? withoutAddresses(filter.original) : filter.original
+  const reply = family === 6 ? withoutAddresses(filter.reply) : filter.reply
   const originalFlags = flagsOf(original)
   const replyFlags = flagsOf(reply)
   const filtered = originalFlags !== 0 || replyFlags !== 0
@@ -176,6 +182,11 @@ function decodeTuple(values: TupleValues | undefined): ConnectionTuple | undefin
 function encodeTuple(tuple: Partial<ConnectionTuple> = {}): TupleValues {
   const { source, destination, protocol, sourcePort, destinationPort } = tuple
   return { addresses: { source, destination }, protocol: { number: protocol, sourcePort, destinationPort } }
+}
+
+function withoutAddresses(tuple: Partial<ConnectionTuple> = {}): Partial<ConnectionTuple> {
+  const { source: _, destination: __, ...rest } = tuple
+  return rest
 }
 
 function flagsOf({
