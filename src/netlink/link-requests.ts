@@ -214,8 +214,8 @@ function bit(value: boolean | undefined): number | undefined {
   return value === undefined ? undefined : Number(value)
 }
 
-/** IFNAMSIZ, and what dev_valid_name() of net/core/dev.c refuses. */
-function checkedName(name: string): string {
+/** The name, if it may be a link's: IFNAMSIZ, and what dev_valid_name() of net/core/dev.c refuses. Throws RangeError. */
+export function checkedName(name: string): string {
   // A percent sign would make the kernel pick a number.
   if (/^(?!\.{1,2}$)[^\s/:%]{1,15}$/.test(name) && Buffer.byteLength(name) <= 15) return name
   throw new RangeError(`"${name}" cannot name a link (expected 1 to 15 bytes without space, slash, colon or %)`)
