@@ -1,52 +1,26 @@
-import type { ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { FakeClock, type Clock } from '../base/clock.ts'
 import { silentLog } from '../base/log.ts'
-import { run, spawnIn } from '../linux/exec.ts'
-import { createAnonymousNetns, type Netns } from '../linux/netns.ts'
+import { run } from '../linux/exec.ts'
 import { parseMac } from '../net/mac-address.ts'
+import { DhcpLan, dnsmasqPath, ip } from '../../test/lab/dhcp-lan.ts'
 import type { DhcpClient, LeaseStorage } from './dhcp-client.ts'
 import type { DhcpLease } from './lease.ts'
 import { openDhcpClient } from './open-dhcp-client.ts'
 
-const dnsmasq = ['/usr/sbin/dnsmasq', '/usr/bin/dnsmasq'].find((path) => existsSync(path))
-
-/** A LAN with a DHCP server, a host on it, and pods that have a macvlan link on the host's. */
-describe.skipIf(!dnsmasq)(
-  `DhcpClient and dnsmasq${dnsmasq ? '' : ' (skipped: Debian package dnsmasq-base is not there)'}`,
+describe.skipIf(!dnsmasqPath)(
+  `DhcpClient and dnsmasq${dnsmasqPath ? '' : ' (skipped: Debian package dnsmasq-base is not there)'}`,
   () => {
-    const folder = mkdtempSync(join(tmpdir(), 'dhcp-test-'))
-    const leaseFile = join(folder, 'leases')
-    let lan: Netns
-    let host: Netns
-    let server: ChildProcess | undefined
-    let serverOutput = ''
-
-    beforeAll(async () => {
-      lan = createAnonymousNetns()
-      host = createAnonymousNetns()
-      await ip(host, 'link add eth0 type veth peer name lan0 netns', lan.path)
-      await ip(host, 'link set eth0 up')
-      await ip(lan, 'link set lan0 up')
-      await ip(lan, 'link set lo up')
-      await ip(lan, 'address add 192.168.77.1/24 dev lan0')
-    })
+    let lan: DhcpLan
+    beforeAll(async () => (lan = await DhcpLan.open()))
     afterEach(async () => {
-      await stopServer()
-      rmSync(leaseFile, { force: true })
+      await lan.stopServer()
+      lan.forgetLeases()
     })
-    afterAll(() => {
-      lan[Symbol.dispose]()
-      host[Symbol.dispose]()
-      rmSync(folder, { recursive: true })
-    })
+    afterAll(() => lan[Symbol.asyncDispose]())
 
     test('takes a lease with all that comes with it, says its host name, and releases it', async () => {
-      await startServer('192.168.77.100,192.168.77.150,120', [
+      await lan.startServer('192.168.77.100,192.168.77.150,120', [
         '--dhcp-option=option:router,192.168.77.1',
         '--dhcp-option=option:dns-server,192.168.77.1,192.168.77.2',
         '--dhcp-option=option:domain-name,lan.example.org',
@@ -63,32 +37,32 @@ describe.skipIf(!dnsmasq)(
         server: '192.168.77.1',
         expiresAfter: 120_000,
       })
-      expect(leases()).toMatchObject([{ mac: '02:00:00:00:00:11', name: 'web-1', ip: client.lease?.address.address }])
+      expect(lan.leases).toMatchObject([{ mac: '02:00:00:00:00:11', name: 'web-1', ip: client.lease?.address.address }])
       client.release()
-      await vi.waitFor(() => expect(leases()).toEqual([]), 5000)
+      await vi.waitFor(() => expect(lan.leases).toEqual([]), 5000)
       expect(client.state).toBe('stopped')
     })
 
     test('renews the lease by unicast from the address that it has, and says what changed', async () => {
-      await startServer('192.168.77.100,192.168.77.150,120')
+      await lan.startServer('192.168.77.100,192.168.77.150,120')
       const pod = await createPod('02:00:00:00:00:12')
       const client = pod.client()
       const lease = await pod.next('bound')
       await pod.use(lease)
-      const before = leases()[0]!.expires
+      const before = lan.leases[0]!.expires
       await new Promise((resolve) => setTimeout(resolve, 1100))
       client.renew()
       expect(client.state).toBe('renewing')
       await vi.waitFor(() => expect(client.state).toBe('bound'), 5000)
-      expect(leases()[0]!.expires).toBeGreaterThan(before)
-      await stopServer()
-      await startServer('192.168.77.100,192.168.77.150,120', ['--dhcp-option=option:mtu,1300'])
+      expect(lan.leases[0]!.expires).toBeGreaterThan(before)
+      await lan.stopServer()
+      await lan.startServer('192.168.77.100,192.168.77.150,120', ['--dhcp-option=option:mtu,1300'])
       client.renew()
       expect(await pod.next('changed')).toMatchObject({ address: lease.address, mtu: 1300 })
     })
 
     test('keeps the lease over a restart of the client', async () => {
-      await startServer('192.168.77.100,192.168.77.150,120')
+      await lan.startServer('192.168.77.100,192.168.77.150,120')
       const pod = await createPod('02:00:00:00:00:13')
       const first = pod.client()
       const lease = await pod.next('bound')
@@ -98,18 +72,18 @@ describe.skipIf(!dnsmasq)(
       expect(second.state).toBe('rebooting')
       expect(await pod.next('bound')).toEqual(lease)
       await vi.waitFor(() => expect(second.state).toBe('bound'), 5000)
-      expect(leases()).toHaveLength(1)
+      expect(lan.leases).toHaveLength(1)
     })
 
     test('a server that changed its range refuses the kept lease: it is lost, and a new one taken', async () => {
-      await startServer('192.168.77.100,192.168.77.150,120')
+      await lan.startServer('192.168.77.100,192.168.77.150,120')
       const pod = await createPod('02:00:00:00:00:14')
       pod.client()
       const lease = await pod.next('bound')
       pod.stop()
-      await stopServer()
-      rmSync(leaseFile)
-      await startServer('192.168.77.200,192.168.77.220,120', ['--dhcp-authoritative'])
+      await lan.stopServer()
+      lan.forgetLeases()
+      await lan.startServer('192.168.77.200,192.168.77.220,120', ['--dhcp-authoritative'])
       pod.client()
       expect(await pod.next('bound')).toEqual(lease)
       expect(await pod.next('lost')).toEqual(lease)
@@ -117,7 +91,7 @@ describe.skipIf(!dnsmasq)(
     })
 
     test('two pods at once get an address each, and reach each other by them', async () => {
-      await startServer('192.168.77.100,192.168.77.150,120')
+      await lan.startServer('192.168.77.100,192.168.77.150,120')
       const pods = [await createPod('02:00:00:00:00:15'), await createPod('02:00:00:00:00:16')]
       for (const pod of pods) pod.client()
       const taken = await Promise.all(pods.map((pod) => pod.next('bound')))
@@ -133,7 +107,7 @@ describe.skipIf(!dnsmasq)(
     test('declines addresses that a neighbour has, until it gets a free one', async () => {
       const neighbour = await createPod('02:00:00:00:00:19')
       for (const last of [170, 171]) await ip(neighbour.netns, `address add 192.168.77.${last}/24 dev eth0`)
-      await startServer('192.168.77.170,192.168.77.172,120')
+      await lan.startServer('192.168.77.170,192.168.77.172,120')
       const pod = await createPod('02:00:00:00:00:17')
       const client = pod.client({ conflictCheckMs: 100 })
       await vi.waitFor(() => {
@@ -142,14 +116,14 @@ describe.skipIf(!dnsmasq)(
         expect(client.state).toBe('bound')
       }, 5000)
       expect(client.lease?.address.address).toBe('192.168.77.172')
-      expect(serverOutput).toContain('DHCPDECLINE')
+      expect(lan.output).toContain('DHCPDECLINE')
     })
 
     test('a server that is gone is waited for; a link that is down or gone does no harm', async () => {
       const pod = await createPod('02:00:00:00:00:18')
       const client = pod.client()
       expect(client.state).toBe('selecting')
-      await startServer('192.168.77.100,192.168.77.150,120')
+      await lan.startServer('192.168.77.100,192.168.77.150,120')
       client.renew()
       await pod.next('bound')
       await ip(pod.netns, 'link set eth0 down')
@@ -163,19 +137,19 @@ describe.skipIf(!dnsmasq)(
 
     test('asks its server from half of the time on, everybody from 7/8 on, and gives up at the end', async () => {
       const range = '192.168.77.100,192.168.77.150,120'
-      await startServer(range)
+      await lan.startServer(range)
       const clock = new FakeClock()
       const pod = await createPod('02:00:00:00:00:1a')
       const client = pod.client({ clock })
       await pod.use(await pod.next('bound'))
-      await stopServer()
+      await lan.stopServer()
       await clock.advance(60_000)
       expect(client.state).toBe('renewing')
-      await startServer(range)
+      await lan.startServer(range)
       await clock.advance(45_000)
       expect(client.state).toBe('rebinding')
       await vi.waitFor(() => expect(client.state).toBe('bound'), 5000)
-      await stopServer()
+      await lan.stopServer()
       await clock.advance(119_000)
       expect(client.state).toBe('rebinding')
       await clock.advance(1000)
@@ -183,48 +157,14 @@ describe.skipIf(!dnsmasq)(
       expect(client.state).toBe('selecting')
     })
 
-    async function startServer(range: string, options: readonly string[] = []): Promise<void> {
-      const argv = [
-      dnsmasq!, '--keep-in-foreground', '--conf-file=/dev/null', '--port=0', '--interface=lan0', '--bind-interfaces',
-      '--no-ping', '--log-facility=-', '--log-dhcp', '--user=root', '--pid-file=', `--dhcp-leasefile=${leaseFile}`,
-      `--dhcp-range=${range}`, ...options,
-    ] // prettier-ignore
-      const child = spawnIn(lan, argv, { stdio: ['ignore', 'ignore', 'pipe'] })
-      server = child
-      serverOutput = ''
-      child.stderr!.on('data', (chunk: Buffer) => (serverOutput += chunk.toString()))
-      await vi.waitFor(() => expect(serverOutput).toContain('DHCP, sockets bound'), 5000)
-    }
-
-    async function stopServer(): Promise<void> {
-      if (!server) return
-      const ended = once(server, 'exit')
-      server.kill()
-      await ended
-      server = undefined
-    }
-
-    /** dnsmasq's lease file: expiry, MAC, address, host name, client id. */
-    function leases(): { expires: number; mac: string; ip: string; name: string }[] {
-      const lines = readFileSync(leaseFile, 'utf8')
-        .split('\n')
-        .filter((line) => line !== '')
-      return lines.map((line) => {
-        const [expires, mac = '', address = '', name = ''] = line.split(' ')
-        return { expires: Number(expires), mac, ip: address, name }
-      })
-    }
-
     /** A namespace with a macvlan link that is up and has no address, and what the client in it says. */
     async function createPod(mac: string) {
-      const netns = createAnonymousNetns()
+      const netns = await lan.createPod(mac)
       const clients: DhcpClient[] = []
       onTestFinished(() => {
         for (const client of clients) client[Symbol.dispose]()
         netns[Symbol.dispose]()
       })
-      await ip(host, 'link add link eth0 name eth0 netns', netns.path, 'address', mac, 'type macvlan mode bridge')
-      await ip(netns, 'link set eth0 up')
       const heard: { readonly what: string; readonly lease: DhcpLease }[] = []
       const storage = memoryStorage()
       return {
@@ -253,9 +193,4 @@ describe.skipIf(!dnsmasq)(
 function memoryStorage(): LeaseStorage {
   let kept: string | undefined
   return { load: () => kept, save: (text) => void (kept = text), clear: () => void (kept = undefined) }
-}
-
-async function ip(netns: Netns, ...words: string[]): Promise<void> {
-  const result = await run(['ip', ...words.flatMap((word) => word.split(' '))], { netns })
-  expect(result, words.join(' ')).toMatchObject({ code: 0 })
 }
