@@ -8,7 +8,7 @@ import { createEndpoint } from './create-endpoints.ts'
 import type { EndpointAction, HostAction } from './diff.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { linkGroup } from './names.ts'
-import { portOptions, type BridgePlan } from './plan.ts'
+import type { BridgePlan } from './plan.ts'
 import { writeSysctls } from './write-sysctls.ts'
 
 /** The group that links wait in to be deleted together ("fm"): 0.6 ms each, against 16 ms one by one. */
@@ -32,7 +32,7 @@ export async function applyHostAction(
       await rtnetlink.links.set(action.index, { master: bridge.index }).catch((error: unknown) => {
         throw explainFull(action.bridge, error)
       })
-      return await rtnetlink.links.set(action.index, portOptions)
+      return await rtnetlink.links.set(action.index, action.options)
     }
     case 'add-address':
       return await rtnetlink.addresses.add({ link: action.index, address: action.address, replace: true })

@@ -1,6 +1,7 @@
 import { BoundedRunner } from '../base/bounded-runner.ts'
 import { systemClock, type Clock } from '../base/clock.ts'
 import type { BridgeSettings } from '../model/network.ts'
+import type { Cidr } from '../net/cidr.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { NftClient } from '../nftables/client.ts'
@@ -15,12 +16,12 @@ import { HostFirewall } from './host-firewall.ts'
 import { watchHost } from './host-watch.ts'
 import { leaseKey, type LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
 import { LinkDeletions } from './link-deletions.ts'
-import { hostLinkName, isNetworkBridge, type Owner } from './names.ts'
+import { isLinkName, isNetworkBridge, podInterface, portOf, type Owner } from './names.ts'
 import { NetworkPools } from './network-pools.ts'
 import { followedMtu, stableMac, type Network } from './network.ts'
 import { pickedSubnetsFile, writePickedSubnets } from './picked-subnets.ts'
 import type { Publication, PublishRequest } from './publication.ts'
-import { planBridge, planEndpoint, planHost, type HostPlan } from './plan.ts'
+import { planBridge, planEndpoint, planHost, type EndpointPlan, type HostPlan } from './plan.ts'
 import { reconcileHost } from './reconcile.ts'
 
 /** What `openBridgeNetworks` needs. */
@@ -38,6 +39,8 @@ export interface AttachRequest {
   readonly network: string
   /** Path of the namespace, which must exist. */
   readonly netns: string
+  /** The link's name in the namespace. Default: the network's, or eth0, or the next number. */
+  readonly link?: string
   /** Static addresses, at most one per family; a family without one gets the next of the pool. */
   readonly ips?: readonly IpAddress[]
   /** Default: derived from the address, so that neighbours who remember an address remember the right MAC. */
@@ -129,7 +132,8 @@ export class BridgeNetworks implements AsyncDisposable {
   /** The state that the kernel should have: what `fairlead plan` prints. */
   get plan(): HostPlan {
     const { serviceAddresses = [] } = this.#options
-    return planHost({ networks: this.networks, leases: this.leases.values(), serviceAddresses })
+    const served = this.#served
+    return planHost({ networks: this.networks, leases: this.leases.values(), serviceAddresses, served })
   }
 
   /** Networks with the use of their pools. */
@@ -177,20 +181,23 @@ export class BridgeNetworks implements AsyncDisposable {
       throw new AttachError(`there is no network "${name}" (expected one of: ${known})`)
     }
     const key = leaseKey({ network: name, owner })
-    const port = hostLinkName(owner)
-    if (this.leases.has(key) || this.#busy.has(port)) throw new AttachError(`${owner} has an endpoint already`)
+    if (this.leases.has(key)) throw new AttachError(`${owner} has an endpoint already in network ${name}`)
+    const link = this.#chooseLink(network, request)
+    const port = portOf({ owner, link })
+    if (this.#busy.has(port)) throw new AttachError(`an endpoint of ${owner} is being made or removed`)
     this.#begin(port)
     try {
       const published = this.#choosePorts(network, request)
       const ips = this.#pools.allocate(name, request.ips ?? [])
       const { machineId, bootId } = this.#options
       const mac = request.mac ?? stableMac(`${machineId} ${name} ${ips.join(' ')}`)
-      const lease: Lease = { owner, network: name, ips, mac, netns, bootId, ...(published.length > 0 && { published }) }
+      const ports = published.length > 0 ? { published } : {}
+      const lease: Lease = { owner, network: name, ips, mac, netns, link, bootId, ...ports }
       try {
         await this.#journal.add([lease])
         // Before the port is there: it must not send, nor be reached, otherwise than the rules say.
         await this.#firewall.update()
-        await this.#creations.create(planEndpoint(network, lease))
+        await this.#creations.create(this.#planOf(network, lease))
         await this.#firewall.forget(lease, 'published')
       } catch (error) {
         await this.#undo(lease, error)
@@ -221,7 +228,7 @@ export class BridgeNetworks implements AsyncDisposable {
   async detach(owner: Owner, network: string): Promise<void> {
     const lease = this.leases.get(leaseKey({ network, owner }))
     if (!lease) return
-    const port = hostLinkName(owner)
+    const port = portOf(lease)
     if (this.#busy.has(port)) throw new AttachError(`the endpoint of ${owner} is being made or removed`)
     this.#begin(port)
     try {
@@ -279,6 +286,37 @@ export class BridgeNetworks implements AsyncDisposable {
     }
     if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => error.message).join('; '))
     return done
+  }
+
+  /** What the host serves to pods of internal networks, too. */
+  get #served(): readonly Cidr[] {
+    return this.#options.reserved?.map(({ range }) => range) ?? []
+  }
+
+  /** The link's name: the wanted one, the network's, or the first number that the owner does not have. */
+  #chooseLink(network: Network, { owner, link }: AttachRequest): string {
+    const taken = new Set(this.#leasesOf(owner).map((lease) => lease.link ?? podInterface))
+    const wanted = link ?? network.interfaceName
+    if (wanted !== undefined) {
+      if (!isLinkName(wanted))
+        throw new AttachError(`"${wanted}" cannot name a link (expected 1 to 15 bytes, no space)`)
+      if (!taken.has(wanted)) return wanted
+      throw new AttachError(`${owner} has a link ${wanted} already (expected another interface name)`)
+    }
+    for (let number = 0; ; number++) if (!taken.has(`eth${number}`)) return `eth${number}`
+  }
+
+  #leasesOf(owner: Owner): readonly Lease[] {
+    return [...this.leases.values()].filter((lease) => lease.owner === owner)
+  }
+
+  /** The plan of a lease beside the others of its owner. */
+  #planOf(network: Network, lease: Lease): EndpointPlan {
+    const leases = this.#leasesOf(lease.owner)
+    const { serviceAddresses = [] } = this.#options
+    const networks = leases.flatMap(({ network }) => this.#pools.get(network) ?? [])
+    const { endpoints } = planHost({ networks, leases, serviceAddresses, served: this.#served })
+    return endpoints.find(({ port }) => port === portOf(lease)) ?? planEndpoint(network, lease)
   }
 
   #begin(port: string): void {
@@ -370,7 +408,7 @@ export class BridgeNetworks implements AsyncDisposable {
 
   async #remove(lease: Lease): Promise<void> {
     const { rtnetlink } = this.#options.kernel
-    const link = await rtnetlink.links.find(hostLinkName(lease.owner))
+    const link = await rtnetlink.links.find(portOf(lease))
     if (link) await this.#deletions.delete(link.index)
     try {
       await this.#journal.remove([leaseKey(lease)])

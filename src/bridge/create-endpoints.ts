@@ -6,7 +6,7 @@ import { replaceRoute } from '../netlink/routes.ts'
 import { explainFull } from './bridge-full.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
 import { linkGroup } from './names.ts'
-import { podSysctls, portOptions, type EndpointPlan } from './plan.ts'
+import { podSysctls, type EndpointPlan } from './plan.ts'
 import { overwriteSysctls } from './write-sysctls.ts'
 
 /** Endpoints in one datagram: their descriptors (two each) are open at the same time, and the kernel works on all at once. */
@@ -93,11 +93,11 @@ function requestsForPair(
   endpoint: EndpointPlan,
   { namespace, master }: { namespace: NamespaceKernel; master: number },
 ): NetlinkRequest[] {
-  const { port, alias, link, mac, mtu } = endpoint
+  const { port, alias, link, mac, mtu, options } = endpoint
   const peer = { name: link, mac, ...(namespace.handle && { netns: namespace.handle }) }
   return [
     createVeth({ name: port, master, mtu, group: linkGroup, peer }),
-    setLink(port, { alias, ...portOptions }),
+    setLink(port, { alias, ...options }),
     getLink(port),
   ]
 }

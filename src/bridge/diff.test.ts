@@ -25,6 +25,7 @@ const endpoint: EndpointPlan = {
   bridge: 'fl0',
   netns: '/run/netns/a',
   link: 'eth0',
+  options: { hairpin: true },
   mac: parseMac('02:00:00:00:00:02'),
   mtu: 1500,
   addresses: [parseCidr('10.7.0.2/24')],

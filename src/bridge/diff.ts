@@ -6,7 +6,7 @@ import type { Link } from '../netlink/link.ts'
 import type { LinkChanges } from '../netlink/link-requests.ts'
 import type { Route } from '../netlink/routes.ts'
 import { aliasPrefix, isNetworkBridge, isOurs, linkGroup } from './names.ts'
-import { portOptions, type BridgePlan, type EndpointPlan, type HostPlan } from './plan.ts'
+import type { BridgePlan, EndpointPlan, HostPlan, PortOptions } from './plan.ts'
 
 /** Links, addresses and routes of a namespace (the host's or a pod's), as the kernel tells them. */
 export interface NamespaceState {
@@ -21,7 +21,13 @@ export type HostAction =
   | { readonly kind: 'create-bridge'; readonly bridge: BridgePlan }
   | { readonly kind: 'create-endpoint'; readonly endpoint: EndpointPlan }
   | { readonly kind: 'set-link'; readonly link: string; readonly index: number; readonly changes: LinkChanges }
-  | { readonly kind: 'add-to-bridge'; readonly link: string; readonly index: number; readonly bridge: string }
+  | {
+      readonly kind: 'add-to-bridge'
+      readonly link: string
+      readonly index: number
+      readonly bridge: string
+      readonly options: PortOptions
+    }
   | { readonly kind: 'add-address'; readonly link: string; readonly index: number; readonly address: Cidr }
   | { readonly kind: 'delete-address'; readonly link: string; readonly index: number; readonly address: Cidr }
   | {
@@ -72,11 +78,12 @@ export function diffHost(
         mtu: endpoint.mtu,
         alias: endpoint.alias,
         // A link that is no port of the bridge yet gets this when it becomes one.
-        ...(master && link.master === master.index && portOptions),
+        ...(master && link.master === master.index && { options: endpoint.options }),
       })
       if (changes) actions.push({ kind: 'set-link', link: link.name, index: link.index, changes })
       if (!master || link.master !== master.index) {
-        actions.push({ kind: 'add-to-bridge', link: link.name, index: link.index, bridge: endpoint.bridge })
+        const { bridge, options } = endpoint
+        actions.push({ kind: 'add-to-bridge', link: link.name, index: link.index, bridge, options })
       }
       continue
     }
@@ -184,14 +191,14 @@ function hasRoute(state: NamespaceState, wanted: { destination: Cidr; dev: numbe
 /** Links with an alias are ours on the host, and also belong into our group. */
 function linkChanges(
   link: Link,
-  plan: { readonly mac?: MacAddress; readonly mtu: number; readonly alias?: string; readonly hairpin?: boolean },
+  plan: { readonly mac?: MacAddress; readonly mtu: number; readonly alias?: string; readonly options?: PortOptions },
 ): LinkChanges | undefined {
   const changes = {
     ...(plan.mac !== undefined && link.mac !== plan.mac && { mac: plan.mac }),
     ...(link.mtu !== plan.mtu && { mtu: plan.mtu }),
     ...(plan.alias !== undefined && link.alias !== plan.alias && { alias: plan.alias }),
     ...(plan.alias !== undefined && link.group !== linkGroup && { group: linkGroup }),
-    ...(plan.hairpin === true && link.port?.hairpin !== true && { hairpin: true }),
+    ...(plan.options && link.port?.hairpin !== plan.options.hairpin && { hairpin: plan.options.hairpin }),
     ...(!link.up && { up: true }),
   }
   return Object.keys(changes).length > 0 ? changes : undefined

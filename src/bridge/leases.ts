@@ -16,6 +16,8 @@ export interface Lease {
   readonly mac: MacAddress
   /** Path of the network namespace that the endpoint is in. */
   readonly netns: string
+  /** The link's name in the namespace. Absent: eth0. */
+  readonly link?: string
   /** Ports of the host that lead to it. Absent: none. */
   readonly published?: readonly Publication[]
   /** The boot (/proc/sys/kernel/random/boot_id) in which the lease was made. Namespaces do not outlive it. */
@@ -168,7 +170,7 @@ function parseRecord(line: string): JournalRecord | undefined {
   try {
     const record = JSON.parse(json) as Partial<{ add: Lease; remove: string }>
     if (typeof record.remove === 'string') return { remove: record.remove }
-    const { owner, network, ips, mac, netns, bootId, published } = record.add ?? ({} as Partial<Lease>)
+    const { owner, network, ips, mac, netns, link, bootId, published } = record.add ?? ({} as Partial<Lease>)
     if (!owner || !network || !ips || !mac || !netns || !bootId) return undefined
     return {
       add: {
@@ -177,6 +179,7 @@ function parseRecord(line: string): JournalRecord | undefined {
         ips: ips.map(parseIp),
         mac: parseMac(mac),
         netns,
+        ...(typeof link === 'string' && { link }),
         bootId,
         ...(published && { published: published.map(parsePublication) }),
       },

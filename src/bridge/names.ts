@@ -67,6 +67,11 @@ export function hostLinkName(owner: Owner, interfaceName: string = podInterface)
   return `${portPrefix}${createHash('sha256').update(`${owner} ${interfaceName}`).digest('hex').slice(0, 12)}`
 }
 
+/** The name of the port of a lease; leases of before there were several networks per pod say no link. */
+export function portOf(lease: { readonly owner: Owner; readonly link?: string }): string {
+  return hostLinkName(lease.owner, lease.link ?? podInterface)
+}
+
 /** The name of a pod's network namespace: `fl-NAMESPACE.NAME`. Both are labels, without dots, so it is unambiguous. */
 export function podNetnsName(pod: { readonly namespace: string; readonly name: string }, prefix: string): string {
   return `${prefix}${pod.namespace}.${pod.name}`

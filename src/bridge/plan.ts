@@ -1,7 +1,7 @@
-import { formatCidr, networkOf, type Cidr } from '../net/cidr.ts'
-import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
+import { cidrContains, cidrFamily, formatCidr, networkOf, type Cidr } from '../net/cidr.ts'
+import { ipFamilies, ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
-import { hostLinkName, networkAlias, ownerAlias, podInterface } from './names.ts'
+import { networkAlias, ownerAlias, podInterface, portOf } from './names.ts'
 import type { Lease } from './leases.ts'
 import type { Network } from './network.ts'
 
@@ -20,6 +20,15 @@ export interface BridgePlan {
   readonly sysctls: readonly SysctlPlan[]
 }
 
+/**
+ * How a port of a bridge is set. Hairpin: with br_netfilter loaded (a machine that also runs Kubernetes or Docker has it), a
+ * pod's packet to a Service is translated before it is bridged; when the pod itself is chosen, the frame must leave by the
+ * port that it came from.
+ */
+export interface PortOptions {
+  readonly hairpin: boolean
+}
+
 /** An endpoint as it should be: a veth, one end a port of a bridge, the other in a namespace. */
 export interface EndpointPlan {
   /** The end on the host. */
@@ -32,6 +41,7 @@ export interface EndpointPlan {
   readonly link: string
   readonly mac: MacAddress
   readonly mtu: number
+  readonly options: PortOptions
   readonly addresses: readonly Cidr[]
   /** Without `via`: the destination is a neighbour on the link. */
   readonly routes: readonly { readonly destination: Cidr; readonly via?: IpAddress }[]
@@ -57,47 +67,85 @@ export interface HostWishes {
   readonly leases: Iterable<Lease>
   /** Addresses that the first network's bridge has besides its gateways, like the cluster DNS address. */
   readonly serviceAddresses: readonly IpAddress[]
+  /** What the host serves to pods of internal networks, too: Service addresses. */
+  readonly served?: readonly Cidr[]
 }
 
 /** Compiles networks and leases to the state that the host should have. Pure. */
-export function planHost({ networks, leases, serviceAddresses }: HostWishes): HostPlan {
+export function planHost({ networks, leases, serviceAddresses, served = [] }: HostWishes): HostPlan {
   const byName = new Map(networks.map((network) => [network.name, network]))
+  const reached = [...serviceAddresses.map(single), ...served]
+  /** Owners whose way out, by family, leads through an earlier lease. */
+  const wayOut = new Set<string>()
+  const endpoints: EndpointPlan[] = []
+  for (const lease of leases) {
+    const network = byName.get(lease.network)
+    if (!network) continue
+    const defaults = ipFamilies.filter((family) => {
+      return leadsOut(network, lease, family) && !wayOut.has(`${family} ${lease.owner}`)
+    })
+    for (const family of defaults) wayOut.add(`${family} ${lease.owner}`)
+    endpoints.push(planEndpoint(network, lease, { defaults, served: reached }))
+  }
   return {
     bridges: networks.map((network, index) => planBridge(network, index === 0 ? serviceAddresses : [])),
-    endpoints: Iterator.from(leases)
-      .map((lease) => {
-        const network = byName.get(lease.network)
-        return network && planEndpoint(network, lease)
-      })
-      .filter((endpoint) => endpoint !== undefined)
-      .toArray(),
+    endpoints,
     sysctls: planSysctls(networks),
   }
 }
 
+/** What an endpoint's plan depends on besides its network and its lease. */
+export interface EndpointContext {
+  /** Families whose default route leads through this endpoint. Default: those that the network lets out. */
+  readonly defaults?: readonly IpFamily[]
+  /** What the host serves to pods that no default route leads out of. */
+  readonly served?: readonly Cidr[]
+}
+
 /** The endpoint that a lease stands for. Pure. */
-export function planEndpoint(network: Network, lease: Lease): EndpointPlan {
-  const subnets = network.subnets.map(({ gateway }) => ({
-    gateway,
-    ip: lease.ips.find((ip) => ipFamilyOf(ip) === ipFamilyOf(gateway)),
-  }))
-  const served = subnets.filter((subnet): subnet is typeof subnet & { ip: IpAddress } => subnet.ip !== undefined)
+export function planEndpoint(network: Network, lease: Lease, context: EndpointContext = {}): EndpointPlan {
+  const { defaults = ipFamilies.filter((family) => leadsOut(network, lease, family)), served = [] } = context
+  const homes = lease.ips.flatMap((ip) => {
+    const subnet = network.subnets.find(({ cidr }) => cidrContains(cidr, ip))
+    return subnet ? [{ ...subnet, ip }] : []
+  })
+  const isolated = homes.filter(({ ip }) => network.gatewayModes[ipFamilyOf(ip)] === 'isolated')
+  const routed = homes.filter((home) => !isolated.includes(home))
   return {
-    port: hostLinkName(lease.owner),
+    port: portOf(lease),
     alias: ownerAlias(lease.owner),
     bridge: network.bridge,
     netns: lease.netns,
-    link: podInterface,
+    link: lease.link ?? podInterface,
     mac: lease.mac,
     mtu: network.mtu,
-    // Alone in its subnet, so that whatever a pod sends is routed by the host, also to its neighbours: answers of a Service's
-    // endpoint on the same bridge are translated back there, with br_netfilter or without (docs/adr/0004-pods-are-routed.md).
-    addresses: served.map(({ ip }) => single(ip)),
+    options: { hairpin: network.hairpin },
+    addresses: [
+      // Alone in its subnet, so that whatever a pod sends is routed by the host, also to its neighbours: answers of a Service's
+      // endpoint on the same bridge are translated back there, with br_netfilter or without (docs/adr/0004-pods-are-routed.md).
+      ...routed.map(({ ip }) => single(ip)),
+      // Without the host on the bridge there is nobody to route.
+      ...isolated.map(({ ip, cidr }) => ({ address: ip, prefix: cidr.prefix })),
+    ],
     routes: [
-      ...served.map(({ gateway }) => ({ destination: single(gateway) })),
-      ...served.map(({ gateway }) => ({ destination: defaultRoute(gateway), via: gateway })),
+      ...routed.map(({ gateway }) => ({ destination: single(gateway) })),
+      ...routed.flatMap(({ gateway }) => {
+        const family = ipFamilyOf(gateway)
+        if (defaults.includes(family)) return [{ destination: defaultRoute(gateway), via: gateway }]
+        const own = network.subnets.map(({ cidr }) => cidr)
+        const reached = network.internal ? [...own, ...served] : own
+        return reached
+          .filter((cidr) => cidrFamily(cidr) === family)
+          .map((destination) => ({ destination, via: gateway }))
+      }),
     ],
   }
+}
+
+/** Whether a pod's packets to everywhere can leave by this endpoint. */
+function leadsOut(network: Network, lease: Pick<Lease, 'ips'>, family: IpFamily): boolean {
+  if (network.internal || network.gatewayModes[family] === 'isolated') return false
+  return lease.ips.some((ip) => ipFamilyOf(ip) === family)
 }
 
 function bridgeSysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[] {
@@ -119,13 +167,6 @@ function ipv6Sysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[]
   ]
 }
 
-/**
- * How ports of a bridge are set. Hairpin: with br_netfilter loaded (a machine that also runs Kubernetes or Docker has it),
- * a pod's packet to a Service is translated before it is bridged; when the pod itself is chosen, the frame must leave by
- * the port that it came from.
- */
-export const portOptions = { hairpin: true } as const
-
 /** Settings of a pod's namespace, written before its link is born there: `default` is what the new link gets. */
 export const podSysctls: readonly SysctlPlan[] = [
   { path: 'net/ipv6/conf/default/disable_ipv6', value: '0' },
@@ -139,7 +180,8 @@ export const podSysctls: readonly SysctlPlan[] = [
 
 /** The bridge of a network. Pure. */
 export function planBridge(network: Network, serviceAddresses: readonly IpAddress[]): BridgePlan {
-  const gateways = network.subnets.map(({ cidr, gateway }) => ({ address: gateway, prefix: cidr.prefix }))
+  const present = network.subnets.filter(({ gateway }) => network.gatewayModes[ipFamilyOf(gateway)] !== 'isolated')
+  const gateways = present.map(({ cidr, gateway }) => ({ address: gateway, prefix: cidr.prefix }))
   const families = new Set(gateways.map(({ address }) => ipFamilyOf(address)))
   const served = serviceAddresses.filter((ip) => families.has(ipFamilyOf(ip))).map(single)
   return {
@@ -149,7 +191,7 @@ export function planBridge(network: Network, serviceAddresses: readonly IpAddres
     mac: network.mac,
     mtu: network.mtu,
     addresses: uniqueCidrs([...gateways, ...served]),
-    routes: network.subnets.map(({ cidr, gateway }) => ({ destination: cidr, src: gateway })),
+    routes: present.map(({ cidr, gateway }) => ({ destination: cidr, src: gateway })),
     sysctls: bridgeSysctls(network),
   }
 }

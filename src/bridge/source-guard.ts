@@ -3,7 +3,7 @@ import { macToBytes, type MacAddress } from '../net/mac-address.ts'
 import { registerBytes } from '../nftables/keys.ts'
 import type { Expression, NftSet, RegisterBytes, Rule, TableState } from '../nftables/objects.ts'
 import type { Lease } from './leases.ts'
-import { bridgeTable, hostLinkName, portPrefix } from './names.ts'
+import { bridgeTable, portOf, portPrefix } from './names.ts'
 import type { Network } from './network.ts'
 
 /** Before everything else that looks at frames of a bridge (NF_BR_PRI_NAT_DST_BRIDGED), br_netfilter (0) among it. */
@@ -28,7 +28,7 @@ const gateways = { name: 'gateways', key: ['iifname', 'ether daddr'] } as const 
  */
 export function compileSourceGuard(
   networks: readonly Pick<Network, 'name' | 'mac' | 'icc'>[],
-  leases: Iterable<Pick<Lease, 'owner' | 'network' | 'mac' | 'ips'>>,
+  leases: Iterable<Pick<Lease, 'owner' | 'network' | 'link' | 'mac' | 'ips'>>,
 ): TableState {
   const quiet = new Map(networks.filter(({ icc }) => !icc).map(({ name, mac }) => [name, mac]))
   const elements = {
@@ -38,8 +38,9 @@ export function compileSourceGuard(
     4: new Map<RegisterBytes, string>(),
     6: new Map<RegisterBytes, string>(),
   }
-  for (const { owner, network, mac, ips } of leases) {
-    const name = hostLinkName(owner)
+  for (const lease of leases) {
+    const { network, mac, ips } = lease
+    const name = portOf(lease)
     const gateway = quiet.get(network)
     if (gateway !== undefined) {
       elements.alone.set(registerBytes({ name }), '')
