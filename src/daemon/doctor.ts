@@ -1,6 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { readLegacyTables } from '../bridge/docker-user-rules.ts'
 import { probeMachine, probe, type Feature } from '../linux/features.ts'
+import { readSysctl, SysctlError } from '../linux/sysctl.ts'
 import { probeKernelFeatures } from '../netlink/kernel-features.ts'
+import { NftablesError } from '../nftables/nftables-error.ts'
+import { openNftables } from '../nftables/open-client.ts'
+import { firewallFindings } from './firewall-findings.ts'
 
 /** One thing that was looked at. */
 export interface Finding extends Feature {
@@ -12,7 +17,12 @@ export interface Finding extends Feature {
 const optional: ReadonlySet<string> = new Set(['IPv6', 'IPv4 forwarding', 'CAP_NET_RAW', 'resolvers', 'daemon'])
 
 /** Looks at this machine: what fairlead needs, by trying it in throw-away namespaces, and what is good to know. */
-export async function doctor(options: { controlSocket: string; resolvConf?: string }): Promise<Finding[]> {
+export async function doctor(options: {
+  controlSocket: string
+  resolvConf?: string
+  /** Our bridge, for hints. @default `fl0` */
+  bridge?: string
+}): Promise<Finding[]> {
   const resolvConf = options.resolvConf ?? '/etc/resolv.conf'
   const features = [
     ...probeMachine(),
@@ -33,5 +43,36 @@ export async function doctor(options: { controlSocket: string; resolvConf?: stri
       return `its socket is ${options.controlSocket}`
     }),
   ]
-  return features.map((feature) => ({ ...feature, needed: !optional.has(feature.name) }))
+  return [
+    ...features.map((feature) => ({ ...feature, needed: !optional.has(feature.name) })),
+    ...(await readFirewalls(options.bridge ?? 'fl0')),
+  ]
+}
+
+async function readFirewalls(bridge: string): Promise<Finding[]> {
+  try {
+    using nft = openNftables()
+    return firewallFindings({
+      bridge,
+      chains: await nft.listChains(),
+      legacyTables: {
+        ip: readLegacyTables('/proc/net/ip_tables_names'),
+        ip6: readLegacyTables('/proc/net/ip6_tables_names'),
+      },
+      bridgeNetfilter: readBridgeNetfilter(),
+    })
+  } catch (error) {
+    if (!(error instanceof NftablesError)) throw error
+    const detail = `cannot be read: ${error.message}`
+    return [{ name: 'forward firewalls', needed: false, ok: false, detail, hint: 'run "fairlead doctor" as root' }]
+  }
+}
+
+function readBridgeNetfilter(): string | undefined {
+  try {
+    return readSysctl('net.bridge.bridge-nf-call-iptables')
+  } catch (error) {
+    if (error instanceof SysctlError && error.code === 'ENOENT') return undefined
+    throw error
+  }
 }
