@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { formatAttach, runAttach, type AttachResult } from './attach.ts'
 import { maxServices } from './generate-services.ts'
 import { machineFacts } from './machine.ts'
 import { formatProgram, runProgram, type ProgramResult } from './program.ts'
@@ -9,11 +10,15 @@ const help = `npm run bench -- [SUITE] [options]
 
 Suites
   program    cold start, restart, and one endpoint changed: time, bytes and elements that go to the kernel, memory
+  attach     attach and detach of an endpoint, alone and many at once, with a published port and without, against scripts of
+             ip(8) and against the CNI reference plugins
 
 Options
-  --services N,N,...   numbers of Services to measure (default 100,1000,10000)
-  --endpoints N        endpoints of each Service (default 5)
-  --rounds N           one-endpoint changes measured at each size (default 10)
+  --services N,N,...   program: numbers of Services to measure (default 100,1000,10000)
+  --endpoints N        program: endpoints of each Service (default 5)
+  --rounds N           program: one-endpoint changes at each size; attach: endpoints one by one (default 10)
+  --many N             attach: endpoints at once (default 200)
+  --many-rounds N      attach: how often that (default 1)
   --out DIR            where results.json goes (default bench/out)
   --json               print the results as JSON instead of a table
 
@@ -25,6 +30,8 @@ const { values, positionals } = parseArgs({
     services: { type: 'string', default: '100,1000,10000' },
     endpoints: { type: 'string', default: '5' },
     rounds: { type: 'string', default: '10' },
+    many: { type: 'string', default: '200' },
+    'many-rounds': { type: 'string', default: '1' },
     out: { type: 'string', default: 'bench/out' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
@@ -35,13 +42,17 @@ if (values.help) {
   console.log(help)
   process.exit(0)
 }
-const unknown = positionals.filter((suite) => suite !== 'program')
-if (unknown.length > 0) fail(`unknown suite: ${unknown.join(', ')} (expected: program)`)
+const suites = ['program', 'attach']
+const unknown = positionals.filter((suite) => !suites.includes(suite))
+if (unknown.length > 0) fail(`unknown suite: ${unknown.join(', ')} (expected: ${suites.join(' or ')})`)
+const wanted = new Set(positionals.length > 0 ? positionals : suites)
 if (process.getuid?.() !== 0) fail('needs root: it measures in network namespaces of its own')
 
 const sizes = values.services.split(',').map((text) => count('--services', text, maxServices))
 const endpointsEach = count('--endpoints', values.endpoints, 40)
 const rounds = count('--rounds', values.rounds, 1000)
+const many = count('--many', values.many, 1000)
+const manyRounds = count('--many-rounds', values['many-rounds'], 100)
 
 const machine = machineFacts()
 if (machine.load > machine.cpus / 2) {
@@ -49,14 +60,23 @@ if (machine.load > machine.cpus / 2) {
     `warning: load is ${machine.load} on ${machine.cpus} CPUs: times will be too long, counts are right all the same\n`,
   )
 }
-const results: ProgramResult[] = []
-for (const services of sizes) {
-  results.push(await runProgram({ services, endpointsEach, rounds }, (text) => process.stderr.write(`${text}\n`)))
+const progress = (text: string): void => void process.stderr.write(`${text}\n`)
+const program: ProgramResult[] = []
+if (wanted.has('program')) {
+  for (const services of sizes) program.push(await runProgram({ services, endpointsEach, rounds }, progress))
 }
+let attach: AttachResult | undefined
+if (wanted.has('attach')) attach = await runAttach({ rounds, many, manyRounds }, progress)
+
+const results = { machine, ...(program.length > 0 && { program }), ...(attach && { attach }) }
 mkdirSync(values.out, { recursive: true })
 const file = join(values.out, 'results.json')
-writeFileSync(file, `${JSON.stringify({ machine, program: results }, undefined, 2)}\n`)
-console.log(values.json ? JSON.stringify({ machine, program: results }) : formatProgram(machine, results))
+writeFileSync(file, `${JSON.stringify(results, undefined, 2)}\n`)
+if (values.json) console.log(JSON.stringify(results))
+else {
+  if (program.length > 0) console.log(formatProgram(machine, program))
+  if (attach) console.log(formatAttach(machine, attach))
+}
 process.stderr.write(`raw figures: ${file}\n`)
 
 function count(flag: string, text: string, max: number): number {
