@@ -9,6 +9,7 @@ import { forgetPublished, forgetUntranslated } from './forget-connections.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { KeptTable } from './kept-table.ts'
 import type { Lease } from './leases.ts'
+import { LoopbackRelays, planRelays } from './loopback-relay.ts'
 import { bridgeTable } from './names.ts'
 import type { Network } from './network.ts'
 import type { Publication, PublishRequest } from './publication.ts'
@@ -33,10 +34,12 @@ export class HostFirewall implements AsyncDisposable {
   readonly #options: HostFirewallOptions
   readonly #table: KeptTable
   readonly #guard: KeptTable
+  readonly #relays: LoopbackRelays
 
   constructor(options: HostFirewallOptions) {
     const { networks, leases } = options
     this.#options = options
+    this.#relays = new LoopbackRelays(options.log)
     this.#table = new KeptTable({
       ...options,
       family: 'inet',
@@ -75,11 +78,19 @@ export class HostFirewall implements AsyncDisposable {
   async sync(options: DiffOptions = {}): Promise<void> {
     await this.#table.sync(options)
     await this.#guard.sync(options)
+    this.#relay()
   }
 
   /** Brings what has changed since to the kernel, each table in one transaction. Throws NftablesError. */
   async update(): Promise<void> {
     await Promise.all([this.#table.update(), this.#guard.update()])
+    this.#relay()
+  }
+
+  /** In another namespace than this process's own, where only tests have it play the host, nothing is relayed. */
+  #relay(): void {
+    const { kernel, networks, leases } = this.#options
+    if (kernel.handle === undefined) this.#relays.set(planRelays(networks(), leases()))
   }
 
   /** After {@link update}: connections that began before a port was published, or whose port is not published any more. */
@@ -108,5 +119,6 @@ export class HostFirewall implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#table[Symbol.asyncDispose]()
     await this.#guard[Symbol.asyncDispose]()
+    this.#relays[Symbol.dispose]()
   }
 }

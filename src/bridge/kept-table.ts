@@ -71,7 +71,13 @@ export class KeptTable implements AsyncDisposable {
       this.#waiting = undefined
       return this.#write({ read: false })
     })
-    await this.#waiting
+    try {
+      await this.#waiting
+    } catch (error) {
+      // The caller cannot know what else it carried.
+      if (this.#following) this.#runner.request()
+      throw error
+    }
   }
 
   /** Writes it again whenever another process changed it, from now on. */
