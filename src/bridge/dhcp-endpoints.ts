@@ -116,7 +116,15 @@ export class DhcpEndpoints implements AsyncDisposable {
   /** Puts on the link again what its lease says: for the repair of what others changed. Throws NetlinkError. */
   async repair(endpoint: Pick<DhcpEndpoint, 'owner' | 'network'>): Promise<void> {
     const entry = this.#entries.get(leaseKey(endpoint))
-    if (entry?.applied) await apply(entry, entry.applied)
+    if (!entry) return
+    const work = entry.work.then(async () => {
+      const lease = entry.client?.lease
+      if (!lease) return
+      await apply(entry, lease)
+      entry.applied = lease
+    })
+    entry.work = work.catch(() => {})
+    await work
   }
 
   /** Gives the lease back and forgets the endpoint; one that is not there is no error. Before the link is taken away. */
@@ -182,7 +190,8 @@ export class DhcpEndpoints implements AsyncDisposable {
         await apply(entry, lease)
       } catch (error) {
         this.#options.log.error({ owner, link: endpoint.link, err: error }, 'Cannot put a DHCP lease on its link')
-        return
+        // An address that is lost is not ours any more, wherever it still is.
+        if (lease) return
       }
       entry.applied = lease
       if (lease) entry.onApplied(lease)

@@ -188,6 +188,24 @@ describe('DhcpClient', () => {
     expect([forever.client.state, long.client.state]).toEqual(['bound', 'renewing'])
   })
 
+  test('a machine whose wall clock is set forward keeps its lease', async () => {
+    class SettableClock extends FakeClock {
+      offset = 0
+      override now(): Date {
+        return new Date(super.now().getTime() + this.offset)
+      }
+    }
+    const clock = new SettableClock()
+    const set = setUp({ clock })
+    set.bind()
+    clock.offset = 100 * 86_400_000
+    await clock.advance(1_800_000)
+    expect([set.client.state, set.heard.length]).toEqual(['renewing', 1])
+    expect(set.link.take()).toHaveLength(1)
+    await clock.advance(1_349_000)
+    expect(set.client.state).toBe('renewing')
+  })
+
   test('the server may say when to renew and rebind', async () => {
     const set = setUp()
     set.bind({ options: { renewSeconds: 100, rebindSeconds: 200 } })

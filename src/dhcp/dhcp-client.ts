@@ -84,8 +84,10 @@ export class DhcpClient implements Disposable {
   #attempt = 0
   #exchangeStart = 0
   #secs = 0
-  /** Wall time of the last transmission. */
-  #askedAt = 0
+  /** The last transmission, by wall time and by the clock that is never set. */
+  #asked = { at: 0, monotonic: 0 }
+  /** When the lease began, by the clock that is never set. Wall time counts only over a restart. */
+  #leaseStart = 0
   /** Nothing could be sent, and that was logged. */
   #silent = false
   #refusals = 0
@@ -110,10 +112,12 @@ export class DhcpClient implements Disposable {
    */
   start(): void {
     if (this.#phase) return
-    const { storage, events, log } = this.#options
+    const { storage, events, log, clock } = this.#options
     const text = storage?.load()
     const kept = text === undefined ? undefined : parseLease(text)
-    if (!kept || this.#remaining(kept, kept.expiresAfter) <= 0) return this.#discover()
+    // A clock that was set back makes a lease young again, never younger than new.
+    if (kept) this.#leaseStart = clock.monotonic() - Math.max(0, clock.now().getTime() - kept.obtainedAt)
+    if (!kept || this.#remaining(kept.expiresAfter) <= 0) return this.#discover()
     log.debug({ address: formatCidr(kept.address) }, 'Kept the DHCP lease of an earlier process')
     this.#phase = { kind: 'rebooting', lease: kept }
     this.#beginExchange()
@@ -174,7 +178,13 @@ export class DhcpClient implements Disposable {
     const phase = this.#phase
     if (!phase || phase.kind === 'init' || phase.kind === 'bound' || phase.kind === 'probing') return
     const { clock, random, log } = this.#options
-    this.#askedAt = clock.now().getTime()
+    if (phase.kind === 'renewing' && this.#remaining(phase.lease.rebindAfter) <= 0) {
+      return this.#prolong({ kind: 'rebinding', lease: phase.lease })
+    }
+    if (phase.kind === 'rebinding' && this.#remaining(phase.lease.expiresAfter) <= 0) {
+      return this.#lose(phase.lease, 'expired')
+    }
+    this.#asked = { at: clock.now().getTime(), monotonic: clock.monotonic() }
     // A request repeats the time of the discover that it follows (RFC 2131, 4.3.1).
     if (phase.kind !== 'requesting') this.#secs = Math.floor((clock.monotonic() - this.#exchangeStart) / 1000)
     this.#send(messageOf(phase))
@@ -187,21 +197,15 @@ export class DhcpClient implements Disposable {
       case 'requesting':
         return this.#wait(delay, () => (attempt + 1 < requestAttempts ? this.#transmit() : this.#discover()))
       case 'rebooting': {
-        const remaining = this.#remaining(phase.lease, phase.lease.expiresAfter)
+        const remaining = this.#remaining(phase.lease.expiresAfter)
         if (remaining <= delay) return this.#wait(remaining, () => this.#lose(phase.lease, 'expired'))
         const again = attempt + 1 < rebootAttempts
         return this.#wait(delay, () => (again ? this.#transmit() : this.#bind(phase.lease)))
       }
-      case 'renewing': {
-        const remaining = this.#remaining(phase.lease, phase.lease.rebindAfter)
-        if (remaining <= 0) return this.#prolong({ kind: 'rebinding', lease: phase.lease })
-        return this.#wait(renewDelay(remaining), () => this.#transmit())
-      }
-      case 'rebinding': {
-        const remaining = this.#remaining(phase.lease, phase.lease.expiresAfter)
-        if (remaining <= 0) return this.#lose(phase.lease, 'expired')
-        return this.#wait(renewDelay(remaining), () => this.#transmit())
-      }
+      case 'renewing':
+        return this.#wait(renewDelay(this.#remaining(phase.lease.rebindAfter)), () => this.#transmit())
+      case 'rebinding':
+        return this.#wait(renewDelay(this.#remaining(phase.lease.expiresAfter)), () => this.#transmit())
       default:
         return phase satisfies never
     }
@@ -263,7 +267,7 @@ export class DhcpClient implements Disposable {
     const { serverMac, before } = context
     let lease: DhcpLease
     try {
-      lease = leaseFromAck(ack, { serverMac, askedAt: this.#askedAt })
+      lease = leaseFromAck(ack, { serverMac, askedAt: this.#asked.at })
     } catch (error) {
       if (!(error instanceof DhcpMessageError)) throw error
       log.warn({ server: ack.options.server, reason: error.message }, 'A DHCP server gave a lease that makes no sense')
@@ -271,19 +275,20 @@ export class DhcpClient implements Disposable {
     }
     this.#refusals = 0
     if (before === undefined && conflictCheckMs > 0) return this.#probe(lease)
-    this.#adopt(lease, before)
+    this.#adopt(lease, { start: this.#asked.monotonic, before })
   }
 
   /** Asks twice whether somebody has the address; who does, answers at once. */
   #probe(lease: DhcpLease): void {
     const { identity, conflictCheckMs } = this.#options
+    const start = this.#asked.monotonic
     this.#phase = { kind: 'probing', lease }
     const send = (): void =>
       this.#try((link) => link.sendArp(arpProbe(identity.mac, lease.address.address), broadcastMac))
     send()
     this.#wait(conflictCheckMs / 2, () => {
       send()
-      this.#wait(conflictCheckMs / 2, () => this.#adopt(lease, undefined))
+      this.#wait(conflictCheckMs / 2, () => this.#adopt(lease, { start, before: undefined }))
     })
   }
 
@@ -308,7 +313,8 @@ export class DhcpClient implements Disposable {
     this.#rest(declinePause)
   }
 
-  #adopt(lease: DhcpLease, before: DhcpLease | undefined): void {
+  #adopt(lease: DhcpLease, { start, before }: { start: number; before: DhcpLease | undefined }): void {
+    this.#leaseStart = start
     const { events, storage, log } = this.#options
     try {
       storage?.save(formatLease(lease))
@@ -330,7 +336,7 @@ export class DhcpClient implements Disposable {
     this.#phase = { kind: 'bound', lease }
     // Nobody has anything to say to a client that is bound: until it asks, it costs nothing.
     this.#close()
-    this.#wait(this.#remaining(lease, lease.renewAfter), () => this.#prolong({ kind: 'renewing', lease }))
+    this.#wait(this.#remaining(lease.renewAfter), () => this.#prolong({ kind: 'renewing', lease }))
   }
 
   #refused(nak: DhcpMessage, lease: DhcpLease | undefined): void {
@@ -361,11 +367,9 @@ export class DhcpClient implements Disposable {
     this.#wait(ms, () => this.#discover())
   }
 
-  /** Milliseconds until `after` milliseconds of the lease are over; its beginning is told by wall time. */
-  #remaining(lease: DhcpLease, after: number): number {
-    const age = this.#options.clock.now().getTime() - lease.obtainedAt
-    // A clock that was set back makes a lease young again, never younger than new.
-    return after - Math.max(0, age)
+  /** Milliseconds until `after` milliseconds of the lease are over. */
+  #remaining(after: number): number {
+    return after - (this.#options.clock.monotonic() - this.#leaseStart)
   }
 
   /** Replaces what was waited for. */

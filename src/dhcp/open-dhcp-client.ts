@@ -1,6 +1,7 @@
 import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { takeDeafUdpPort } from '../linux/deaf-udp-port.ts'
+import { SyscallError } from '../linux/errno.ts'
 import type { Netns } from '../linux/netns.ts'
 import { etherTypes, PacketSocket, type LinkPacket } from '../linux/packet-socket.ts'
 import { DhcpClient, type DhcpEvents, type LeaseStorage } from './dhcp-client.ts'
@@ -51,12 +52,21 @@ export function packetLink(options: { readonly link: string; readonly netns?: Ne
   return {
     open(listener) {
       using resources = new DisposableStack()
-      const port = resources.use(takeDeafUdpPort({ port: clientPort, ...options }))
+      resources.use(takePort(options))
       const ip = resources.use(PacketSocket.open({ ...options, protocol: etherTypes.ipv4, filter: dhcpFilter }))
       const arp = resources.use(PacketSocket.open({ ...options, protocol: etherTypes.arp }))
-      const sockets = { port, ip, arp, owned: resources.move() }
-      return listen(sockets, listener)
+      return listen({ ip, arp, owned: resources.move() }, listener)
     },
+  }
+}
+
+/** A program that has the port already keeps the kernel from answering just as well. */
+function takePort(options: { readonly link: string; readonly netns?: Netns }): Disposable | undefined {
+  try {
+    return takeDeafUdpPort({ port: clientPort, ...options })
+  } catch (error) {
+    if (error instanceof SyscallError && error.code === 'EADDRINUSE') return undefined
+    throw error
   }
 }
 
