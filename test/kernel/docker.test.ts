@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { StartedTestContainer } from 'testcontainers'
 import { afterAll, describe, expect, test, type TestContext } from 'vitest'
 import { DockerEngine, dockerObstacle, NoDockerError } from './docker-engine.ts'
-import { launcher, Machine, machineObstacle, sleep } from './machine.ts'
+import { Machine, machineObstacle, sleep } from './machine.ts'
 
 const obstacle = machineObstacle() ?? dockerObstacle()
 const server = new URL('../../examples/hello/server.js', import.meta.url).pathname
@@ -43,6 +43,10 @@ async function startDocker(machine: Machine, context: TestContext): Promise<Dock
 async function runPod(machine: Machine): Promise<void> {
   const words = ['pod', 'run', 'web-1', '--label', 'app=web', '--', process.execPath, server, 'web-1', '8080']
   expect(await machine.fairlead(...words)).toMatchObject({ code: 0 })
+  await eventually(async () => {
+    const { stdout } = await machine.run('curl', '-sS', '--max-time', '1', 'http://10.96.0.80/')
+    expect(stdout).toContain('hello from web-1')
+  })
 }
 
 /** What everybody gets from everybody, in words. */
@@ -57,7 +61,7 @@ async function reached(machine: Machine, container: StartedTestContainer): Promi
     const { stdout, code } = await machine.run(...prefix, 'curl', '-sS', '--max-time', '1', url)
     return stdout.trim() || (code === 7 ? 'refused by the host itself' : `curl exit code ${code}`)
   }
-  const fromPod = (url: string) => curl(url, launcher, 'pod', 'exec', 'web-1', '--')
+  const fromPod = (url: string) => curl(url, 'ip', 'netns', 'exec', 'fl-default.web-1')
   const fromOutside = (url: string) => curl(url, 'ip', 'netns', 'exec', 'outside')
   const address = container.getIpAddress('bridge')
   const results = {
@@ -67,7 +71,7 @@ async function reached(machine: Machine, container: StartedTestContainer): Promi
     'container to node port': fromContainer('192.0.2.2', 30_080),
     'pod to published Docker port': fromPod('http://192.0.2.2:18080/'),
     'pod to unpublished port of a container': fromPod(`http://${address}:8081/`),
-    'pod to Service': fromPod('http://web/'),
+    'pod to Service': fromPod('http://10.96.0.80/'),
     'pod to the outside': fromPod('http://192.0.2.1:9/'),
     'outside to node port': fromOutside('http://192.0.2.2:30080/'),
     'outside to published Docker port': fromOutside('http://192.0.2.2:18080/'),
@@ -114,7 +118,7 @@ const wanted = [
 ]
 
 async function eventually(attempt: () => Promise<void>): Promise<void> {
-  const deadline = Date.now() + 5000
+  const deadline = Date.now() + 15_000
   for (;;) {
     try {
       await attempt()
@@ -129,7 +133,7 @@ async function eventually(attempt: () => Promise<void>): Promise<void> {
 describe.skipIf(obstacle !== undefined)(`Docker beside fairlead${obstacle ? ` (skipped: ${obstacle})` : ''}`, () => {
   test(
     'fairlead first: each reaches the other, over a new start of Docker, of its rules and of fairlead',
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (context) => {
       await using machine = await Machine.create()
       const daemon = await machine.startDaemon(config(machine))
@@ -160,7 +164,7 @@ describe.skipIf(obstacle !== undefined)(`Docker beside fairlead${obstacle ? ` (s
 
   test(
     "Docker first: other people's rules keep their place, a new network is Docker's, cleanup leaves Docker's rules byte-identical",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (context) => {
       await using machine = await Machine.create()
       await using engine = await startDocker(machine, context)
@@ -191,7 +195,7 @@ describe.skipIf(obstacle !== undefined)(`Docker beside fairlead${obstacle ? ` (s
     },
   )
 
-  test("network.dockerUser: off leaves Docker's rules alone", { timeout: 60_000 }, async (context) => {
+  test("network.dockerUser: off leaves Docker's rules alone", { timeout: 120_000 }, async (context) => {
     await using machine = await Machine.create()
     await using engine = await startDocker(machine, context)
     const container = await engine.run()
