@@ -100,6 +100,27 @@ describe('BridgeNetworks', () => {
     }
   })
 
+  test("inspect() counts what a pod received and sent, as the pod's own link does", async () => {
+    const networks = await open()
+    const { host, ips } = await attach(networks, 'a')
+    await using _listener = await host.listenTcp(80, { address: ips[0] })
+    await node.connectTcp(ips[0], 80)
+    // Neighbour discovery of the first seconds comes between two looks now and then.
+    await vi.waitFor(async () => {
+      const [state] = (await networks.inspect('default')).values()
+      const { stdout } = await host.exec(['ip', '-j', '-s', 'link', 'show', 'eth0'])
+      const [{ stats64 }] = JSON.parse(stdout) as [{ stats64: Record<'rx' | 'tx', { packets: number; bytes: number }> }]
+      const { rx, tx } = stats64
+      expect(rx.packets).toBeGreaterThan(3)
+      expect(state).toMatchObject({
+        state: 'up',
+        received: { packets: rx.packets, bytes: rx.bytes },
+        sent: { packets: tx.packets, bytes: tx.bytes },
+      })
+    })
+    expect((await networks.inspect('other')).size).toBe(0)
+  })
+
   test('pods reach the outside with the address of the node', async () => {
     const networks = await open()
     const a = await attach(networks, 'a')
@@ -118,6 +139,31 @@ describe('BridgeNetworks', () => {
     await outside.addRoute('172.29.0.0/20', { via: '192.0.2.2' })
     await using _listener = await outside.listenTcp(80)
     expect(await a.host.connectTcp('192.0.2.1', 80)).toMatchObject({ seenSource: a.ips[0] })
+  })
+
+  test('with masquerade by given addresses, the outside sees those; in gateway mode routed, pods keep their own', async () => {
+    await node.addAddresses('uplink', ['192.0.2.99/24', '2001:db8:2::99/64'])
+    const settings = {
+      name: 'default',
+      bridge: 'fl0',
+      subnets: [],
+      masquerade: ['192.0.2.99', '2001:db8:2::99'].map(parseIp),
+    }
+    const networks = await open({
+      networks: [settings, { ...settings, name: 'routed', bridge: 'fl1', gatewayModes: { 4: 'routed', 6: 'routed' } }],
+    })
+    const a = await attach(networks, 'a')
+    const b = await attach(networks, 'b', { network: 'routed' })
+    await using _listener = await outside.listenTcp(80)
+    expect(await a.host.connectTcp('192.0.2.1', 80)).toMatchObject({ seenSource: '192.0.2.99' })
+    expect(await a.host.connectTcp('2001:db8:2::1', 80)).toMatchObject({ seenSource: '2001:db8:2::99' })
+    for (const { cidr } of networks.networks[1]!.subnets) {
+      await outside.addRoute(`${cidr.address}/${cidr.prefix}`, {
+        via: cidr.address.includes(':') ? '2001:db8:2::2' : '192.0.2.2',
+      })
+    }
+    expect(await b.host.connectTcp('192.0.2.1', 80)).toMatchObject({ seenSource: b.ips[0] })
+    expect(await b.host.connectTcp('2001:db8:2::1', 80)).toMatchObject({ seenSource: b.ips[1] })
   })
 
   test('attach() gives static addresses and MAC, and refuses what cannot be without leaving a trace', async () => {
@@ -219,7 +265,8 @@ describe('BridgeNetworks', () => {
       await vi.waitFor(
         async () => {
           const { stdout } = await node.exec(['nft', 'list', 'table', 'inet', bridgeTable])
-          expect(stdout).toMatch(/ip saddr 172.29.0.0\/20 oifname != @bridges masquerade/)
+          expect(stdout).toMatch(/ip saddr @masquerade-4 oifname != @bridges masquerade/)
+          expect(stdout).toMatch(/elements = \{ 172.29.0.0\/20 \}/)
           expect(stdout).not.toContain('uplink')
         },
         { timeout: 1000 },

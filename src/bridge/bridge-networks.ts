@@ -10,6 +10,7 @@ import { NetworkConflictError } from './check-network.ts'
 import { PublishError } from './choose-ports.ts'
 import { defineAnother, type HostWish } from './decide-networks.ts'
 import { EndpointCreations } from './endpoint-creations.ts'
+import { readEndpointStates, type EndpointState } from './endpoint-state.ts'
 import { enableForwarding } from './forwarding.ts'
 import { uplinkOf } from './host-facts.ts'
 import { HostFirewall } from './host-firewall.ts'
@@ -144,6 +145,12 @@ export class BridgeNetworks implements AsyncDisposable {
       const { name } = network
       return { network, endpoints: endpoints.get(name) ?? 0, pools: this.#pools.use(name) }
     })
+  }
+
+  /** What the kernel has of a network's endpoints, with counters. Throws NetlinkError. */
+  async inspect(name: string): Promise<ReadonlyMap<LeaseKey, EndpointState>> {
+    const leases = [...this.leases.values()].filter(({ network }) => network === name)
+    return await readEndpointStates(leases, this.#options.kernel.rtnetlink)
   }
 
   /** Makes one more network. On failure nothing of it is left. Throws NetworkError, NetlinkError, NftablesError. */

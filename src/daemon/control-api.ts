@@ -116,7 +116,20 @@ export interface NetworkDetailsView extends NetworkSummaryView {
     /** `*:8080->80/tcp` */
     readonly published: readonly string[]
     readonly netns: string
+    /** The link on the host. */
+    readonly port: string
+    readonly state: 'up' | 'down' | 'missing'
+    /** What came in to the pod since the link was made; absent where the kernel counts nothing. */
+    readonly received?: CountersView
+    readonly sent?: CountersView
   }[]
+}
+
+export interface CountersView {
+  readonly packets: number
+  readonly bytes: number
+  readonly errors: number
+  readonly dropped: number
 }
 
 export interface DnsView {

@@ -16,7 +16,7 @@ export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'networks
       status: 201,
       json: await daemon.networks.create(readNetworkRequest(body)),
     }),
-    'GET /networks/:name': ({ params }) => ({ json: daemon.networks.inspect(params['name'] ?? '') }),
+    'GET /networks/:name': async ({ params }) => ({ json: await daemon.networks.inspect(params['name'] ?? '') }),
     'DELETE /networks/:name': async ({ params }) => {
       await daemon.networks.remove(params['name'] ?? '')
       return { json: {} }

@@ -1,5 +1,7 @@
 import type { BridgeNetworks, NetworkStatus } from '../bridge/bridge-networks.ts'
 import { NetworkConflictError, NetworkError } from '../bridge/check-network.ts'
+import { leaseKey } from '../bridge/leases.ts'
+import { portOf } from '../bridge/names.ts'
 import { parseNetworkSpec, type NetworkStore } from '../bridge/network-store.ts'
 import { formatPublication } from '../bridge/publication.ts'
 import { formatCidr } from '../net/cidr.ts'
@@ -39,10 +41,11 @@ export class NetworkControl {
   }
 
   /** Throws {@link HttpError}. */
-  inspect(name: string): NetworkDetailsView {
+  async inspect(name: string): Promise<NetworkDetailsView> {
     const served = this.#need()
     const status = served.networks.status().find(({ network }) => network.name === name)
     if (!status) throw new HttpError(404, `there is no network ${name}`)
+    const states = await served.networks.inspect(name)
     const endpoints = [...served.networks.leases.values()].filter(({ network }) => network === name)
     const { mac, hairpin, interfaceName, followsUplink } = status.network
     return {
@@ -52,12 +55,14 @@ export class NetworkControl {
       interfaceName,
       followsUplink,
       pools: status.pools,
-      attached: endpoints.map(({ owner, ips, mac, netns, published = [] }) => ({
-        owner,
-        ips,
-        mac,
-        published: published.map(formatPublication),
-        netns,
+      attached: endpoints.map((lease) => ({
+        owner: lease.owner,
+        ips: lease.ips,
+        mac: lease.mac,
+        published: lease.published?.map(formatPublication) ?? [],
+        netns: lease.netns,
+        // Attached a moment ago: it has a lease, and was not there yet.
+        ...(states.get(leaseKey(lease)) ?? { port: portOf(lease), state: 'missing' }),
       })),
     }
   }

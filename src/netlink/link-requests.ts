@@ -77,7 +77,7 @@ export interface LinkChanges extends BridgePortOptions {
   readonly group?: number
 }
 
-/** RTEXT_FILTER_SKIP_STATS: counters are most of the bytes of a link, and nobody here reads them. */
+/** RTEXT_FILTER_SKIP_STATS: counters are most of the bytes of a link, and most readers do not want them. */
 const RTEXT_FILTER_SKIP_STATS = 8
 
 /** Asks for one link; the answer is one RTM_NEWLINK. */
@@ -89,16 +89,14 @@ export function getLink(link: LinkRef): NetlinkRequest {
   }
 }
 
-/** A dump; the kernel keeps to `master` and `kind` when they are given. */
-export function listLinks(filter: { master?: number; kind?: string } = {}): NetlinkRequest {
-  const { master, kind } = filter
+/** A dump; the kernel keeps to `master` and `kind` when they are given. Without counters, unless they are asked for. */
+export function listLinks(filter: { master?: number; kind?: string; counters?: boolean } = {}): NetlinkRequest {
+  const { master, kind, counters = false } = filter
+  const extensionMask = counters ? undefined : RTEXT_FILTER_SKIP_STATS
   return {
     name: 'list links',
     type: RTM_GETLINK,
-    payload: linkPayload(
-      {},
-      { master, info: kind === undefined ? undefined : { kind }, extensionMask: RTEXT_FILTER_SKIP_STATS },
-    ),
+    payload: linkPayload({}, { master, info: kind === undefined ? undefined : { kind }, extensionMask }),
   }
 }
 

@@ -1,4 +1,5 @@
 import { isNetlinkError } from './netlink-error.ts'
+import { decodeLinkCounters, type CountedLink } from './link-counters.ts'
 import { decodeLink, RTM_NEWLINK, type Link } from './link.ts'
 import {
   createBridge,
@@ -34,6 +35,14 @@ export class Links {
         (filter.master === undefined || master === filter.master) &&
         (filter.kind === undefined || kind === filter.kind),
     )
+  }
+
+  /** All links with their counters. */
+  async listCounted(): Promise<CountedLink[]> {
+    const messages = await this.#socket.dump(listLinks({ counters: true }))
+    return messages
+      .filter((message) => message.type === RTM_NEWLINK)
+      .map(({ payload }) => ({ ...decodeLink(payload), counters: decodeLinkCounters(payload) }))
   }
 
   /** Throws NetlinkError ENODEV when there is none. */

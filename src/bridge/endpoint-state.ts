@@ -1,0 +1,36 @@
+import type { CountedLink, DirectionCounters } from '../netlink/link-counters.ts'
+import type { Rtnetlink } from '../netlink/rtnetlink.ts'
+import { leaseKey, type Lease, type LeaseKey } from './leases.ts'
+import { portOf } from './names.ts'
+
+/** How an endpoint is in the kernel, seen from its pod. */
+export interface EndpointState {
+  /** The link on the host. */
+  readonly port: string
+  /** `down`: switched off, or without a carrier. */
+  readonly state: 'up' | 'down' | 'missing'
+  /** What came in to the pod. Absent: the kernel counts nothing there. */
+  readonly received?: DirectionCounters
+  readonly sent?: DirectionCounters
+}
+
+/** Reads what the kernel has of endpoints, in one dump. Throws NetlinkError. */
+export async function readEndpointStates(
+  leases: readonly Lease[],
+  rtnetlink: Pick<Rtnetlink, 'links'>,
+): Promise<ReadonlyMap<LeaseKey, EndpointState>> {
+  const links = new Map((await rtnetlink.links.listCounted()).map((link) => [link.name, link]))
+  return new Map(leases.map((lease) => [leaseKey(lease), stateOf(portOf(lease), links)]))
+}
+
+function stateOf(port: string, links: ReadonlyMap<string, CountedLink>): EndpointState {
+  const link = links.get(port)
+  if (!link) return { port, state: 'missing' }
+  const { counters } = link
+  return {
+    port,
+    state: link.up && link.carrier ? 'up' : 'down',
+    // What the host's end took in is what the pod sent.
+    ...(counters && { received: counters.sent, sent: counters.received }),
+  }
+}
