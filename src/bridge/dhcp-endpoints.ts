@@ -57,7 +57,11 @@ interface Entry {
   onApplied: (lease: DhcpLease) => void
 }
 
-/** The endpoints of a host whose addresses come from DHCP servers: takes leases, puts them on links, and gives them back. */
+/**
+ * The endpoints of a host whose addresses come from DHCP servers: takes leases, puts them on links, and gives them back. It
+ * works on links that somebody else makes, in this order: `createMacvlanLink` (which says the MAC address), {@link DhcpEndpoints.attach};
+ * {@link DhcpEndpoints.detach}, `deleteMacvlanLink`; after a start of the daemon {@link DhcpEndpoints.resume} with all endpoints that it keeps.
+ */
 export class DhcpEndpoints implements AsyncDisposable {
   readonly #options: DhcpEndpointsOptions
   readonly #clock: Clock
