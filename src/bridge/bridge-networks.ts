@@ -23,7 +23,7 @@ import { followedMtu, stableMac, type Network } from './network.ts'
 import { pickedSubnetsFile, writePickedSubnets } from './picked-subnets.ts'
 import type { Publication, PublishRequest } from './publication.ts'
 import { planBridge, planEndpoint, planHost, type EndpointPlan, type HostPlan } from './plan.ts'
-import { reconcileHost } from './reconcile.ts'
+import { reconcileEndpoint, reconcileHost } from './reconcile.ts'
 
 /** What `openBridgeNetworks` needs. */
 export interface BridgeNetworksOptions extends HostWish {
@@ -242,6 +242,16 @@ export class BridgeNetworks implements AsyncDisposable {
       await this.#remove(lease)
     } finally {
       this.#busy.delete(port)
+    }
+  }
+
+  /** Makes the inside of an owner's endpoints what it should be, after one of them came or went. Throws NetlinkError. */
+  async refresh(owner: Owner): Promise<void> {
+    const { kernel } = this.#options
+    for (const lease of this.#leasesOf(owner)) {
+      const network = this.#pools.get(lease.network)
+      if (!network || this.#busy.has(portOf(lease))) continue
+      await reconcileEndpoint(this.#planOf(network, lease), { kernel, attempt: (_, work) => work() })
     }
   }
 

@@ -20,6 +20,15 @@ export interface PodSpec {
   readonly publish?: readonly PublishRequest[]
 }
 
+/** One more network for a pod. */
+export interface ConnectRequest {
+  readonly network: string
+  readonly ips?: readonly IpAddress[]
+  readonly mac?: MacAddress
+  /** The link's name in the pod. Default: the network's, or the next number. */
+  readonly link?: string
+}
+
 /** A pod that cannot be had as asked. */
 export class PodError extends Error {
   override readonly name = 'PodError'

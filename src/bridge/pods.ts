@@ -6,11 +6,12 @@ import type { Pod } from '../model/pod.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import { AttachError, type BridgeNetworks } from './bridge-networks.ts'
+import { AddressUnavailableError, PoolExhaustedError } from './ipam.ts'
 import { leaseKey, type Lease } from './leases.ts'
-import { defaultNetnsPrefix, isPodNetns, netnsPath, podNetnsName, podOwner } from './names.ts'
+import { defaultNetnsPrefix, isPodNetns, netnsPath, podInterface, podNetnsName, podOwner, type Owner } from './names.ts'
 import { endProcesses, execPrefix, isAlive, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
 import { formatResolvConf, podModel } from './pod-model.ts'
-import { checkPodSpec, PodError, type PodSpec } from './pod-spec.ts'
+import { checkPodSpec, PodError, type ConnectRequest, type PodSpec } from './pod-spec.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
 import type { Publication } from './publication.ts'
 
@@ -42,6 +43,8 @@ export interface PodInfo {
   readonly network: string
   readonly ips: readonly IpAddress[]
   readonly mac: MacAddress
+  /** Networks that it was connected to besides. */
+  readonly connected: readonly PodConnection[]
   readonly published: readonly Publication[]
   /** Of the supervising shell, which leads the pod's session; undefined when nothing runs. */
   readonly pid: number | undefined
@@ -50,6 +53,15 @@ export interface PodInfo {
   readonly started: string
   /** Path of the file with the command's output. */
   readonly log: string
+}
+
+/** An endpoint of a pod besides its first one. */
+export interface PodConnection {
+  readonly network: string
+  readonly ips: readonly IpAddress[]
+  readonly mac: MacAddress
+  /** The link's name in the pod. */
+  readonly link: string
 }
 
 const defaultEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
@@ -121,9 +133,56 @@ export class Pods implements Disposable {
         return this.#info(record, lease)
       } catch (error) {
         await this.#removeTraces(record)
-        const kind = error instanceof AttachError ? 'invalid' : 'failed'
-        throw new PodError(kind, `cannot make ${owner}: ${(error as Error).message}`, { cause: error })
+        throw new PodError(kindOf(error), `cannot make ${owner}: ${(error as Error).message}`, { cause: error })
       }
+    })
+  }
+
+  /** Gives a pod an endpoint in one more network. Throws {@link PodError}; then nothing has changed. */
+  async connect(pod: Pick<PodSpec, 'namespace' | 'name'>, request: ConnectRequest): Promise<PodInfo> {
+    const owner = podOwner(pod)
+    const { networks, log } = this.#options
+    return await this.#exclusively(pod, async () => {
+      const { record, lease } = this.#find(pod)
+      const { network, ips, mac, link } = request
+      try {
+        const made = await networks.attach({
+          owner,
+          network,
+          netns: lease.netns,
+          ...(ips && { ips }),
+          ...(mac && { mac }),
+          ...(link !== undefined && { link }),
+        })
+        log.info(
+          { pod: owner, network, ips: made.ips },
+          `Connected ${owner} to network ${network}: ${made.ips.join(', ')}`,
+        )
+      } catch (error) {
+        const message = `cannot connect ${owner} to network ${network}: ${(error as Error).message}`
+        throw new PodError(kindOf(error), message, { cause: error })
+      }
+      return this.#info(record, lease)
+    })
+  }
+
+  /** Takes the endpoint away that {@link connect} made. Throws {@link PodError}. */
+  async disconnect(pod: Pick<PodSpec, 'namespace' | 'name'>, network: string): Promise<PodInfo> {
+    const owner = podOwner(pod)
+    const { networks, log } = this.#options
+    return await this.#exclusively(pod, async () => {
+      const { record, lease } = this.#find(pod)
+      if (record.network === network) {
+        throw new PodError('invalid', `${owner} was made in network ${network} (remove the pod to take it out)`)
+      }
+      if (!networks.leases.has(leaseKey({ network, owner }))) {
+        throw new PodError('not-found', `${owner} is not connected to network ${network}`)
+      }
+      await networks.detach(owner, network)
+      // Another endpoint may be the way out now.
+      await networks.refresh(owner)
+      log.info({ pod: owner, network }, `Disconnected ${owner} from network ${network}`)
+      return this.#info(record, lease)
     })
   }
 
@@ -184,6 +243,19 @@ export class Pods implements Disposable {
     this.#publish()
   }
 
+  #find(pod: Pick<PodSpec, 'namespace' | 'name'>): { record: PodRecord; lease: Lease } {
+    const { store, networks } = this.#options
+    const owner = podOwner(pod)
+    const record = store.records.get(owner)
+    const lease = record && networks.leases.get(leaseKey({ network: record.network, owner }))
+    if (lease && record.phase === 'created') return { record, lease }
+    throw new PodError('not-found', `there is no ${owner}`)
+  }
+
+  #leasesOf(owner: Owner): Lease[] {
+    return [...this.#options.networks.leases.values()].filter((lease) => lease.owner === owner)
+  }
+
   /** Pods that have all that they need; those that are being made or removed are none yet, or no more. */
   #whole(): { record: PodRecord; lease: Lease }[] {
     const { store, networks, bootId } = this.#options
@@ -204,6 +276,9 @@ export class Pods implements Disposable {
       network,
       ips: lease.ips,
       mac: lease.mac,
+      connected: this.#leasesOf(lease.owner)
+        .filter((other) => other.network !== network)
+        .map(({ network, ips, mac, link = podInterface }) => ({ network, ips, mac, link })),
       published: lease.published ?? [],
       pid: exit ? undefined : process?.pid,
       state: exit ? ended : process ? 'running' : 'no process',
@@ -241,7 +316,8 @@ export class Pods implements Disposable {
   async #removeTraces(record: PodRecord): Promise<void> {
     const name = podNetnsName(record, this.#prefix)
     await killAllIn(netnsPath(name))
-    await this.#options.networks.detach(podOwner(record), record.network)
+    const owner = podOwner(record)
+    for (const { network } of this.#leasesOf(owner)) await this.#options.networks.detach(owner, network)
     deleteNetns(name)
     this.#options.store.delete(record)
   }
@@ -305,6 +381,12 @@ export async function openPods(options: PodsOptions): Promise<Pods> {
 export function keepsLease(store: PodStore, lease: Lease): boolean {
   if (!lease.owner.startsWith('pod ')) return true
   return store.records.get(lease.owner)?.phase === 'created'
+}
+
+/** What is asked for and cannot be had is no failure of ours. */
+function kindOf(error: unknown): 'invalid' | 'failed' {
+  const refusals = [AttachError, AddressUnavailableError, PoolExhaustedError]
+  return refusals.some((kind) => error instanceof kind) ? 'invalid' : 'failed'
 }
 
 async function removeNetns(name: string): Promise<void> {

@@ -70,7 +70,8 @@ export async function reconcileHost(
   return { done, errors }
 }
 
-async function reconcileEndpoint(
+/** Makes the inside of one endpoint's namespace what the plan says. Throws NetlinkError, or what `attempt` throws. */
+export async function reconcileEndpoint(
   endpoint: EndpointPlan,
   context: { kernel: BridgeKernel; attempt: (what: string, work: () => Promise<void>) => Promise<void> },
 ): Promise<void> {

@@ -1,11 +1,17 @@
 import { Command, Option } from 'commander'
-import type { NetworkDetailsView, NetworkRequest, NetworkSummaryView } from '../daemon/control-api.ts'
+import type {
+  ConnectPodRequest,
+  NetworkDetailsView,
+  NetworkRequest,
+  NetworkSummaryView,
+  PodView,
+} from '../daemon/control-api.ts'
 import { callDaemon } from './control-client.ts'
 import { socketOption } from './socket-option.ts'
 import { formatTable } from './table.ts'
 import { UsageError } from './usage-error.ts'
 
-/** `fairlead network create|ls|inspect|rm` */
+/** `fairlead network create|ls|inspect|rm|connect|disconnect` */
 export function networkCommand(): Command {
   return new Command('network')
     .description('networks for pods, besides those of the configuration')
@@ -13,6 +19,8 @@ export function networkCommand(): Command {
     .addCommand(listNetworks())
     .addCommand(inspectNetwork())
     .addCommand(removeNetwork())
+    .addCommand(connectPod())
+    .addCommand(disconnectPod())
 }
 
 interface Common {
@@ -154,6 +162,52 @@ function removeNetwork(): Command {
         await callDaemon(options.socket, 'DELETE', networkPath(name))
         console.log(`network ${name} removed`)
       }
+    })
+}
+
+interface ConnectOptions extends Common {
+  readonly namespace: string
+  readonly ip: readonly string[]
+  readonly mac?: string
+  readonly interfaceName?: string
+}
+
+function connectPod(): Command {
+  return new Command('connect')
+    .description('give a running pod a link in one more network')
+    .argument('<network>', 'the name of the network')
+    .argument('<pod>', 'the name of the pod')
+    .option('-n, --namespace <namespace>', "the pod's namespace", 'default')
+    .option('--ip <ip>', 'an address of its own choice, one per family; may be repeated', collect, [])
+    .option('--mac <mac>', 'a MAC address of its own choice')
+    .option('--interface-name <name>', 'the name of the link in the pod (default: eth1, eth2, ...)')
+    .addOption(socketOption())
+    .action(async (network: string, name: string, options: ConnectOptions) => {
+      const { namespace, ip, mac, interfaceName } = options
+      const request: ConnectPodRequest = {
+        namespace,
+        name,
+        ...(ip.length > 0 && { ips: ip }),
+        ...(mac !== undefined && { mac }),
+        ...(interfaceName !== undefined && { interfaceName }),
+      }
+      const pod = await callDaemon<PodView>(options.socket, 'POST', `${networkPath(network)}/pods`, request)
+      const made = pod.connected.find((connection) => connection.network === network)
+      console.log(`pod ${namespace}/${name} is in network ${network}: ${made?.link} ${made?.ips.join(', ')}`)
+    })
+}
+
+function disconnectPod(): Command {
+  return new Command('disconnect')
+    .description('take the link away that connect gave')
+    .argument('<network>', 'the name of the network')
+    .argument('<pod>', 'the name of the pod')
+    .option('-n, --namespace <namespace>', "the pod's namespace", 'default')
+    .addOption(socketOption())
+    .action(async (network: string, name: string, { socket, namespace }: ConnectOptions) => {
+      const pod = `${encodeURIComponent(namespace)}/${encodeURIComponent(name)}`
+      await callDaemon(socket, 'DELETE', `${networkPath(network)}/pods/${pod}`)
+      console.log(`pod ${namespace}/${name} is no longer in network ${network}`)
     })
 }
 

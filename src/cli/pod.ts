@@ -30,6 +30,8 @@ interface RunOptions extends Common {
   readonly label: Record<string, string>
   readonly network: string
   readonly publish: readonly string[]
+  readonly ip: readonly string[]
+  readonly mac?: string
 }
 
 function runPod(): Command {
@@ -39,6 +41,8 @@ function runPod(): Command {
     .argument('[command...]', 'what to run; nothing: the pod has a network, and "pod exec" runs things in it')
     .option('-l, --label <key=value>', 'a label, for the selectors of Services; may be repeated', collectLabel, {})
     .option('-N, --network <name>', 'the network to join', 'default')
+    .option('--ip <ip>', 'an address of its own choice, one per family; may be repeated', collect, [])
+    .option('--mac <mac>', 'a MAC address of its own choice')
     .option(
       '-p, --publish <port>',
       'lead [HOST-IP:][HOST-PORT]:PORT[/udp] of this machine to the pod; may be repeated, and have ranges',
@@ -64,6 +68,8 @@ Examples:
         network: options.network,
         command,
         publish: options.publish,
+        ...(options.ip.length > 0 && { ips: options.ip }),
+        ...(options.mac !== undefined && { mac: options.mac }),
       }
       const pod = await callDaemon<PodView>(options.socket, 'POST', '/pods', request)
       const where = [...pod.ips, ...pod.published].join(', ')

@@ -8,6 +8,8 @@
  *     POST   /networks                        NetworkRequest -> NetworkSummaryView
  *     GET    /networks/:name                  NetworkDetailsView
  *     DELETE /networks/:name
+ *     POST   /networks/:name/pods             ConnectPodRequest -> PodView
+ *     DELETE /networks/:name/pods/:namespace/:pod
  *     GET    /pods
  *     POST   /pods                            PodRequest -> PodView
  *     GET    /pods/:namespace/:name/exec      ExecSpec
@@ -147,8 +149,22 @@ export interface PodRequest {
   readonly network: string
   /** Empty: the pod has a network, but nothing runs in it yet. */
   readonly command: readonly string[]
+  /** Static addresses, at most one per family. */
+  readonly ips?: readonly string[]
+  readonly mac?: string
   /** Ports to publish, as `--publish` has them: `8080:80`, `127.0.0.1::53/udp`. */
   readonly publish?: readonly string[]
+}
+
+/** `POST /networks/:name/pods` */
+export interface ConnectPodRequest {
+  readonly namespace: string
+  readonly name: string
+  /** Static addresses, at most one per family. */
+  readonly ips?: readonly string[]
+  readonly mac?: string
+  /** The link's name in the pod. */
+  readonly interfaceName?: string
 }
 
 export interface PodView {
@@ -158,6 +174,13 @@ export interface PodView {
   readonly network: string
   readonly ips: readonly string[]
   readonly mac: string
+  /** Networks that it was connected to besides. */
+  readonly connected: readonly {
+    readonly network: string
+    readonly ips: readonly string[]
+    readonly mac: string
+    readonly link: string
+  }[]
   /** `*:8080->80/tcp`, `127.0.0.1:53->5353/udp` */
   readonly published: readonly string[]
   readonly pid: number | undefined

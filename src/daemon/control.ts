@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs'
 import { createConnection, type Server } from 'node:net'
 import { dirname } from 'node:path'
-import type { NetworkRequest, PodRequest } from './control-api.ts'
+import type { ConnectPodRequest, NetworkRequest, PodRequest } from './control-api.ts'
 import { formatEvent } from './events.ts'
 import { HttpError, type Request, type Routes } from './http-server.ts'
 import type { Daemon } from './start.ts'
@@ -17,6 +17,14 @@ export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'networks
       json: await daemon.networks.create(readNetworkRequest(body)),
     }),
     'GET /networks/:name': async ({ params }) => ({ json: await daemon.networks.inspect(params['name'] ?? '') }),
+    'POST /networks/:name/pods': async ({ params, body }) => ({
+      json: await daemon.pods.connect(params['name'] ?? '', readConnectRequest(body)),
+    }),
+    'DELETE /networks/:name/pods/:namespace/:pod': async ({ params }) => {
+      const pod = { namespace: params['namespace'] ?? '', name: params['pod'] ?? '' }
+      await daemon.pods.disconnect(params['name'] ?? '', pod)
+      return { json: {} }
+    },
     'DELETE /networks/:name': async ({ params }) => {
       await daemon.networks.remove(params['name'] ?? '')
       return { json: {} }
@@ -48,6 +56,27 @@ function readNetworkRequest(body: unknown): NetworkRequest {
   return { ...body, name }
 }
 
+function readConnectRequest(body: unknown): ConnectPodRequest {
+  if (typeof body !== 'object' || body === null) throw new HttpError(400, 'expected a JSON object with the pod')
+  const { namespace = 'default', name, interfaceName } = body as Record<string, unknown>
+  if (typeof name !== 'string') throw new HttpError(400, `name: ${JSON.stringify(name)} is not a string`)
+  if (typeof namespace !== 'string') throw new HttpError(400, `namespace: ${JSON.stringify(namespace)} is not a string`)
+  if (interfaceName !== undefined && typeof interfaceName !== 'string') {
+    throw new HttpError(400, `interfaceName: ${JSON.stringify(interfaceName)} is not a string`)
+  }
+  return { namespace, name, ...readEndpoint(body), ...(interfaceName !== undefined && { interfaceName }) }
+}
+
+/** Addresses that a pod is to have in a network. */
+function readEndpoint(body: object): { readonly ips?: readonly string[]; readonly mac?: string } {
+  const { ips, mac } = body as Record<string, unknown>
+  if (ips !== undefined && !(Array.isArray(ips) && ips.every((ip) => typeof ip === 'string'))) {
+    throw new HttpError(400, 'ips: expected a list of strings')
+  }
+  if (mac !== undefined && typeof mac !== 'string') throw new HttpError(400, 'mac: expected a string')
+  return { ...(ips !== undefined && { ips }), ...(mac !== undefined && { mac }) }
+}
+
 function readPodRequest(body: unknown): PodRequest {
   if (typeof body !== 'object' || body === null) throw new HttpError(400, 'expected a JSON object with the pod to run')
   const {
@@ -68,7 +97,7 @@ function readPodRequest(body: unknown): PodRequest {
   if (typeof labels !== 'object' || labels === null || !texts(Object.values(labels))) {
     throw new HttpError(400, 'labels: expected an object of strings')
   }
-  return { namespace, name, labels: labels as Record<string, string>, network, command, publish }
+  return { namespace, name, labels: labels as Record<string, string>, network, command, publish, ...readEndpoint(body) }
 }
 
 /** Listens on a unix socket that only its owner may use. A socket that nobody listens on any more is replaced. */

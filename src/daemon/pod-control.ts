@@ -1,8 +1,10 @@
 import { PodError } from '../bridge/pod-spec.ts'
 import type { PodInfo, Pods } from '../bridge/pods.ts'
 import { formatPublication, parsePublish, type PublishRequest } from '../bridge/publication.ts'
+import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
+import { parseMac, type MacAddress } from '../net/mac-address.ts'
 import { ParseError } from '../net/parse-error.ts'
-import type { PodRequest, PodView } from './control-api.ts'
+import type { ConnectPodRequest, PodRequest, PodView } from './control-api.ts'
 import type { EventLog } from './events.ts'
 import { HttpError } from './http-server.ts'
 
@@ -30,7 +32,8 @@ export class PodControl {
 
   /** Throws {@link HttpError}. */
   async run(request: PodRequest): Promise<PodView> {
-    const spec = { ...request, publish: readPublish(request.publish ?? []) }
+    const { ips, mac, publish = [], ...rest } = request
+    const spec = { ...rest, ...readAddresses({ ips, mac }), publish: readPublish(publish) }
     const pod = podView(await this.#with((pods) => pods.run(spec)))
     const published = pod.published.map((one) => `, ${one}`).join('')
     this.#events.add('pod', `${pod.namespace}/${pod.name} is ${pod.state}: ${pod.ips.join(', ')}${published}`)
@@ -46,6 +49,26 @@ export class PodControl {
   async remove(namespace: string, name: string): Promise<void> {
     await this.#with((pods) => pods.remove(namespace, name))
     this.#events.add('pod', `${namespace}/${name} is removed`)
+  }
+
+  /** Throws {@link HttpError}. */
+  async connect(network: string, request: ConnectPodRequest): Promise<PodView> {
+    const { ips, mac, interfaceName, ...pod } = request
+    const wanted = {
+      network,
+      ...readAddresses({ ips, mac }),
+      ...(interfaceName !== undefined && { link: interfaceName }),
+    }
+    const view = podView(await this.#with((pods) => pods.connect(pod, wanted)))
+    const made = view.connected.find((connection) => connection.network === network)
+    this.#events.add('pod', `${pod.namespace}/${pod.name} is connected to network ${network}: ${made?.ips.join(', ')}`)
+    return view
+  }
+
+  /** Throws {@link HttpError}. */
+  async disconnect(network: string, pod: { readonly namespace: string; readonly name: string }): Promise<void> {
+    await this.#with((pods) => pods.disconnect(pod, network))
+    this.#events.add('pod', `${pod.namespace}/${pod.name} is disconnected from network ${network}`)
   }
 
   /** Stops and removes every pod. */
@@ -65,6 +88,36 @@ export class PodControl {
 }
 
 /** Throws {@link HttpError}. */
+function readAddresses({
+  ips,
+  mac,
+}: {
+  readonly ips?: readonly string[] | undefined
+  readonly mac?: string | undefined
+}): {
+  readonly ips?: readonly IpAddress[]
+  readonly mac?: MacAddress
+} {
+  try {
+    const parsed = ips?.map(parseIp) ?? []
+    if (new Set(parsed.map(ipFamilyOf)).size < parsed.length) {
+      throw new HttpError(400, `ips: ${parsed.join(' and ')} are of one family (expected at most one each)`)
+    }
+    return { ...(parsed.length > 0 && { ips: parsed }), ...(mac !== undefined && { mac: parseUnicastMac(mac) }) }
+  } catch (error) {
+    if (error instanceof ParseError) throw new HttpError(400, error.message, { cause: error })
+    throw error
+  }
+}
+
+/** A link can have no group address, and not none. */
+function parseUnicastMac(text: string): MacAddress {
+  const mac = parseMac(text)
+  if ((Number.parseInt(mac.slice(0, 2), 16) & 1) === 0 && mac !== '00:00:00:00:00:00') return mac
+  throw new ParseError(`${mac} cannot be a link's address (expected a unicast one, like 02:00:00:00:00:01)`)
+}
+
+/** Throws {@link HttpError}. */
 function readPublish(texts: readonly string[]): PublishRequest[] {
   try {
     return texts.map(parsePublish)
@@ -75,7 +128,7 @@ function readPublish(texts: readonly string[]): PublishRequest[] {
 }
 
 function podView({ published, ...pod }: PodInfo): PodView {
-  const { namespace, name, labels, network, ips, mac, pid, state, started, log } = pod
+  const { namespace, name, labels, network, ips, mac, connected, pid, state, started, log } = pod
   const ports = published.map(formatPublication)
-  return { namespace, name, labels, network, ips, mac, published: ports, pid, state, started, log }
+  return { namespace, name, labels, network, ips, mac, connected, published: ports, pid, state, started, log }
 }
