@@ -1,6 +1,7 @@
 import { cidrFamily } from '../net/cidr.ts'
-import { registerBytes } from '../nftables/keys.ts'
-import { nfproto, type Elements, type Rule, type TableState } from '../nftables/objects.ts'
+import { ipFamilies, ipFamilyOf, type IpFamily } from '../net/ip-address.ts'
+import { addressRange, registerBytes } from '../nftables/keys.ts'
+import type { Elements, NftSet, Rule, Statement, TableState } from '../nftables/objects.ts'
 import { bridgeTable } from './names.ts'
 import type { Network } from './network.ts'
 
@@ -8,38 +9,54 @@ import type { Network } from './network.ts'
 const srcnat = 100
 
 /** The set of our bridges: what goes from one to another of them keeps its source. */
-const bridgesSet = 'bridges'
+const bridgesSet = { name: 'bridges', key: ['oifname'] } as const satisfies NftSet
+
+/** Subnets whose packets leave with the address of the outgoing link. */
+const masqueraded = {
+  4: { name: 'masquerade-4', key: ['ip saddr'], interval: true },
+  6: { name: 'masquerade-6', key: ['ip6 saddr'], interval: true },
+} as const satisfies Record<IpFamily, NftSet>
 
 /**
  * The table of the networks: packets that leave a masquerading network by a link that is no bridge of ours get the
- * address of that link. Nothing that comes in is touched here, and no policy is set: an accept of ours could not
- * overrule another table's drop anyway. Pure.
+ * address of that link, or the one that the network says. Gateway modes other than `nat` translate nothing. Nothing that
+ * comes in is touched here, and no policy is set: an accept of ours could not overrule another table's drop anyway. Pure.
  */
 export function compileMasquerade(networks: readonly Network[]): TableState {
-  const rules = networks
-    .filter(({ masquerade }) => masquerade)
-    .flatMap(({ name, subnets }) =>
-      subnets.map(({ cidr }): Rule => {
-        const [left, protocol] =
-          cidrFamily(cidr) === 4 ? (['ip saddr', nfproto.ipv4] as const) : (['ip6 saddr', nfproto.ipv6] as const)
-        return {
-          statements: [
-            { kind: 'match', left: 'meta nfproto', op: '==', value: { number: protocol } },
-            { kind: 'match', left, op: '==', value: { address: cidr.address, prefix: cidr.prefix } },
-            { kind: 'in-set', key: ['oifname'], set: bridgesSet, negate: true },
-            { kind: 'masquerade' },
-          ],
-          comment: `network ${name}`,
-        }
-      }),
-    )
+  const elements = { 4: new Map<string, string>(), 6: new Map<string, string>() }
+  const rules: Rule[] = []
+  for (const { name, subnets, masquerade, gatewayModes } of networks) {
+    for (const { cidr } of subnets) {
+      const family = cidrFamily(cidr)
+      if (masquerade === false || gatewayModes[family] !== 'nat') continue
+      const source = masquerade === true ? undefined : masquerade.find((ip) => ipFamilyOf(ip) === family)
+      if (source === undefined) elements[family].set(...addressRange(cidr))
+      else {
+        // Networks with an address of their own are few: a rule each.
+        const left = family === 4 ? 'ip saddr' : 'ip6 saddr'
+        const from: Statement = { kind: 'match', left, op: '==', value: { address: cidr.address, prefix: cidr.prefix } }
+        const snat: Statement = { kind: 'snat', family: family === 4 ? 'ip' : 'ip6', to: source }
+        rules.push({ statements: [from, outwards, snat], comment: `network ${name}` })
+      }
+    }
+  }
+  for (const family of ipFamilies) {
+    const { key, name } = masqueraded[family]
+    rules.push({ statements: [{ kind: 'in-set', key, set: name }, outwards, { kind: 'masquerade' }] })
+  }
   const bridges: Elements = new Map(networks.map(({ bridge }) => [registerBytes({ name: bridge }), '']))
   return {
     family: 'inet',
     name: bridgeTable,
     comment: 'fairlead: bridge networks',
     chains: [{ name: 'postrouting', hook: { type: 'nat', hook: 'postrouting', priority: srcnat }, rules }],
-    sets: [{ name: bridgesSet, key: ['oifname'] }],
-    elements: new Map([[bridgesSet, bridges]]),
+    sets: [bridgesSet, masqueraded[4], masqueraded[6]],
+    elements: new Map([
+      [bridgesSet.name, bridges],
+      [masqueraded[4].name, elements[4]],
+      [masqueraded[6].name, elements[6]],
+    ]),
   }
 }
+
+const outwards: Statement = { kind: 'in-set', key: bridgesSet.key, set: bridgesSet.name, negate: true }

@@ -69,7 +69,7 @@ test('planEndpoint() gives addresses alone in their subnet, neighbour routes to 
   ])
 })
 
-test('compileMasquerade() has a rule per subnet of masquerading networks, and all bridges in its set', () => {
+test('compileMasquerade() has the subnets of masquerading networks and all bridges in its sets', () => {
   const bare = { ...only4, name: 'bare', bridge: 'fl9', masquerade: false }
   expect(formatTable(compileMasquerade([network, bare]))).toMatchInlineSnapshot(`
     "table inet fairlead-bridge {
@@ -80,12 +80,31 @@ test('compileMasquerade() has a rule per subnet of masquerading networks, and al
     			     "fl9" }
     	}
 
+    	set masquerade-4 {
+    		typeof ip saddr
+    		flags interval
+    		elements = { 10.7.0.0/24 }
+    	}
+
+    	set masquerade-6 {
+    		typeof ip6 saddr
+    		flags interval
+    		elements = { fd00:7::/64 }
+    	}
+
     	chain postrouting {
     		type nat hook postrouting priority srcnat; policy accept;
-    		meta nfproto ipv4 ip saddr 10.7.0.0/24 oifname != @bridges masquerade fully-random comment "network default"
-    		meta nfproto ipv6 ip6 saddr fd00:7::/64 oifname != @bridges masquerade fully-random comment "network default"
+    		ip saddr @masquerade-4 oifname != @bridges masquerade fully-random
+    		ip6 saddr @masquerade-6 oifname != @bridges masquerade fully-random
     	}
     }
     "
   `)
+})
+
+test('compileMasquerade() gives a network the address that it asks for, and mode routed none', () => {
+  const own = { ...network, masquerade: [parseIp('192.0.2.9')], gatewayModes: { 4: 'nat', 6: 'routed' } } as const
+  const text = formatTable(compileMasquerade([own]))
+  expect(text).toContain('ip saddr 10.7.0.0/24 oifname != @bridges snat ip to 192.0.2.9 comment "network default"')
+  expect(text).not.toContain('fd00:7::')
 })

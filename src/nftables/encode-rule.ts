@@ -18,6 +18,7 @@ const NFT_CMP_NEQ = 1
 const NFT_REJECT_ICMP_UNREACH = 0
 const NFT_REJECT_ICMPX_UNREACH = 2
 const NFT_REJECT_ICMPX_PORT_UNREACH = 1
+const NFT_NAT_SNAT = 0
 const NFT_NAT_DNAT = 1
 const NF_NAT_RANGE_PROTO_RANDOM_FULLY = 0x10
 const NFT_LOOKUP_F_INV = 1
@@ -101,6 +102,13 @@ class RuleWriter {
           family: familyNumbers[statement.family],
           addressRegister: 1,
           portRegister: register(statement.family === 'ip' ? 1 : 4),
+        })
+      case 'snat':
+        this.#expression('immediate', { dreg: 1, data: { value: ipToBytes(statement.to) } })
+        return this.#expression('nat', {
+          type: NFT_NAT_SNAT,
+          family: familyNumbers[statement.family],
+          addressRegister: 1,
         })
       case 'masquerade':
         return this.#expression('masq', { flags: NF_NAT_RANGE_PROTO_RANDOM_FULLY })

@@ -254,6 +254,8 @@ function formatStatement(statement: Statement): string {
       return `${formatKey(statement.key)} vmap @${statement.map}`
     case 'dnat':
       return `dnat ${statement.family} to ${formatKey(statement.to.key)} map @${statement.to.map}`
+    case 'snat':
+      return `snat ${statement.family} to ${statement.to}`
     case 'masquerade':
       return 'masquerade fully-random'
     case 'reject':

@@ -1,3 +1,5 @@
+import type { IpAddress } from '../net/ip-address.ts'
+
 /**
  * The objects of an nf_tables table, in nft's own words. Plain data: a desired table is written with these, a fake holds
  * them, the client turns them into messages, and `format.ts` prints them as nft would.
@@ -66,6 +68,8 @@ export type Statement =
   /** The data of the map is address . port. */
   | { readonly kind: 'dnat'; readonly family: 'ip' | 'ip6'; readonly to: MapLookup }
   | { readonly kind: 'masquerade' }
+  /** `snat ip to ADDRESS` */
+  | { readonly kind: 'snat'; readonly family: 'ip' | 'ip6'; readonly to: IpAddress }
   | { readonly kind: 'reject' }
   | { readonly kind: 'counter' }
   | { readonly kind: 'accept' | 'drop' | 'return' }
