@@ -28,8 +28,8 @@ describe.skipIf(!dnsmasqPath)(
         '--dhcp-option=option:mtu,1400',
       ])
       const pod = await createPod('02:00:00:00:00:11')
-    // With it, the kernel drops what comes to a link without address: docs/adr/0006-dhcp-over-packet-sockets.md.
-    writeSysctl('net.ipv4.conf.all.rp_filter', 1, { netns: pod.netns })
+      // With it, the kernel drops what comes to a link without address: docs/adr/0006-dhcp-over-packet-sockets.md.
+      writeSysctl('net.ipv4.conf.all.rp_filter', 1, { netns: pod.netns })
       const client = pod.client({ hostname: 'web-1' })
       expect(await pod.next('bound')).toMatchObject({
         address: { address: expect.stringMatching(/^192\.168\.77\.1\d\d$/), prefix: 24 },
@@ -62,6 +62,9 @@ describe.skipIf(!dnsmasqPath)(
       await lan.startServer('192.168.77.100,192.168.77.150,120', ['--dhcp-option=option:mtu,1300'])
       client.renew()
       expect(await pod.next('changed')).toMatchObject({ address: lease.address, mtu: 1300 })
+      // The kernel saw the answers too, and found nobody to give them to but the port that is never read.
+      const { stdout } = await run(['nstat', '-az', 'IcmpOutDestUnreachs'], { netns: pod.netns })
+      expect(stdout).toMatch(/IcmpOutDestUnreachs +0 /)
     })
 
     test('keeps the lease over a restart of the client', async () => {
