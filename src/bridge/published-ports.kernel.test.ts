@@ -168,6 +168,11 @@ describe('the firewall', () => {
     }
     expect(await two.host.connectTcp('127.0.0.1', 7301, { timeout: 300 })).toBe('timeout')
     expect(await node.connectTcp('127.0.0.1', 7300)).toMatchObject({ reply: one.host.name })
+    // The attack is a real one: without the rules, and with nobody to repair them, it gets in.
+    await networks[Symbol.asyncDispose]()
+    await node.exec(['nft', 'flush', 'chain', 'inet', bridgeTable, 'raw'])
+    expect(await two.host.connectTcp('127.0.0.1', 7301)).toMatchObject({ reply: 'node' })
+    networks = await open()
     writeSysctl('net/ipv4/conf/all/route_localnet', '0', { netns: node.netns })
   })
 
