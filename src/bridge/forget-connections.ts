@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { ipFamilies, ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import { protocolNumbers } from '../net/protocol.ts'
 import type { ConnectionEntry, Conntrack } from '../netlink/conntrack.ts'
@@ -9,11 +10,23 @@ import { isAnyAddress, type Publication } from './publication.ts'
  * sending would reach a pod that has gone, or would not reach the one that has come, for as long as it sends.
  */
 
-/** Ends the connections that came to an endpoint by its published ports, which are not published any more. Throws NetlinkError. */
-export async function forgetPublished(conntrack: Conntrack, lease: Pick<Lease, 'ips' | 'published'>): Promise<number> {
+/** From this many on, it is quicker to read all connections of a protocol once than to have the kernel look for each. */
+const manyPublications = 5
+
+/**
+ * Ends the connections that came to endpoints by their published ports, which are not published any more. Resolves with
+ * their number. Throws NetlinkError.
+ */
+export async function forgetPublished(
+  conntrack: Conntrack,
+  leases: readonly Pick<Lease, 'ips' | 'published'>[],
+): Promise<number> {
+  const wanted = leases.flatMap(({ ips, published = [] }) =>
+    ips.flatMap((ip) => published.map((publication) => ({ ip, ...publication }))),
+  )
   const found: ConnectionEntry[] = []
-  for (const ip of lease.ips) {
-    for (const { hostPort, port, protocol } of lease.published ?? []) {
+  if (wanted.length < manyPublications) {
+    for (const { ip, hostPort, port, protocol } of wanted) {
       const entries = await conntrack.list({
         family: ipFamilyOf(ip),
         original: { protocol: protocolNumbers[protocol], destinationPort: hostPort },
@@ -21,9 +34,48 @@ export async function forgetPublished(conntrack: Conntrack, lease: Pick<Lease, '
       })
       found.push(...entries)
     }
+  } else {
+    const kinds = new Map(wanted.map(({ ip, protocol }) => [`${ipFamilyOf(ip)} ${protocol}`, { ip, protocol }]))
+    const ports = new Set(wanted.map(({ ip, hostPort, port, protocol }) => `${protocol} ${hostPort} ${ip} ${port}`))
+    for (const { ip, protocol } of kinds.values()) {
+      const original = { protocol: protocolNumbers[protocol] }
+      const entries = await conntrack.list({ family: ipFamilyOf(ip), original })
+      found.push(
+        ...entries.filter(({ original: { destinationPort }, reply }) =>
+          ports.has(`${protocol} ${destinationPort} ${reply.source} ${reply.sourcePort}`),
+        ),
+      )
+    }
   }
   await conntrack.delete(found)
   return found.length
+}
+
+/** Ends the connections of endpoints that go; those that go at the same time share the looks at the connection table. */
+export class WithdrawnConnections {
+  readonly #conntrack: Conntrack
+  #next: { readonly leases: Lease[]; readonly done: Promise<unknown> } | undefined
+
+  constructor(conntrack: Conntrack) {
+    this.#conntrack = conntrack
+  }
+
+  /** As {@link forgetPublished}. Throws NetlinkError, to all of its batch. */
+  async forget(lease: Lease): Promise<void> {
+    if (!this.#next) {
+      const leases: Lease[] = []
+      this.#next = { leases, done: this.#forgetNext(leases) }
+    }
+    this.#next.leases.push(lease)
+    await this.#next.done
+  }
+
+  async #forgetNext(leases: readonly Lease[]): Promise<void> {
+    // What else this turn of the event loop brings.
+    await setImmediate()
+    this.#next = undefined
+    await forgetPublished(this.#conntrack, leases)
+  }
 }
 
 /**

@@ -5,7 +5,7 @@ import type { NftClient } from '../nftables/client.ts'
 import type { DiffOptions } from '../nftables/diff.ts'
 import { compileBridgeTable } from './bridge-table.ts'
 import { choosePorts } from './choose-ports.ts'
-import { forgetPublished, forgetUntranslated } from './forget-connections.ts'
+import { forgetUntranslated, WithdrawnConnections } from './forget-connections.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { KeptTable } from './kept-table.ts'
 import type { Lease } from './leases.ts'
@@ -35,11 +35,13 @@ export class HostFirewall implements AsyncDisposable {
   readonly #table: KeptTable
   readonly #guard: KeptTable
   readonly #relays: LoopbackRelays
+  readonly #withdrawn: WithdrawnConnections
 
   constructor(options: HostFirewallOptions) {
     const { networks, leases } = options
     this.#options = options
     this.#relays = new LoopbackRelays(options.log)
+    this.#withdrawn = new WithdrawnConnections(options.kernel.conntrack)
     this.#table = new KeptTable({
       ...options,
       family: 'inet',
@@ -99,7 +101,7 @@ export class HostFirewall implements AsyncDisposable {
     const { kernel, log } = this.#options
     const { conntrack, rtnetlink } = kernel
     try {
-      if (why === 'withdrawn') await forgetPublished(conntrack, lease)
+      if (why === 'withdrawn') await this.#withdrawn.forget(lease)
       else {
         const addresses = (await rtnetlink.addresses.list()).map(({ address }) => address.address)
         await forgetUntranslated(conntrack, lease.published, new Set(addresses))
