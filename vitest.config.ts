@@ -1,6 +1,8 @@
 import { defineConfig } from 'vitest/config'
+import { patience } from './test/lab/patience.ts'
 
-// `unit` needs no root and takes seconds; `kernel` builds its own network namespaces and needs root.
+// `unit` needs no root and takes seconds; `kernel` builds its own network namespaces and needs root; `vm` is about the guest of
+// test/vm and runs in it.
 export default defineConfig({
   test: {
     projects: [
@@ -17,8 +19,18 @@ export default defineConfig({
           include: ['test/kernel/**/*.test.ts', 'src/**/*.kernel.test.ts'],
           pool: 'forks',
           fileParallelism: false,
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
+          testTimeout: patience(60_000),
+          hookTimeout: patience(60_000),
+        },
+      },
+      {
+        test: {
+          name: 'vm',
+          include: ['test/vm/**/*.test.ts'],
+          pool: 'forks',
+          fileParallelism: false,
+          testTimeout: patience(60_000),
+          hookTimeout: patience(60_000),
         },
       },
     ],

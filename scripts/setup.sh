@@ -35,3 +35,10 @@ ensure_tool() {
     return 1
   }
 }
+
+# What test/vm needs to boot a guest.
+ensure_guest_tools() {
+  ensure_tool qemu-system-x86_64 qemu-system-x86 "runs the guest kernel of test/vm" || return 1
+  ensure_tool busybox busybox-static "is the guest's first program" || return 1
+  ensure_tool depmod kmod "tells the guest which kernel module needs which" || return 1
+}

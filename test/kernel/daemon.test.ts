@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { PodView } from '../../src/daemon/control-api.ts'
+import { patience } from '../lab/patience.ts'
 import { DaemonProcess, launcher, Machine, machineObstacle, sleep } from './machine.ts'
 
 const obstacle = machineObstacle()
@@ -62,7 +63,7 @@ async function answers(
 }
 
 async function eventually<T>(what: string, attempt: () => Promise<T | undefined | false>, ms = 5000): Promise<T> {
-  const deadline = Date.now() + ms
+  const deadline = Date.now() + patience(ms)
   for (;;) {
     const result = await attempt()
     if (result !== undefined && result !== false) return result
@@ -76,7 +77,7 @@ describe.skipIf(obstacle !== undefined)(
   () => {
     test.each([0, 1])(
       'fairlead hello --check reaches every pod in every way, and leaves no trace (bridge-nf-call-iptables=%d)',
-      { timeout: 120_000 },
+      { timeout: patience(120_000) },
       async (bridgeNetfilter) => {
         await using machine = await Machine.create()
         // A kernel without br_netfilter has no such setting, and behaves as with 0.
@@ -96,12 +97,12 @@ describe.skipIf(obstacle !== undefined)(
 
     test.each([500, 700, 900, 1100])(
       'fairlead hello ended after %d ms leaves no trace and prints no stack trace',
-      { timeout: 60_000 },
+      { timeout: patience(60_000) },
       async (ms) => {
         await using machine = await Machine.create()
         const before = await traces(machine)
         const hello = new DaemonProcess(machine.spawn(launcher, 'hello'))
-        await sleep(ms)
+        await sleep(patience(ms))
         await hello.end('SIGINT')
         expect(hello.log).not.toMatch(/^\s+at |AbortError/m)
         expect(await traces(machine)).toEqual(before)
@@ -110,7 +111,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test(
       'kill -9 and a new start: pods, leases and open connections live on, nothing is leaked',
-      { timeout: 120_000 },
+      { timeout: patience(120_000) },
       async () => {
         await using machine = await Machine.create()
         manifest(machine, 'web.yaml', web)
@@ -160,7 +161,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test(
       'SIGTERM leaves the dataplane working; cleanup without any state file removes it all',
-      { timeout: 60_000 },
+      { timeout: patience(60_000) },
       async () => {
         await using machine = await Machine.create()
         const before = await traces(machine)
@@ -183,7 +184,7 @@ describe.skipIf(obstacle !== undefined)(
       },
     )
 
-    test('--cleanup-on-exit removes everything at SIGTERM', { timeout: 60_000 }, async () => {
+    test('--cleanup-on-exit removes everything at SIGTERM', { timeout: patience(60_000) }, async () => {
       await using machine = await Machine.create()
       const before = await traces(machine)
       const daemon = await machine.startDaemon(
@@ -197,7 +198,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test(
       'what another program destroys is repaired within a second, and the log says what',
-      { timeout: 60_000 },
+      { timeout: patience(60_000) },
       async () => {
         await using machine = await Machine.create()
         manifest(machine, 'web.yaml', web)
@@ -225,7 +226,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test(
       'bad manifests are reported with place, value and reason, and the rest is served',
-      { timeout: 60_000 },
+      { timeout: patience(60_000) },
       async () => {
         await using machine = await Machine.create()
         manifest(machine, 'a-web.yaml', web)
@@ -305,7 +306,7 @@ describe.skipIf(obstacle !== undefined)(
     ]
     test.each(refused)(
       'fairlead run refuses %s, and changes nothing',
-      { timeout: 30_000 },
+      { timeout: patience(30_000) },
       async (_, start, message) => {
         await using machine = await Machine.create()
         const before = await traces(machine)
@@ -317,20 +318,24 @@ describe.skipIf(obstacle !== undefined)(
       },
     )
 
-    test('waits for a folder that is not there, says so, and serves once it is', { timeout: 30_000 }, async () => {
-      await using machine = await Machine.create()
-      machine.spawn(launcher, 'run', '--config', machine.write('c.yaml', config(machine)))
-      const readyz = async () => (await machine.run('curl', '-s', 'http://127.0.0.1:10249/readyz')).stdout
-      await eventually('it says what it waits for', async () =>
-        /^waiting for the first complete list of files \S+\/manifests$/m.test(await readyz()),
-      )
-      manifest(machine, 'web.yaml', web)
-      await eventually('it is ready', async () => (await readyz()) === 'ok\n')
-    })
+    test(
+      'waits for a folder that is not there, says so, and serves once it is',
+      { timeout: patience(30_000) },
+      async () => {
+        await using machine = await Machine.create()
+        machine.spawn(launcher, 'run', '--config', machine.write('c.yaml', config(machine)))
+        const readyz = async () => (await machine.run('curl', '-s', 'http://127.0.0.1:10249/readyz')).stdout
+        await eventually('it says what it waits for', async () =>
+          /^waiting for the first complete list of files \S+\/manifests$/m.test(await readyz()),
+        )
+        manifest(machine, 'web.yaml', web)
+        await eventually('it is ready', async () => (await readyz()) === 'ok\n')
+      },
+    )
 
     test(
       'a Service cannot take the addresses of the DNS server and the bridge, or loopback',
-      { timeout: 30_000 },
+      { timeout: patience(30_000) },
       async () => {
         await using machine = await Machine.create()
         const taken = { dns: '10.96.0.10', gateway: '172.20.0.1', loopback: '127.0.0.1' }
@@ -347,7 +352,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test(
       'a full disk is named, keeps no pod from going, and no daemon from its next start',
-      { timeout: 60_000 },
+      { timeout: patience(60_000) },
       async () => {
         await using machine = await Machine.create()
         const daemon = await machine.startDaemon('{}')
@@ -382,7 +387,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test(
       'pod exec passes exit codes and signals on; wrong calls exit with 2 and are no errors of the daemon',
-      { timeout: 60_000 },
+      { timeout: patience(60_000) },
       async () => {
         await using machine = await Machine.create()
         const daemon = await machine.startDaemon('log: {level: warn}\n')
@@ -410,7 +415,7 @@ describe.skipIf(obstacle !== undefined)(
       },
     )
 
-    test('a second daemon is refused while the first goes on', { timeout: 30_000 }, async () => {
+    test('a second daemon is refused while the first goes on', { timeout: patience(30_000) }, async () => {
       await using machine = await Machine.create()
       await machine.startDaemon('{}')
       const { code, stderr } = await machine.fairlead('run', '--config', machine.write('second.yaml', '{}'))
@@ -423,7 +428,7 @@ describe.skipIf(obstacle !== undefined)(
 
     test(
       'pod logs shows what a command printed, and hello keeps away from the pods of a daemon',
-      { timeout: 60_000 },
+      { timeout: patience(60_000) },
       async () => {
         await using machine = await Machine.create()
         const daemon = await machine.startDaemon('{}')
@@ -444,41 +449,45 @@ describe.skipIf(obstacle !== undefined)(
       },
     )
 
-    test('names resolve from a pod and from the node, and the HTTP routes answer', { timeout: 60_000 }, async () => {
-      await using machine = await Machine.create()
-      manifest(machine, 'web.yaml', web)
-      await machine.startDaemon(config(machine))
-      await runWebPods(machine, 2)
-      await eventually('by name', async () => {
-        const { stdout } = await machine.fairlead(
-          'pod',
-          'exec',
-          'web-1',
-          '--',
-          'curl',
-          '-sS',
-          '--max-time',
-          '2',
-          'http://web',
-        )
-        return stdout.startsWith('hello from web-')
-      })
-      const { stdout } = await machine.run('dig', '+short', '@10.96.0.10', 'web.default.svc.cluster.local')
-      expect(stdout.trim()).toBe('10.96.0.80')
-      const { stdout: negative } = await machine.run('dig', '@10.96.0.10', 'nothing.default.svc.cluster.local')
-      expect(negative).toMatch(/status: NXDOMAIN/)
-      expect(negative).toMatch(/IN\s+SOA/)
-      for (const [path, expected] of [
-        ['/healthz', 'ok'],
-        ['/readyz', 'ok'],
-        ['/metrics', 'fairlead_ready 1'],
-      ]) {
-        const answer = await machine.run('curl', '-sS', `http://127.0.0.1:10249${path}`)
-        expect(answer.stdout).toContain(expected)
-      }
-      const { stdout: mode } = await machine.run('stat', '-c', '%a', '/run/fairlead/control.sock')
-      expect(mode.trim()).toBe('600')
-    })
+    test(
+      'names resolve from a pod and from the node, and the HTTP routes answer',
+      { timeout: patience(60_000) },
+      async () => {
+        await using machine = await Machine.create()
+        manifest(machine, 'web.yaml', web)
+        await machine.startDaemon(config(machine))
+        await runWebPods(machine, 2)
+        await eventually('by name', async () => {
+          const { stdout } = await machine.fairlead(
+            'pod',
+            'exec',
+            'web-1',
+            '--',
+            'curl',
+            '-sS',
+            '--max-time',
+            '2',
+            'http://web',
+          )
+          return stdout.startsWith('hello from web-')
+        })
+        const { stdout } = await machine.run('dig', '+short', '@10.96.0.10', 'web.default.svc.cluster.local')
+        expect(stdout.trim()).toBe('10.96.0.80')
+        const { stdout: negative } = await machine.run('dig', '@10.96.0.10', 'nothing.default.svc.cluster.local')
+        expect(negative).toMatch(/status: NXDOMAIN/)
+        expect(negative).toMatch(/IN\s+SOA/)
+        for (const [path, expected] of [
+          ['/healthz', 'ok'],
+          ['/readyz', 'ok'],
+          ['/metrics', 'fairlead_ready 1'],
+        ]) {
+          const answer = await machine.run('curl', '-sS', `http://127.0.0.1:10249${path}`)
+          expect(answer.stdout).toContain(expected)
+        }
+        const { stdout: mode } = await machine.run('stat', '-c', '%a', '/run/fairlead/control.sock')
+        expect(mode.trim()).toBe('600')
+      },
+    )
   },
 )
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { StatusView } from '../../src/daemon/control-api.ts'
+import { patience } from '../lab/patience.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 export const launcher = join(root, 'bin/fairlead')
@@ -72,7 +73,7 @@ export class Machine implements AsyncDisposable {
   run(...argv: readonly string[]): Promise<Ran> {
     const [program = '', ...rest] = [...this.prefix, ...argv]
     return new Promise((resolve) => {
-      execFile(program, rest, { timeout: 170_000, maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+      execFile(program, rest, { timeout: patience(170_000), maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
         const code = error ? (typeof error.code === 'number' ? error.code : 255) : 0
         resolve({ code, stdout, stderr })
       })
@@ -104,7 +105,7 @@ export class Machine implements AsyncDisposable {
     const file = this.write('fairlead.yaml', config)
     const child = this.spawn(launcher, 'run', '--config', file, ...flags)
     const daemon = new DaemonProcess(child)
-    const deadline = Date.now() + 30_000
+    const deadline = Date.now() + patience(30_000)
     for (;;) {
       if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the daemon did not start: ${daemon.log}`)
       const status = await this.status()

@@ -1,0 +1,73 @@
+import { Command, InvalidArgumentError } from 'commander'
+import { guestObstacle, runInGuest } from './guest.ts'
+import { cacheFolder, ensureKernel } from './kernel-package.ts'
+
+interface Options {
+  readonly cpus: number
+  readonly memory: number
+  readonly limit: number
+  readonly share?: string
+}
+
+const command = new Command('npm run vm --')
+  .description("Runs a command in a guest with Debian's own kernel; without one, a shell.")
+  .argument('[command...]', 'the words, run in this folder; the exit code is theirs')
+  .option('--cpus <n>', 'how many CPUs the guest has', positive, 2)
+  .option('--memory <MiB>', "the guest's memory, which also holds what it writes", positive, 4096)
+  .option('--limit <seconds>', 'when a guest is killed', positive, 1800)
+  .option('--share <folder>', 'a folder that the guest may write to; all else that it writes is gone afterwards')
+  .passThroughOptions()
+  .action(async (argv: string[], options: Options) => {
+    process.exitCode = await run(argv, options)
+  })
+
+await command.parseAsync()
+
+async function run(argv: readonly string[], options: Options): Promise<number> {
+  const obstacle = guestObstacle()
+  if (obstacle !== undefined) {
+    say(`No guest can run here: ${obstacle}.`)
+    return 125
+  }
+  const result = await runInGuest({
+    kernel: ensureKernel(cacheFolder(process.env), say),
+    argv,
+    folder: process.cwd(),
+    environment: guestEnvironment(),
+    cpus: options.cpus,
+    memoryMiB: options.memory,
+    limitSeconds: options.limit,
+    say,
+    ...(options.share === undefined ? {} : { share: options.share }),
+  })
+  if (result.code === undefined) {
+    say(`The guest ended without an exit code; its console: ${result.consoleLog ?? 'nothing was written'}`)
+    return 125
+  }
+  say(`(guest: ${result.accelerator}, up in ${result.bootSeconds?.toFixed(1) ?? '?'} s)`)
+  return result.code
+}
+
+/** Emulation is about ten times slower than the machine, so patience is scaled; tests never check less for it. */
+function guestEnvironment(): Record<string, string> {
+  const passed = ['PATH', 'HOME', 'TERM', 'LANG', 'FAIRLEAD_TIME_SCALE']
+  const values = passed.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]))
+  // Node's start is mostly the work of reading our TypeScript: the second start in a guest takes half the time.
+  const cache = { NODE_COMPILE_CACHE: '/var/tmp/fairlead-compile-cache' }
+  return {
+    FAIRLEAD_TIME_SCALE: '10',
+    FAIRLEAD_GUEST: '1',
+    ...cache,
+    ...(Object.fromEntries(values) as Record<string, string>),
+  }
+}
+
+function positive(text: string): number {
+  const value = Number(text)
+  if (!Number.isInteger(value) || value <= 0) throw new InvalidArgumentError('expected a whole number above 0')
+  return value
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`)
+}
