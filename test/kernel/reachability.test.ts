@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { closeSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -7,8 +7,9 @@ import type { BridgeNetworks } from '../../src/bridge/bridge-networks.ts'
 import { openBridgeKernel } from '../../src/bridge/kernel.ts'
 import { openBridgeNetworks } from '../../src/bridge/open-bridge-networks.ts'
 import { parsePublish } from '../../src/bridge/publication.ts'
+import { receiveFrom, sendTo, socket } from '../../src/linux/libc.ts'
 import { writeSysctl } from '../../src/linux/sysctl.ts'
-import { ipFamilyOf, type IpFamily } from '../../src/net/ip-address.ts'
+import { ipFamilyOf, ipToBytes, parseIp, type IpFamily } from '../../src/net/ip-address.ts'
 import { openNftables } from '../../src/nftables/open-client.ts'
 import {
   clients,
@@ -21,6 +22,7 @@ import {
 } from '../cases/reachability/reachability.ts'
 import type { Host, Outcome } from '../lab/host.ts'
 import { createLab, type Lab } from '../lab/lab.ts'
+import { sleep } from './machine.ts'
 
 const cases = reachabilityCases()
 const addresses = {
@@ -235,3 +237,31 @@ describe.each([
     )
   })
 })
+
+test.each(cases.map(({ title, network }) => ({ title, network })))('ping from outside, $title', async ({ network }) => {
+  const { ips } = podOf(network.name, 'server')
+  const routed = network.gatewayMode === 'routed'
+  expect(await Promise.all([ping(neighbour, ips[4]), ping(neighbour, ips[6])])).toEqual([routed, routed])
+})
+
+/** Whether an ICMP echo request is answered within a while. */
+async function ping(from: Host, ip: string): Promise<boolean> {
+  const family = ip.includes(':') ? 6 : 4
+  // AF_*, SOCK_DGRAM | SOCK_NONBLOCK, IPPROTO_ICMP*; echo request, no identifier: the kernel fills in checksum and that.
+  const [domain, protocol, type] = family === 4 ? ([2, 1, 8] as const) : ([10, 58, 128] as const)
+  writeSysctl('net/ipv4/ping_group_range', '0 0', { netns: from.netns })
+  const fd = from.netns.enter(() => socket(domain, 2 | 0x800, protocol))
+  try {
+    const address = Buffer.alloc(family === 4 ? 16 : 28)
+    address.writeUInt16LE(domain)
+    address.set(ipToBytes(parseIp(ip)), family === 4 ? 4 : 8)
+    sendTo(fd, Uint8Array.of(type, 0, 0, 0, 0, 0, 0, 1), address)
+    for (let waited = 0; waited < 20; waited++) {
+      await sleep(25)
+      if (receiveFrom(fd, Buffer.alloc(64), Buffer.alloc(28)) !== undefined) return true
+    }
+    return false
+  } finally {
+    closeSync(fd)
+  }
+}
