@@ -93,7 +93,11 @@ beforeAll(async () => {
   await attach('other', 'other')
   for (const [index, { network }] of cases.entries()) {
     await attach(network.name, 'client')
-    await attach(network.name, 'server', network.internal ? [] : publications(index))
+    await attach(
+      network.name,
+      'server',
+      network.internal || network.gatewayMode === 'isolated' ? [] : publications(index),
+    )
     const { host } = podOf(network.name, 'server')
     for (const port of [80, 81]) {
       stack.use(await host.listenTcp(port))
