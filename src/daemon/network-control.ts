@@ -1,9 +1,14 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { Clock, Timer } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import type { SharedMap } from '../base/shared-map.ts'
 import type { BridgeNetworks, NetworkStatus } from '../bridge/bridge-networks.ts'
 import { NetworkConflictError, NetworkError } from '../bridge/check-network.ts'
 import { leaseKey } from '../bridge/leases.ts'
 import { portOf } from '../bridge/names.ts'
 import { parseNetworkSpec, type NetworkStore } from '../bridge/network-store.ts'
 import { formatPublication } from '../bridge/publication.ts'
+import type { NetworkManifest } from '../model/network.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NetworkDetailsView, NetworkRequest, NetworkSummaryView } from './control-api.ts'
 import type { EventLog } from './events.ts'
@@ -15,15 +20,25 @@ interface Served {
   readonly store: NetworkStore
   /** Networks that stand in the configuration: they go when they are taken out there. */
   readonly configured: ReadonlySet<string>
+  readonly log: Log
+  readonly clock: Clock
   /** Called after each change of what networks there are. */
   readonly onChange: () => void
 }
 
+/** How long after what could not be done it is tried again, ms. */
+const retryMs = 1000
+
 /** The networks as the control socket and the command line see them. Refuses, with reason, until {@link serve} was called. */
-export class NetworkControl {
+export class NetworkControl implements AsyncDisposable {
   readonly #events: EventLog
   #served: Served | undefined
   #refusal = 'the daemon is starting'
+  #wanted: SharedMap<NetworkManifest> | undefined
+  #applying: Promise<void> | undefined
+  #retry: Timer | undefined
+  /** What could not be done at the last look, by network: logged once. */
+  #problems: ReadonlyMap<string, string> = new Map()
 
   constructor(events: EventLog) {
     this.#events = events
@@ -33,6 +48,16 @@ export class NetworkControl {
   serve(served: Served | undefined): void {
     this.#served = served
     this.#refusal = 'there is no network: network.enabled is false in the configuration'
+  }
+
+  /** Ends what is under way; nothing is tried again. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#retry?.cancel()
+    this.#wanted = undefined
+    await this.#applying
+    this.#retry?.cancel()
+    this.#served = undefined
+    this.#refusal = 'the daemon is stopping'
   }
 
   list(): NetworkSummaryView[] {
@@ -103,6 +128,66 @@ export class NetworkControl {
       this.#events.add('network', `${name} is removed`)
       onChange()
     })
+  }
+
+  /**
+   * Makes the networks of the manifests what they are in this snapshot: new ones are made, those that are gone are removed,
+   * changed ones are made anew. What cannot be done is logged, and tried again with the next snapshot.
+   */
+  async apply(manifests: SharedMap<NetworkManifest>): Promise<void> {
+    this.#retry?.cancel()
+    this.#wanted = manifests
+    // One at a time; what comes meanwhile is looked at once more.
+    this.#applying ??= (async () => {
+      while (this.#wanted) {
+        const wanted = this.#wanted
+        this.#wanted = undefined
+        await this.#applyAll(wanted)
+      }
+    })().finally(() => (this.#applying = undefined))
+    await this.#applying
+  }
+
+  async #applyAll(manifests: SharedMap<NetworkManifest>): Promise<void> {
+    const served = this.#served
+    if (!served) return
+    const { networks, store, configured, onChange } = served
+    const problems = new Map<string, string>()
+    let changed = false
+    const attempt = async (name: string, what: string, work: () => Promise<void>): Promise<void> => {
+      try {
+        await work()
+        changed = true
+        this.#events.add('network', `${name} is ${what}`)
+      } catch (error) {
+        problems.set(name, (error as Error).message)
+        if (this.#problems.get(name) === (error as Error).message) return
+        served.log.error({ network: name, err: error }, `Network ${name} of a manifest: ${(error as Error).message}`)
+      }
+    }
+    const present = new Set(networks.networks.map(({ name }) => name))
+    for (const { name, origin, spec } of store.networks.values()) {
+      if (origin !== 'manifest') continue
+      const manifest = manifests.get(name)
+      if (manifest && isDeepStrictEqual(manifest.spec, spec) && present.has(name)) continue
+      await attempt(name, 'removed', async () => {
+        await networks.remove(name)
+        store.delete(name)
+      })
+    }
+    for (const [name, { spec }] of manifests) {
+      if (store.networks.get(name)?.origin === 'manifest') continue
+      await attempt(name, 'made', async () => {
+        if (configured.has(name))
+          throw new NetworkConflictError('name', 'the configuration has one of that name, which counts')
+        await networks.add(parseNetworkSpec({ name, spec }))
+        store.put({ name, origin: 'manifest', spec })
+      })
+    }
+    this.#problems = problems
+    // A network that is in use becomes free without a word from the manifests.
+    if (problems.size > 0) this.#retry = served.clock.after(retryMs, () => void this.apply(this.#wanted ?? manifests))
+    if (changed) onChange()
   }
 
   #need(): Served {

@@ -132,6 +132,8 @@ async function startParts(
   networkControl.serve(
     opened && {
       ...opened,
+      log: log.child({ part: 'network' }),
+      clock: systemClock,
       onChange: () => {
         if (config.services) loop?.configure(proxySettings(config, config.services, networks))
       },
@@ -141,9 +143,11 @@ async function startParts(
   const follow = sources.subscribe((snapshot) => {
     // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
     dns?.update(snapshot, true)
+    void networkControl.apply(snapshot.networks)
     loop?.update(snapshot)
     loop?.sourceComplete(allSources)
   })
+  stack.use(networkControl)
   stack.defer(follow)
   await startHttp(context)
   status.markStarted()

@@ -64,3 +64,9 @@ export interface MacvlanSettings extends AddressSettings {
 
 /** What a user says about a network: the daemon's configuration, a Network manifest, `fairlead network create`. */
 export type NetworkSettings = BridgeSettings | MacvlanSettings
+
+/** A network that a manifest asks for: its fields as they are written, which were checked. */
+export interface NetworkManifest {
+  readonly name: string
+  readonly spec: Readonly<Record<string, unknown>>
+}

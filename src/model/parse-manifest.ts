@@ -6,6 +6,8 @@ import { objectKey } from './object-key.ts'
 import { parseEndpointSlice } from './parse-endpoint-slice.ts'
 import type { Namespace } from './namespace.ts'
 import { parseNamespace } from './parse-namespace.ts'
+import type { NetworkManifest } from './network.ts'
+import { fairleadApi, parseNetworkManifest } from './parse-network.ts'
 import { parseNode } from './parse-node.ts'
 import { parsePod } from './parse-pod.ts'
 import { parseService } from './parse-service.ts'
@@ -19,6 +21,7 @@ export type ManifestObject =
   | { readonly kind: 'Pod'; readonly value: Pod }
   | { readonly kind: 'Node'; readonly value: Node }
   | { readonly kind: 'Namespace'; readonly value: Namespace }
+  | { readonly kind: 'Network'; readonly value: NetworkManifest }
 
 /** What became of one object of a manifest. */
 export type ParsedManifest =
@@ -32,7 +35,9 @@ export type ParsedManifest =
 
 /** `Service shop/web` or `Node worker-1`: names an object in indexes and messages. */
 export function manifestId(object: ManifestObject): string {
-  if (object.kind === 'Node' || object.kind === 'Namespace') return `${object.kind} ${object.value.name}`
+  if (object.kind === 'Node' || object.kind === 'Namespace' || object.kind === 'Network') {
+    return `${object.kind} ${object.value.name}`
+  }
   return `${object.kind} ${objectKey(object.value)}`
 }
 
@@ -95,6 +100,8 @@ function parseOne(manifest: unknown, group: string, at: Expansion): ParsedManife
       return whole({ kind: 'Node', value: parseNode(manifest, at.options) })
     case 'v1 Namespace':
       return whole({ kind: 'Namespace', value: parseNamespace(manifest, at.options) })
+    case `${fairleadApi} Network`:
+      return whole({ kind: 'Network', value: parseNetworkManifest(manifest, at.options) })
     case 'discovery.k8s.io/v1 EndpointSlice': {
       const parsed = parseEndpointSlice(manifest, at.options)
       if (parsed.kind === 'skipped') {
@@ -121,7 +128,9 @@ function whole(object: ManifestObject): ParsedManifest {
 function idOf(reader: ManifestReader, kind: string | undefined): string {
   const metadata = ManifestReader.of(reader.raw('metadata') ?? {})
   const name = metadata.text('name') ?? ''
-  const key = kind === 'Node' || kind === 'Namespace' ? name : `${metadata.text('namespace') ?? 'default'}/${name}`
+  const key = ['Node', 'Namespace', 'Network'].includes(kind ?? '')
+    ? name
+    : `${metadata.text('namespace') ?? 'default'}/${name}`
   return `${kind ?? 'object'} ${key}`
 }
 

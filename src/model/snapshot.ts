@@ -1,6 +1,7 @@
 import { SharedMap } from '../base/shared-map.ts'
 import type { EndpointSlice } from './endpoint-slice.ts'
 import type { Namespace } from './namespace.ts'
+import type { NetworkManifest } from './network.ts'
 import type { Node } from './node.ts'
 import type { ObjectKey } from './object-key.ts'
 import type { Pod } from './pod.ts'
@@ -19,6 +20,8 @@ export interface Snapshot {
   readonly nodes: SharedMap<Node>
   /** By name. A namespace exists too when it has objects, whether or not it is in here. */
   readonly namespaces: SharedMap<Namespace>
+  /** By name. */
+  readonly networks: SharedMap<NetworkManifest>
 }
 
 export const emptySnapshot: Snapshot = {
@@ -27,6 +30,7 @@ export const emptySnapshot: Snapshot = {
   pods: SharedMap.empty(),
   nodes: SharedMap.empty(),
   namespaces: SharedMap.empty(),
+  networks: SharedMap.empty(),
 }
 
 /** Keys of the Services whose own object or whose slices differ between two snapshots. */

@@ -1,5 +1,6 @@
 import type { EndpointSlice } from '../model/endpoint-slice.ts'
 import type { Namespace } from '../model/namespace.ts'
+import type { NetworkManifest } from '../model/network.ts'
 import type { Node } from '../model/node.ts'
 import { objectKey, type ObjectKey } from '../model/object-key.ts'
 import type { ManifestObject } from '../model/parse-manifest.ts'
@@ -19,6 +20,7 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
   const pods = new Edits<Pod>()
   const nodes = new Edits<Node>()
   const namespaces = new Edits<Namespace>()
+  const networks = new Edits<NetworkManifest>()
   const slices = new SliceEdits(snapshot)
   for (const { before, after } of changes) {
     if (before && before.value === after?.value) continue
@@ -35,6 +37,9 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
         break
       case 'Namespace':
         namespaces.put(object.value.name, after?.kind === 'Namespace' ? after.value : undefined)
+        break
+      case 'Network':
+        networks.put(object.value.name, after?.kind === 'Network' ? after.value : undefined)
         break
       case 'EndpointSlice':
         slices.put(before?.kind === 'EndpointSlice' ? before.value : undefined, undefined)
@@ -53,6 +58,7 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
     pods: snapshot.pods.with(pods.set, pods.deleted),
     nodes: snapshot.nodes.with(nodes.set, nodes.deleted),
     namespaces: snapshot.namespaces.with(namespaces.set, namespaces.deleted),
+    networks: snapshot.networks.with(networks.set, networks.deleted),
   }
 }
 

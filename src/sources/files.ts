@@ -230,5 +230,12 @@ function sameStamp(a: FileStamp, b: FileStamp): boolean {
 }
 
 function sameSnapshot(a: SourceState['snapshot'], b: SourceState['snapshot']): boolean {
-  return a.services === b.services && a.slices === b.slices && a.pods === b.pods && a.nodes === b.nodes
+  return (
+    a.services === b.services &&
+    a.slices === b.slices &&
+    a.pods === b.pods &&
+    a.nodes === b.nodes &&
+    a.namespaces === b.namespaces &&
+    a.networks === b.networks
+  )
 }

@@ -38,11 +38,14 @@ export function mergeSources(options: MergeOptions): MergedSources {
   return new MergedSources(options)
 }
 
-type Kind = 'services' | 'pods' | 'nodes' | 'namespaces'
-const kinds = { services: 'Service', pods: 'Pod', nodes: 'Node', namespaces: 'Namespace' } as const satisfies Record<
-  Kind,
-  string
->
+type Kind = 'services' | 'pods' | 'nodes' | 'namespaces' | 'networks'
+const kinds = {
+  services: 'Service',
+  pods: 'Pod',
+  nodes: 'Node',
+  namespaces: 'Namespace',
+  networks: 'Network',
+} as const satisfies Record<Kind, string>
 
 /** Made by {@link mergeSources}. */
 export class MergedSources implements SnapshotStream, Disposable {
@@ -104,7 +107,7 @@ export class MergedSources implements SnapshotStream, Disposable {
     const before = this.#given
     this.#combine()
     const services = this.#allocate(before.services, this.#given.services)
-    const { pods, nodes, namespaces } = this.#given
+    const { pods, nodes, namespaces, networks } = this.#given
     const made = this.#controller.slices
     const slices = this.#controller.update(services, pods)
     const stale = SharedMap.changedKeys(before.slices, this.#given.slices)
@@ -115,6 +118,7 @@ export class MergedSources implements SnapshotStream, Disposable {
       pods,
       nodes,
       namespaces,
+      networks,
     }
     this.#problemLog.update([...this.#ownProblems()])
     const first = !this.#synced
@@ -148,6 +152,7 @@ export class MergedSources implements SnapshotStream, Disposable {
       namespaces: replaceKeys(given.namespaces, staleOf('namespaces'), (key) =>
         firstOf('namespaces', key, (s) => s.namespaces),
       ),
+      networks: replaceKeys(given.networks, staleOf('networks'), (key) => firstOf('networks', key, (s) => s.networks)),
       // Slices of one Service may come from several sources; together they are its endpoints.
       slices: replaceKeys(given.slices, staleOf('slices'), (key) => {
         const lists = now.flatMap((snapshot) => snapshot.slices.get(key) ?? [])
@@ -204,6 +209,7 @@ function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
     a.slices === b.slices &&
     a.pods === b.pods &&
     a.nodes === b.nodes &&
-    a.namespaces === b.namespaces
+    a.namespaces === b.namespaces &&
+    a.networks === b.networks
   )
 }

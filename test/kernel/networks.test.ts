@@ -28,13 +28,11 @@ describe.skipIf(obstacle !== undefined)(
       async () => {
         await using machine = await Machine.create()
         const daemon = await machine.startDaemon('networks: [{name: backend, internal: true}]\n')
-        const made = JSON.parse(
-          await ok(
-            ...([machine, 'network', 'create', 'lan', '--subnet', '10.20.0.0/24', '--subnet', '10.21.0.0/24'] as const),
-            ...['--gateway', '10.20.0.254', '--ip-range', '10.20.0.128/25', '--aux-address', 'nas=10.20.0.128'],
-            ...['--no-ipv6', '--mtu', '1400', '--label', 'team=shop', '--json'],
-          ),
-        ) as NetworkSummaryView
+        const words = (
+          '--subnet 10.20.0.0/24 --subnet 10.21.0.0/24 --gateway 10.20.0.254 --ip-range 10.20.0.128/25 ' +
+          '--aux-address nas=10.20.0.128 --no-ipv6 --mtu 1400 --label team=shop'
+        ).split(' ')
+        const made = JSON.parse(await ok(machine, 'network', 'create', 'lan', ...words, '--json')) as NetworkSummaryView
         expect(made).toMatchObject({
           bridge: 'fl-lan',
           origin: 'command',
@@ -133,6 +131,42 @@ describe.skipIf(obstacle !== undefined)(
       }
       expect([await links(), (await machine.run('nft', 'list', 'ruleset')).stdout]).toEqual(before)
     })
+
+    test(
+      'Network manifests make, change and remove networks, and pods keep one in use',
+      { timeout: 120_000 },
+      async () => {
+        await using machine = await Machine.create()
+        const file = (spec: string): string =>
+          machine.write(
+            'lan.yaml',
+            `apiVersion: fairlead.dev/v1alpha1\nkind: Network\nmetadata: {name: lan}\nspec: ${spec}\n`,
+          )
+        const path = file('{subnets: [10.20.0.0/24], ipv6: false}')
+        const config = `sources: {files: [${path}]}\n`
+        const daemon = await machine.startDaemon(config)
+        const networks = async (): Promise<readonly string[]> => {
+          const all = JSON.parse(await ok(machine, 'network', 'ls', '--json')) as NetworkSummaryView[]
+          return all
+            .slice(1)
+            .map(({ name, origin, subnets }) => `${name} ${origin} ${subnets.map((s) => s.subnet).join()}`)
+        }
+        await expect.poll(networks, { timeout: 5000 }).toEqual(['lan manifest 10.20.0.0/24'])
+        expect((await machine.fairlead('network', 'rm', 'lan')).stderr).toContain('network lan stands in a manifest')
+        file('{subnets: [10.21.0.0/24], ipv6: false}')
+        await expect.poll(networks, { timeout: 5000 }).toEqual(['lan manifest 10.21.0.0/24'])
+
+        await ok(machine, 'pod', 'run', 'a', '--network', 'lan')
+        await daemon.end('SIGKILL')
+        const again = await machine.startDaemon(config)
+        expect(await ok(machine, 'pod', 'ls')).toContain('10.21.0.2')
+        machine.write('lan.yaml', '')
+        await expect.poll(() => again.log, { timeout: 5000 }).toContain('network lan is in use by pod default/a')
+        expect(await networks()).toEqual(['lan manifest 10.21.0.0/24'])
+        await ok(machine, 'pod', 'rm', 'a')
+        await expect.poll(networks, { timeout: 5000 }).toEqual([])
+      },
+    )
 
     test('MTU follows the uplink while the daemon runs, into the pods', { timeout: 120_000 }, async () => {
       await using machine = await Machine.create()
