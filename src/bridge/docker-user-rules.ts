@@ -6,8 +6,10 @@ import { run, RunError } from '../linux/exec.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { diffDockerUser, dockerBridges, dockerUserChain, dockerUserRules } from './docker-user.ts'
 
-/** How often x_tables of iptables-legacy, which tells nobody of changes, and the list of our bridges are looked at, ms. */
-const lookInterval = 5000
+/** How often the list of our bridges is compared with the one that the rules were made for, ms. */
+const lookInterval = 1000
+/** How often x_tables of iptables-legacy is read, which tells nobody of changes, ms. */
+const legacyInterval = 5000
 /** How long iptables may wait for its lock and work. */
 const timeout = 10_000
 
@@ -18,6 +20,8 @@ const backends = [
 ] as const
 
 type Backend = (typeof backends)[number]
+/** Names of the tables that a file like `/proc/net/ip_tables_names` lists. */
+type LegacyTables = (path: string) => readonly string[]
 
 /** An iptables command that failed. */
 export class IptablesError extends Error {
@@ -33,8 +37,11 @@ export class DockerUserRules implements AsyncDisposable {
   readonly #nft: NftClient
   readonly #log: Log
   readonly #runner: BoundedRunner
+  readonly #clock: Clock
+  readonly #legacyTables: LegacyTables
   /** Our bridges when they were last looked at. */
   #known: readonly string[] = []
+  #lastLook = 0
 
   /** `bridges` gives the names of our bridges at the time (asked again from time to time). */
   constructor(options: {
@@ -42,11 +49,15 @@ export class DockerUserRules implements AsyncDisposable {
     readonly nft: NftClient
     readonly log: Log
     readonly clock: Clock
+    /** @default {@link readLegacyTables} */
+    readonly legacyTables?: LegacyTables
   }) {
-    const { bridges, nft, log, clock } = options
+    const { bridges, nft, log, clock, legacyTables = readLegacyTables } = options
     this.#bridges = bridges
     this.#nft = nft
     this.#log = log
+    this.#clock = clock
+    this.#legacyTables = legacyTables
     this.#runner = new BoundedRunner({
       run: async (reason) => {
         if (reason === 'request' || this.#mayHaveChanged()) await this.sync()
@@ -77,7 +88,8 @@ export class DockerUserRules implements AsyncDisposable {
   /** Makes the chain what it should be, once. Throws {@link IptablesError}, RunError, NftablesError. */
   async sync(): Promise<void> {
     this.#known = this.#bridges()
-    for (const backend of await backendsWithDocker(this.#nft)) {
+    this.#lastLook = this.#clock.monotonic()
+    for (const backend of await backendsWithDocker(this.#nft, this.#legacyTables)) {
       const { program } = backend
       const listing = await iptables(backend, ['-S'])
       const wanted = dockerUserRules(this.#known, dockerBridges(listing))
@@ -92,8 +104,9 @@ export class DockerUserRules implements AsyncDisposable {
 
   /** Whether something may be different that nobody told us of. */
   #mayHaveChanged(): boolean {
-    const hasLegacy = backends.some(({ legacyTables }) => readLegacyTables(legacyTables).includes('filter'))
-    return hasLegacy || this.#bridges().join(' ') !== this.#known.join(' ')
+    if (this.#bridges().join(' ') !== this.#known.join(' ')) return true
+    if (this.#clock.monotonic() - this.#lastLook < legacyInterval) return false
+    return backends.some(({ legacyTables }) => this.#legacyTables(legacyTables).includes('filter'))
   }
 
   /** Stops looking. The rules stay, for the pods go on. */
@@ -104,9 +117,12 @@ export class DockerUserRules implements AsyncDisposable {
 }
 
 /** Removes our rules from Docker's chain, wherever it is. Returns what was removed, in words. Throws as {@link DockerUserRules.sync}. */
-export async function removeDockerUserRules(nft: NftClient): Promise<string[]> {
+export async function removeDockerUserRules(
+  nft: NftClient,
+  legacyTables: LegacyTables = readLegacyTables,
+): Promise<string[]> {
   const removed: string[] = []
-  for (const backend of await backendsWithDocker(nft)) {
+  for (const backend of await backendsWithDocker(nft, legacyTables)) {
     const commands = diffDockerUser(await iptables(backend, ['-S']), [])
     for (const words of commands) await iptables(backend, words)
     if (commands.length > 0) removed.push(`${commands.length} rules in chain ${dockerUserChain} of ${backend.program}`)
@@ -115,12 +131,12 @@ export async function removeDockerUserRules(nft: NftClient): Promise<string[]> {
 }
 
 /** Those whose table filter may have Docker's chain. Nothing is run to find out: iptables would make tables where none are. */
-async function backendsWithDocker(nft: NftClient): Promise<Backend[]> {
+async function backendsWithDocker(nft: NftClient, legacyTablesOf: LegacyTables): Promise<Backend[]> {
   const chains = await nft.listChains()
   return backends.filter(
     ({ family, legacyTables }) =>
       chains.some((chain) => chain.family === family && chain.table === 'filter' && chain.name === dockerUserChain) ||
-      readLegacyTables(legacyTables).includes('filter'),
+      legacyTablesOf(legacyTables).includes('filter'),
   )
 }
 

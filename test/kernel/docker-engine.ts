@@ -74,7 +74,8 @@ export class DockerEngine implements AsyncDisposable {
     )
     this.#dockerd = dockerd
     dockerd.stderr?.on('data', (chunk: Buffer) => (this.#log += chunk.toString()))
-    for (let tries = 0; (await this.docker('version')).code !== 0; tries++) {
+    const ping = ['curl', '-sf', '--unix-socket', this.#socket, 'http://docker/_ping']
+    for (let tries = 0; (await this.#machine.run(...ping)).code !== 0; tries++) {
       if (dockerd.exitCode !== null || tries > 200) {
         throw new NoDockerError(`dockerd does not start here: ${this.#log.slice(-1000)}`)
       }
