@@ -3,8 +3,18 @@ import { isNetlinkError } from '../netlink/netlink-error.ts'
 /** Ports that a bridge can have (BR_MAX_PORTS is 1 << 10, and number 0 is not used). */
 export const maxPorts = 1023
 
-/** From this many ports on, people are warned. */
-export const manyPorts = Math.ceil(0.8 * maxPorts)
+/** From this many ports on, people are warned: 80 %. */
+const manyPorts = Math.ceil(0.8 * maxPorts)
+
+/** What to tell people of a network that has nearly as many endpoints as it can have; undefined while there is room. */
+export function fullness(
+  network: { readonly name: string; readonly bridge: string },
+  endpoints: number,
+): string | undefined {
+  if (endpoints < manyPorts) return undefined
+  const { name, bridge } = network
+  return `network ${name}: ${endpoints} of ${maxPorts} ports of bridge ${bridge} are in use (put new pods on another network)`
+}
 
 /** A bridge that takes no more ports. */
 export class BridgeFullError extends Error {
@@ -14,6 +24,6 @@ export class BridgeFullError extends Error {
 /** The error that making a port ended with, as a {@link BridgeFullError} when that is what it means. */
 export function explainFull(bridge: string, error: unknown): unknown {
   if (!isNetlinkError(error, 'EXFULL')) return error
-  const message = `bridge ${bridge} has ${maxPorts} ports, as many as a bridge can have (use another network)`
+  const message = `bridge ${bridge} has ${maxPorts} ports, as many as a bridge can have (use another network: fairlead network create)`
   return new BridgeFullError(message, { cause: error })
 }

@@ -15,6 +15,7 @@ import { openBridgeNetworks } from './open-bridge-networks.ts'
 import { followForwarding } from './forwarding.ts'
 import { cleanupBridge } from './cleanup.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
+import type { Owner } from './names.ts'
 import { readNamespace } from './reconcile.ts'
 
 /** A host in memory, with pods' namespaces by path. */
@@ -104,6 +105,25 @@ describe('BridgeNetworks on a fake kernel', () => {
     const transactions = nft.transactions.length
     expect(await networks.reconcile()).toEqual([])
     expect(nft.transactions).toHaveLength(transactions)
+  })
+
+  test('attachMany() and detachMany() give each its own result, and a bridge with 80 % of its ports is told once', async () => {
+    await using networks = await open()
+    const owners = Array.from({ length: 819 }, (_, index): Owner => `pod default/p${index}`)
+    const requests = owners.map((owner, index) => ({ owner, network: 'default', netns: host.addPod(`p${index}`) }))
+    const results = await networks.attachMany([
+      ...requests,
+      { ...requests[0]!, owner: 'pod default/x', netns: '/gone' },
+    ])
+    expect(results.map(({ status }) => status)).toEqual([...owners.map(() => 'fulfilled'), 'rejected'])
+    expect(networks.leases.size).toBe(819)
+    const nearlyFull = warnings.filter((text) => text.startsWith('Nearly full'))
+    expect(nearlyFull).toEqual([expect.stringMatching('8(19|20) of 1023 ports of bridge fl0 are in use')])
+    const detached = await networks.detachMany(owners.map((owner) => ({ owner, network: 'default' })))
+    expect(new Set(detached.map(({ status }) => status))).toEqual(new Set(['fulfilled']))
+    expect(networks.leases.size).toBe(0)
+    const { links } = await readNamespace(host.kernel.rtnetlink)
+    expect(links.filter(({ kind }) => kind === 'veth')).toEqual([])
   })
 
   test('switches forwarding on, and goes on listening to router advertisements where the host did', async () => {

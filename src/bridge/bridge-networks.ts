@@ -9,6 +9,7 @@ import { applyHostAction } from './apply.ts'
 import { NetworkConflictError } from './check-network.ts'
 import { PublishError } from './choose-ports.ts'
 import { defineAnother, type HostWish } from './decide-networks.ts'
+import { fullness } from './bridge-full.ts'
 import { EndpointCreations } from './endpoint-creations.ts'
 import { readEndpointStates, type EndpointState } from './endpoint-state.ts'
 import { enableForwarding } from './forwarding.ts'
@@ -78,6 +79,8 @@ export class BridgeNetworks implements AsyncDisposable {
   readonly #uplink: BoundedRunner
   /** Networks come and go one after the other, for each must fit the others. */
   #changing: Promise<unknown> = Promise.resolve()
+  /** Networks whose fullness was told. */
+  readonly #nearlyFull = new Set<string>()
   #following = false
   #repairs = 0
 
@@ -210,6 +213,7 @@ export class BridgeNetworks implements AsyncDisposable {
         await this.#undo(lease, error)
         throw error
       }
+      this.#tellFullness(network)
       return lease
     } finally {
       this.#busy.delete(port)
@@ -334,6 +338,17 @@ export class BridgeNetworks implements AsyncDisposable {
     const networks = leases.flatMap(({ network }) => this.#pools.get(network) ?? [])
     const { endpoints } = planHost({ networks, leases, serviceAddresses, served: this.#served })
     return endpoints.find(({ port }) => port === portOf(lease)) ?? planEndpoint(network, lease)
+  }
+
+  /** Once, until there is room again. */
+  #tellFullness(network: Network): void {
+    const { name } = network
+    const problem = fullness(network, this.#ownersIn(name).length)
+    if (problem === undefined) this.#nearlyFull.delete(name)
+    else if (!this.#nearlyFull.has(name)) {
+      this.#nearlyFull.add(name)
+      this.#options.log.warn({ network: name }, `Nearly full: ${problem}`)
+    }
   }
 
   #begin(port: string): void {

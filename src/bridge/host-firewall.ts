@@ -102,7 +102,7 @@ export class HostFirewall implements AsyncDisposable {
     const { conntrack, rtnetlink } = kernel
     try {
       if (why === 'withdrawn') await this.#withdrawn.forget(lease)
-      else {
+      else if (lease.published.some(({ protocol }) => protocol === 'udp')) {
         const addresses = (await rtnetlink.addresses.list()).map(({ address }) => address.address)
         await forgetUntranslated(conntrack, lease.published, new Set(addresses))
       }

@@ -37,6 +37,7 @@ export function formatStatus(status: StatusView): string {
   if (network) {
     lines.push(
       `network   ${network.name}: bridge ${network.bridge}, ${network.subnets.join(', ')}, MTU ${network.mtu}, ${network.pods} pods`,
+      ...network.problems.map((problem) => `  ! ${problem}`),
     )
   }
   if (dns)

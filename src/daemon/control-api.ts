@@ -72,6 +72,8 @@ export interface NetworkView {
   readonly gateways: readonly string[]
   readonly mtu: number
   readonly pods: number
+  /** Networks that are nearly full, each as one line. */
+  readonly problems: readonly string[]
   /** How often something that another program changed was put back. */
   readonly repairs: number
 }

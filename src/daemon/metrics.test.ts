@@ -51,7 +51,16 @@ test('createMetrics() reads the status at each scrape and counts syncs', async (
     firstSync: undefined,
     lastSync: undefined,
   }
-  const network = { name: 'default', bridge: 'fl0', subnets: [], gateways: [], mtu: 1500, pods: 0, repairs: 4 }
+  const network = {
+    name: 'default',
+    bridge: 'fl0',
+    subnets: [],
+    gateways: [],
+    mtu: 1500,
+    pods: 0,
+    problems: [],
+    repairs: 4,
+  }
   let view = status
   const metrics = createMetrics(() => view)
   metrics.observeSync({ time: '', changedServices: 1, elements: 12, bytes: 800, messages: 4, wallMs: 2, kernelMs: 0.2 })

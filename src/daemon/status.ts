@@ -1,3 +1,4 @@
+import { fullness } from '../bridge/bridge-full.ts'
 import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
 import type { DnsServer } from '../dns/server.ts'
 import type { Snapshot } from '../model/snapshot.ts'
@@ -116,6 +117,7 @@ export class DaemonStatus {
       gateways: subnets.map(({ gateway }) => gateway),
       mtu,
       pods: all.reduce((sum, { endpoints }) => sum + endpoints, 0),
+      problems: all.flatMap(({ network, endpoints }) => fullness(network, endpoints) ?? []),
       repairs: this.networks?.repairs ?? 0,
     }
   }
