@@ -3,6 +3,7 @@ import { cleanupCommand } from './cleanup.ts'
 import { ControlError } from './control-client.ts'
 import { doctorCommand } from './doctor.ts'
 import { eventsCommand } from './events.ts'
+import { explainCommand } from './explain.ts'
 import { helloCommand } from './hello.ts'
 import { networkCommand } from './network.ts'
 import { planCommand } from './plan.ts'
@@ -41,6 +42,7 @@ for (const command of [
   networkCommand(),
   podCommand(),
   cleanupCommand(),
+  explainCommand(),
   doctorCommand(),
   helloCommand(),
   versionCommand(),
