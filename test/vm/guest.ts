@@ -147,12 +147,12 @@ function qemuArguments(accelerator: 'kvm' | 'tcg', options: GuestOptions, run: s
   ]
 }
 
-/** What the guest runs: a shell on the terminal, or the words with their output, and no terminal, as in a pipe. */
+/** What the guest runs: a shell on the terminal (without .bashrc, which takes a while when it is emulated), or the words with their output, and no terminal, as in a pipe. */
 function commandScript(options: GuestOptions): string {
   const size = process.stdout.isTTY ? `stty rows ${process.stdout.rows} cols ${process.stdout.columns}\n` : ''
   const variables = Object.entries(options.environment).map(([name, value]) => `export ${name}=${quote(value)}\n`)
   const start = `${variables.join('')}cd ${quote(options.folder)}\n`
-  if (options.argv.length === 0) return `${size}${start}exec bash -i || exec sh -i\n`
+  if (options.argv.length === 0) return `${size}${start}exec bash --norc -i || exec sh -i\n`
   return `stty -opost -echo
 ${start}mkfifo /run/vm-output && { cat </run/vm-output & }
 ${options.argv.map(quote).join(' ')} </dev/null >/run/vm-output 2>&1
