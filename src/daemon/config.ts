@@ -150,10 +150,13 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
   return config
 }
 
+/** How many problems a message lists. */
+const shownProblems = 20
+
 /** All of them, unless the file is something else altogether. */
 function listProblems(problems: readonly FieldProblem[]): string {
-  const shown = problems.slice(0, 20).map(formatFieldProblem).join('; ')
-  return problems.length > 20 ? `${shown}; and ${problems.length - 20} more` : shown
+  const shown = problems.slice(0, shownProblems).map(formatFieldProblem).join('; ')
+  return problems.length > shownProblems ? `${shown}; and ${problems.length - shownProblems} more` : shown
 }
 
 function readNetwork(reader: ManifestReader): BridgeSettings | undefined {
@@ -243,11 +246,12 @@ function parseListen(text: string): { host: string; port: number } {
 
 function unknownKeys(raw: unknown, known: KeyTree, path: string): FieldProblem[] {
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return []
-  return Object.entries(raw).flatMap(([key, value]): FieldProblem[] => {
+  return Object.entries(raw).flatMap(([key, value], index): FieldProblem[] => {
     const full = path === '' ? key : `${path}.${key}`
     const entry = Object.hasOwn(known, key) ? known[key] : undefined
     if (entry === undefined) {
-      const near = nearest(key, Object.keys(known))
+      // Beyond those that are shown, nobody reads what was meant.
+      const near = index < shownProblems ? nearest(key, Object.keys(known)) : undefined
       const expected =
         near === undefined ? `expected one of: ${Object.keys(known).join(', ')}` : `did you mean ${near}?`
       return [{ path: full, reason: `unknown key (${expected})` }]
