@@ -79,6 +79,13 @@ networks: [{name: back}, {name: inner, internal: true}]
     expect(await lookUp('ahostsv4', 'twin')).toEqual({ address: '10.96.0.80', questions: 1 })
     expect(await lookUp('ahostsv4', 'twin.')).toEqual({ address: ipsOf('twin')[0], questions: 1 })
 
+    // A pod that joins another network finds, and is found by, the pods there: with its address there.
+    const joining = JSON.stringify({ namespace: 'default', name: 'web-1' })
+    await call('/networks/back/pods', '--header', 'content-type: application/json', '--data', joining)
+    expect(await ask('web-1', 'db', 'A')).toEqual(['NOERROR', ipsOf('db')[0]])
+    const [found, there] = await ask('db', 'web-1', 'A')
+    expect([found, there === ipsOf('web-1')[0]]).toEqual(['NOERROR', false])
+
     // No answer is kept anywhere: the next question sees the change.
     await call('/pods/default/web-2', '--request', 'DELETE')
     expect(await ask('web-1', 'web-2', 'A')).toEqual(['NXDOMAIN'])
