@@ -18,25 +18,29 @@ const lanes = 4
 const stack = new AsyncDisposableStack()
 afterEach(() => stack.disposeAsync())
 
-test('attach and detach, killed (SIGKILL) at any step, leave nothing behind once a new daemon has started', async () => {
-  const cache = mkdtempSync(join(tmpdir(), 'fairlead-faults-code-'))
-  stack.defer(() => rmSync(cache, { recursive: true }))
-  const first = await Host.make('all', cache)
-  // This one gets to the end: it tells the steps, and writes down the compiled code for all that come.
-  const steps = (await first.dieAt(Infinity)) ?? []
-  await first.expectNothingLeft('not killed')
-  await Promise.all(
-    Array.from({ length: lanes }, async (_, lane) => {
-      const host = await Host.make(`${lane}`, cache)
-      for (let step = lane; step < steps.length; step += lanes) {
-        expect(await host.dieAt(step), `steps of a process that should have died at step ${step}`).toBeUndefined()
-        await host.expectNothingLeft(`killed at step ${step}: ${steps[step]}`)
-      }
-    }),
-  )
-  process.stdout.write(`fault injection: killed at each of ${steps.length} steps:\n  ${steps.join('\n  ')}\n`)
-  expect(steps.length).toBeGreaterThan(40)
-})
+test(
+  'attach and detach, killed (SIGKILL) at any step, leave nothing behind once a new daemon has started',
+  { timeout: 240_000 },
+  async () => {
+    const cache = mkdtempSync(join(tmpdir(), 'fairlead-faults-code-'))
+    stack.defer(() => rmSync(cache, { recursive: true }))
+    const first = await Host.make('all', cache)
+    // This one gets to the end: it tells the steps, and writes down the compiled code for all that come.
+    const steps = (await first.dieAt(Infinity)) ?? []
+    await first.expectNothingLeft('not killed')
+    await Promise.all(
+      Array.from({ length: lanes }, async (_, lane) => {
+        const host = await Host.make(`${lane}`, cache)
+        for (let step = lane; step < steps.length; step += lanes) {
+          expect(await host.dieAt(step), `steps of a process that should have died at step ${step}`).toBeUndefined()
+          await host.expectNothingLeft(`killed at step ${step}: ${steps[step]}`)
+        }
+      }),
+    )
+    process.stdout.write(`fault injection: killed at each of ${steps.length} steps:\n  ${steps.join('\n  ')}\n`)
+    expect(steps.length).toBeGreaterThan(40)
+  },
+)
 
 /** A namespace that plays a host, and the daemon's part that dies on it. */
 class Host {
