@@ -25,10 +25,7 @@ sources: {files: [${join(machine.folder, 'manifests')}]}
 dns: {resolvConf: ${resolvConf}}
 networks: [{name: back}, {name: inner, internal: true}]
 `)
-    const networks = {
-      ...{ 'web-1': 'default', 'web-2': 'default', twin: 'default', db: 'back', 'db-2': 'back' },
-      ...{ 'key-1': 'inner', 'key-2': 'inner' },
-    }
+    const members = { default: ['web-1', 'web-2', 'twin'], back: ['db', 'db-2'], inner: ['key-1', 'key-2'] }
     // Over the socket, as the command line would, but without starting it each time.
     const call = async <T>(path: string, ...flags: readonly string[]): Promise<T> => {
       const words = ['curl', '-sS', '--unix-socket', '/run/fairlead/control.sock', `http://localhost${path}`]
@@ -42,7 +39,7 @@ networks: [{name: back}, {name: inner, internal: true}]
         name,
       })
     }
-    for (const [name, network] of Object.entries(networks)) await runPod(name, network)
+    for (const [network, names] of Object.entries(members)) for (const name of names) await runPod(name, network)
     const { pods } = await call<{ pods: PodView[] }>('/pods')
     const ipsOf = (name: string) => pods.find((pod) => pod.name === name)?.ips ?? []
     const exec = async (pod: string, ...argv: readonly string[]) =>
