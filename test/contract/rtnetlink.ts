@@ -7,6 +7,7 @@ import { addAddress } from '../../src/netlink/addresses.ts'
 import type { Link } from '../../src/netlink/link.ts'
 import { addRoute } from '../../src/netlink/routes.ts'
 import type { Rtnetlink } from '../../src/netlink/rtnetlink.ts'
+import { patience } from '../lab/patience.ts'
 
 /** Two fresh namespaces of a kernel, real or fake. */
 export interface TestKernel extends Disposable {
@@ -360,7 +361,7 @@ export function testRtnetlink(openKernel: () => TestKernel): void {
       await expect.poll(() => [...events]).toContain('deleted v0')
     }))
 
-  test('createVeth: a bridge has 1,023 ports, the next is EXFULL', { timeout: 60_000 }, () =>
+  test('createVeth: a bridge has 1,023 ports, the next is EXFULL', { timeout: patience(60_000) }, () =>
     withBridge(async (here, bridge) => {
       const veth = (i: number) => ({
         name: `v${i}`,
