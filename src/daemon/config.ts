@@ -251,7 +251,8 @@ function unknownKeys(raw: unknown, known: KeyTree, path: string): FieldProblem[]
     const entry = Object.hasOwn(known, key) ? known[key] : undefined
     if (entry === undefined) {
       // Beyond those that are shown, nobody reads what was meant.
-      const near = index < shownProblems ? nearest(key, Object.keys(known)) : undefined
+      if (index >= shownProblems) return [{ path: full, reason: 'unknown key' }]
+      const near = nearest(key, Object.keys(known))
       const expected =
         near === undefined ? `expected one of: ${Object.keys(known).join(', ')}` : `did you mean ${near}?`
       return [{ path: full, reason: `unknown key (${expected})` }]
