@@ -108,3 +108,51 @@ test('compileMasquerade() gives a network the address that it asks for, and mode
   expect(text).toContain('ip saddr 10.7.0.0/24 oifname != @bridges snat ip to 192.0.2.9 comment "network default"')
   expect(text).not.toContain('fd00:7::')
 })
+
+describe('planHost() of pods in several networks', () => {
+  const other: Network = {
+    ...network,
+    name: 'lan',
+    bridge: 'fl-lan',
+    subnets: [
+      { cidr: parseCidr('10.8.0.0/24'), gateway: parseIp('10.8.0.1') },
+      { cidr: parseCidr('10.9.0.0/24'), gateway: parseIp('10.9.0.1') },
+    ],
+  }
+  const first = { ...lease, ips: [parseIp('10.7.0.2')] }
+  const second: Lease = { ...lease, network: 'lan', ips: [parseIp('10.9.0.2')], link: 'eth1' }
+  /** `LINK: ADDRESSES via ROUTES` of each endpoint. */
+  const routesOf = (...networks: Network[]): string[] =>
+    planHost({
+      networks,
+      leases: [first, second],
+      serviceAddresses: [],
+      served: [parseCidr('10.96.0.0/12')],
+    }).endpoints.map(({ link, addresses, routes }) => {
+      const ways = routes.map(
+        ({ destination, via }) => formatCidr(destination) + (via === undefined ? '' : ` via ${via}`),
+      )
+      return `${link}: ${addresses.map(formatCidr).join(', ')}: ${ways.join(', ')}`
+    })
+
+  test('the first endpoint that leads out has the default route, the other one its subnets', () => {
+    expect(routesOf(network, other)).toEqual([
+      'eth0: 10.7.0.2/32: 10.7.0.1/32, 0.0.0.0/0 via 10.7.0.1',
+      'eth1: 10.9.0.2/32: 10.9.0.1/32, 10.8.0.0/24 via 10.9.0.1, 10.9.0.0/24 via 10.9.0.1',
+    ])
+  })
+
+  test('an internal network leads to its subnets and to what the host serves', () => {
+    expect(routesOf({ ...network, internal: true }, other)).toEqual([
+      'eth0: 10.7.0.2/32: 10.7.0.1/32, 10.7.0.0/24 via 10.7.0.1, 10.96.0.0/12 via 10.7.0.1',
+      'eth1: 10.9.0.2/32: 10.9.0.1/32, 0.0.0.0/0 via 10.9.0.1',
+    ])
+  })
+
+  test('an isolated network has its subnet on the link, and no address on the bridge', () => {
+    const isolated: Network = { ...network, gatewayModes: { 4: 'isolated', 6: 'nat' } }
+    expect(routesOf(isolated, other)[0]).toBe('eth0: 10.7.0.2/24: ')
+    const [bridge] = planHost({ networks: [isolated], leases: [], serviceAddresses: [] }).bridges
+    expect(bridge?.addresses.map(formatCidr)).toEqual(['fd00:7::1/64'])
+  })
+})
