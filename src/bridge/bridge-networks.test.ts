@@ -186,7 +186,7 @@ describe('BridgeNetworks on a fake kernel', () => {
     host.sysctls.set('net/ipv4/ip_forward', '0')
     await clock.advance(1000)
     expect(host.sysctls.get('net/ipv4/ip_forward')).toBe('1')
-    expect(warnings).toEqual(['Repaired what another program changed: forwarding was off'])
+    expect(warnings).toEqual(['Repaired what another program changed: settings of a router'])
   })
 
   test('keeps a picked subnet over restarts, although a better one has become free', async () => {

@@ -44,7 +44,7 @@ export async function enableForwarding(sysctls: readonly SysctlPlan[], context: 
   const paths = new Set(known.map(({ path }) => path))
   writeChanges([...known, ...changes.filter(({ path }) => !paths.has(path))], context)
   for (const { path, value } of writeSysctls(wanted, kernel)) {
-    log.info({ sysctl: path, value }, `Set ${path} to ${value}: pods reach the outside through this host`)
+    log.info({ sysctl: path, value }, `Set ${path} to ${value}: this host is the router of its pods`)
   }
 }
 
@@ -60,7 +60,7 @@ export function followForwarding(
   const look = async (): Promise<void> => {
     const off = sysctls.filter(({ path, value }) => ![undefined, value].includes(kernel.readSysctl(path)))
     if (off.length === 0) return
-    log.warn({ sysctls: off.map(({ path }) => path) }, 'Repaired what another program changed: forwarding was off')
+    log.warn({ sysctls: off.map(({ path }) => path) }, 'Repaired what another program changed: settings of a router')
     await enableForwarding(sysctls, context)
   }
   let timer: Timer | undefined

@@ -42,8 +42,12 @@ describe('planHost()', () => {
   })
 
   test.each([
-    ['both families', [network], ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding']],
-    ['IPv4 only', [only4], ['net/ipv4/ip_forward']],
+    [
+      'both families',
+      [network],
+      ['net/ipv4/ip_forward', 'net/ipv4/conf/all/send_redirects', 'net/ipv6/conf/all/forwarding'],
+    ],
+    ['IPv4 only', [only4], ['net/ipv4/ip_forward', 'net/ipv4/conf/all/send_redirects']],
     ['nothing', [], []],
   ])('wants forwarding for %s', (_, networks, paths) => {
     const { sysctls } = planHost({ networks, leases: [], serviceAddresses: [] })

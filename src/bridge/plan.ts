@@ -151,7 +151,8 @@ function leadsOut(network: Network, lease: Pick<Lease, 'ips'>, family: IpFamily)
 function bridgeSysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[] {
   // What 127.0.0.1 sends to a published port leaves by the bridge; the firewall drops what pods send to 127.0.0.0/8.
   const local = { path: `net/ipv4/conf/${network.bridge}/route_localnet`, value: '1' }
-  return [...(hasIpv4(network) ? [local] : []), ...ipv6Sysctls(network)]
+  const quiet = { path: `net/ipv4/conf/${network.bridge}/send_redirects`, value: '0' }
+  return [...(hasIpv4(network) ? [local, quiet] : []), ...ipv6Sysctls(network)]
 }
 
 function ipv6Sysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[] {
@@ -198,7 +199,12 @@ export function planBridge(network: Network, serviceAddresses: readonly IpAddres
 
 function planSysctls(networks: readonly Network[]): SysctlPlan[] {
   const sysctls: SysctlPlan[] = []
-  if (networks.some(hasIpv4)) sysctls.push({ path: 'net/ipv4/ip_forward', value: '1' })
+  if (networks.some(hasIpv4)) {
+    sysctls.push({ path: 'net/ipv4/ip_forward', value: '1' })
+    // Pods send to their neighbours by way of the host, which would tell them of a shorter one, and redirects share the rate
+    // limit of ICMP errors: refusals would come late. A link sends them if `all` or its own setting is 1: others keep theirs.
+    sysctls.push({ path: 'net/ipv4/conf/all/send_redirects', value: '0' })
+  }
   if (networks.some(hasIpv6)) sysctls.push({ path: 'net/ipv6/conf/all/forwarding', value: '1' })
   return sysctls
 }
