@@ -23,7 +23,7 @@ test(
   { timeout: 240_000 },
   async () => {
     const cache = mkdtempSync(join(tmpdir(), 'fairlead-faults-code-'))
-    stack.defer(() => rmSync(cache, { recursive: true }))
+    stack.defer(() => rmSync(cache, { recursive: true, force: true }))
     const first = await Host.make('all', cache)
     // This one gets to the end: it tells the steps, and writes down the compiled code for all that come.
     const steps = (await first.dieAt(Infinity)) ?? []
@@ -49,19 +49,21 @@ class Host {
   readonly #cache: string
   #before: unknown
   #next: ChildProcess
+  /** The one that is at work, which a test that failed must not leave behind. */
+  #current: ChildProcess | undefined
 
   private constructor(lane: string, cache: string) {
     this.#cache = cache
     this.#netns = stack.use(createAnonymousNetns())
     const stateDir = mkdtempSync(join(tmpdir(), 'fairlead-faults-'))
-    stack.defer(() => rmSync(stateDir, { recursive: true }))
+    stack.defer(() => rmSync(stateDir, { recursive: true, force: true }))
     const netnsPrefix = `flfault-${process.pid}-${lane}-`
     // Known by its time, whatever namespace it is in.
     const command = ['sleep', `${process.pid}.${lane === 'all' ? 9 : lane}`]
     this.#options = { netns: this.#netns.path, stateDir, netnsPrefix, command }
     this.#next = this.#start()
-    stack.defer(() => {
-      this.#next.kill('SIGKILL')
+    stack.defer(async () => {
+      await Promise.all([this.#current, this.#next].map(ended))
       for (const pid of this.#commands()) process.kill(pid, 'SIGKILL')
       for (const name of this.#namespaces()) deleteNetns(name)
     })
@@ -78,16 +80,16 @@ class Host {
 
   /** Makes and removes a pod, and dies at a step. Resolves with all steps when there were not so many. */
   async dieAt(step: number): Promise<readonly string[] | undefined> {
-    const child = this.#next
+    const child = (this.#current = this.#next)
     // The next one can get ready meanwhile.
     this.#next = this.#start()
     let output = ''
     child.stdout?.on('data', (chunk) => (output += String(chunk)))
-    const ended = new Promise<string>((resolve) => child.once('close', (code, signal) => resolve(signal ?? `${code}`)))
+    const ending = new Promise<string>((resolve) => child.once('close', (code, signal) => resolve(signal ?? `${code}`)))
     // One that cannot even start says why on its standard error, and by its exit code.
     child.stdin?.on('error', () => {})
     child.stdin?.end(`${step}\n`)
-    const end = await ended
+    const end = await ending
     if (end === 'SIGKILL') return undefined
     expect(end, `end of the process that was to die at step ${step}`).toBe('0')
     return JSON.parse(output) as string[]
@@ -151,4 +153,11 @@ class Host {
         }
       })
   }
+}
+
+async function ended(child: ChildProcess | undefined): Promise<void> {
+  if (!child || child.exitCode !== null || child.signalCode !== null) return
+  const exit = new Promise((resolve) => child.once('exit', resolve))
+  child.kill('SIGKILL')
+  await exit
 }
