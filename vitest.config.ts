@@ -17,8 +17,9 @@ export default defineConfig({
         test: {
           name: 'kernel',
           include: ['test/kernel/**/*.test.ts', 'src/**/*.kernel.test.ts'],
+          // Each file has namespaces of its own; two at a time, since much of what they do is to wait.
           pool: 'forks',
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: patience(60_000),
           hookTimeout: patience(60_000),
         },
