@@ -79,7 +79,11 @@ export function openTransport(options: TransportOptions): NetlinkTransport {
     unref: () => socket.unref(),
     close: () => {
       isOpen = false
-      socket.close()
+      transport.receive = () => {}
+      transport.failed = () => {}
+      // Not from within the package's own callback, where whoever awaited an answer runs: it goes on to use what a close has
+      // just freed when the socket is writable at the same time (PollHandler in its netlink.cc), and the process dies.
+      setImmediate(() => socket.close())
     },
   }
   socket.on('message', (datagram) => {

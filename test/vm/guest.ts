@@ -126,7 +126,8 @@ function qemuArguments(accelerator: 'kvm' | 'tcg', options: GuestOptions, run: s
   // A panic ends the guest (-no-reboot) instead of hanging it.
   const parameters = 'console=ttyS0 loglevel=5 panic=-1 oops=panic nowatchdog net.ifnames=0 mitigations=off'
   const words = [
-    '-nodefaults -no-user-config -no-reboot -display none -nic none -cpu max',
+    // Without protection keys: V8 guards its compiled code with them, and under emulation it dies of that now and then.
+    '-nodefaults -no-user-config -no-reboot -display none -nic none -cpu max,pku=off',
     `-accel ${accelerator === 'kvm' ? 'kvm' : 'tcg,thread=multi'}`,
     `-smp ${options.cpus} -m ${options.memoryMiB}`,
     '-chardev stdio,id=out,signal=off -device virtio-serial-pci -device virtconsole,chardev=out',
