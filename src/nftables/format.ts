@@ -41,14 +41,6 @@ export function formatTransaction(transaction: Transaction, options: FormatOptio
   return transaction.changes.flatMap((change) => changeLines(change, place, options)).join('\n')
 }
 
-/** Elements of one set that a line of a plan shows before it only counts. */
-const elementsInPlan = 10
-
-/** One change as nft commands without family and table, for people: at most ten elements are printed. */
-export function formatChange(change: Change): readonly string[] {
-  return changeLines(change, '', { maxElements: elementsInPlan })
-}
-
 function changeLines(change: Change, place: string, options: FormatOptions): string[] {
   const at = (verb: string, ...words: string[]): string =>
     [verb, place, ...words].filter((word) => word !== '').join(' ')

@@ -8,7 +8,7 @@ export interface Dataplane {
   /** Tries what the mode needs. What it cannot do stands here with its reason, and nowhere else. */
   probe(): Promise<ProbeResult>
   /** What a sync would change, without changing anything. */
-  plan(services: CompiledServices, options?: PlanOptions): Promise<Plan>
+  plan(services: CompiledServices): Promise<Plan>
   /**
    * Brings the kernel to `services`. The first sync adopts what an earlier daemon left; later ones cost what changed.
    * When it throws, the next one reads the kernel again.
@@ -29,11 +29,6 @@ export interface ProbeResult {
   readonly reason?: string
   /** Parts of Service semantics that the mode does not have, each with its reason. */
   readonly limits: readonly string[]
-}
-
-export interface PlanOptions {
-  /** Compare with the kernel, or say all that would be programmed (needs no privileges). @default 'kernel' */
-  readonly against?: 'kernel' | 'nothing'
 }
 
 /** What a sync would do. */

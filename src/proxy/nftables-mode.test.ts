@@ -9,6 +9,7 @@ import { compileServices, defaultProxySettings, type CompiledServices } from './
 import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
 import { anchorTable } from './nftables-anchor.ts'
 import { NftablesMode } from './nftables-mode.ts'
+import { planTable } from './nftables-plan.ts'
 import { compileTable } from './nftables-table.ts'
 
 const settings = { ...defaultProxySettings, localPods: ['10.0.0.0/8', 'fd00::/64'].map(parseCidr) }
@@ -213,7 +214,7 @@ describe('NftablesMode', () => {
     const nft = fakeNftables()
     const mode = modeOver(nft)
     const compiled = compile(smallSnapshot())
-    const whole = await mode.plan(compiled, { against: 'nothing' })
+    const whole = planTable(compiled, undefined)
     expect(whole.rules).toBeGreaterThan(20)
     expect(whole.lines.join('\n')).toContain('10.96.0.5 . tcp . 80 : f1a0:2')
     await mode.sync(compiled)

@@ -5,7 +5,7 @@ import { diffTable } from '../nftables/diff.ts'
 import { isTableChanged } from '../nftables/nftables-error.ts'
 import type { Change, TransactionResult } from '../nftables/transaction.ts'
 import type { CompiledServices } from './compile-services.ts'
-import type { Dataplane, Plan, PlanOptions, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
+import type { Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
 import type { RecalledSlots } from './frontends.ts'
 import { anchorTable, anchorTableName } from './nftables-anchor.ts'
 import { changeTable, countChanges, programmedBy, type ProgrammedTable } from './nftables-changes.ts'
@@ -48,11 +48,8 @@ export class NftablesMode implements Dataplane {
     }
   }
 
-  async plan(services: CompiledServices, options: PlanOptions = {}): Promise<Plan> {
-    return planTable(
-      services,
-      options.against === 'nothing' ? undefined : await this.#client.read('inet', servicesTable),
-    )
+  async plan(services: CompiledServices): Promise<Plan> {
+    return planTable(services, await this.#client.read('inet', servicesTable))
   }
 
   async sync(services: CompiledServices, options: SyncOptions = {}): Promise<SyncResult> {
