@@ -8,6 +8,7 @@ import type { NftClient } from '../nftables/client.ts'
 import { applyHostAction } from './apply.ts'
 import { NetworkConflictError } from './check-network.ts'
 import { PublishError } from './choose-ports.ts'
+import { withdrawPublications, type WithdrawRequest } from './withdraw-ports.ts'
 import { defineAnother, type HostWish } from './decide-networks.ts'
 import { fullness } from './bridge-full.ts'
 import { EndpointCreations } from './endpoint-creations.ts'
@@ -49,6 +50,14 @@ export interface AttachRequest {
   readonly mac?: MacAddress
   /** Ports of the host that shall lead to the endpoint. */
   readonly publish?: readonly PublishRequest[]
+  /** Other names for it among the pods of the network. */
+  readonly aliases?: readonly string[]
+}
+
+/** A change of what leads to an endpoint. */
+export interface PortChanges {
+  readonly publish: readonly PublishRequest[]
+  readonly withdraw: readonly WithdrawRequest[]
 }
 
 /** A network, and how full its pools are. */
@@ -201,8 +210,18 @@ export class BridgeNetworks implements AsyncDisposable {
       const ips = this.#pools.allocate(name, request.ips ?? [])
       const { machineId, bootId } = this.#options
       const mac = request.mac ?? stableMac(`${machineId} ${name} ${ips.join(' ')}`)
-      const ports = published.length > 0 ? { published } : {}
-      const lease: Lease = { owner, network: name, ips, mac, netns, link, bootId, ...ports }
+      const aliases = [...new Set(request.aliases)]
+      const lease: Lease = {
+        owner,
+        network: name,
+        ips,
+        mac,
+        netns,
+        link,
+        bootId,
+        ...(published.length > 0 && { published }),
+        ...(aliases.length > 0 && { aliases }),
+      }
       try {
         await this.#journal.add([lease])
         // Before the port is there: it must not send, nor be reached, otherwise than the rules say.
@@ -244,6 +263,39 @@ export class BridgeNetworks implements AsyncDisposable {
     this.#begin(port)
     try {
       await this.#remove(lease)
+    } finally {
+      this.#busy.delete(port)
+    }
+  }
+
+  /**
+   * Publishes ports of an endpoint that is there, and ends publications, both in one transaction. On failure nothing has
+   * changed. Throws {@link AttachError}, NftablesError.
+   */
+  async changePorts(endpoint: { owner: Owner; network: string }, { publish, withdraw }: PortChanges): Promise<Lease> {
+    const { owner } = endpoint
+    const lease = this.leases.get(leaseKey(endpoint))
+    const network = this.#pools.get(endpoint.network)
+    if (!lease || !network) throw new AttachError(`${owner} has no endpoint in network ${endpoint.network}`)
+    const port = portOf(lease)
+    if (this.#busy.has(port)) throw new AttachError(`the endpoint of ${owner} is being made, changed or removed`)
+    this.#begin(port)
+    try {
+      const { kept, withdrawn } = withdrawPublications(lease, withdraw)
+      const published = this.#choosePorts(network, { publish })
+      const { published: _before, ...rest } = lease
+      const all = [...kept, ...published]
+      const changed: Lease = { ...rest, ...(all.length > 0 && { published: all }) }
+      try {
+        await this.#journal.add([changed])
+        await this.#firewall.update()
+      } catch (error) {
+        await this.#journal.add([lease])
+        throw error
+      }
+      await this.#firewall.forget({ ...lease, published: withdrawn }, 'withdrawn')
+      await this.#firewall.forget({ ...lease, published }, 'published')
+      return changed
     } finally {
       this.#busy.delete(port)
     }
@@ -429,7 +481,7 @@ export class BridgeNetworks implements AsyncDisposable {
     await this.#reconcile({ everyEndpoint: true, because: `MTU of ${uplink.name}` })
   }
 
-  #choosePorts(network: Network, request: AttachRequest): readonly Publication[] {
+  #choosePorts(network: Network, request: Pick<AttachRequest, 'publish'>): readonly Publication[] {
     try {
       return this.#firewall.choose(network, request.publish ?? [])
     } catch (error) {

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { silentLog } from '../base/log.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { parseMac } from '../net/mac-address.ts'
+import { parsePort } from '../net/port.ts'
 import { formatRecord, leaseKey, LeaseJournal, parseJournal, type Lease } from './leases.ts'
 
 let folder: string
@@ -39,6 +40,18 @@ describe('LeaseJournal', () => {
     }
     await using again = await open()
     expect([...again.leases.values()]).toEqual([lease(1), lease(3)])
+  })
+
+  test('replaces a lease, with its aliases and publications, in its place', async () => {
+    const published = [{ hostIp: undefined, hostPort: parsePort(8080), port: parsePort(80), protocol: 'tcp' as const }]
+    const changed: Lease = { ...lease(1), aliases: ['web', 'www'], published }
+    {
+      await using journal = await open()
+      await journal.add([lease(1), lease(2)])
+      await journal.add([changed])
+    }
+    await using again = await open()
+    expect([...again.leases.values()]).toEqual([changed, lease(2)])
   })
 
   test('keeps what was promised without being closed (kill -9)', async () => {

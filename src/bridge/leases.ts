@@ -1,6 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import type { Log } from '../base/log.ts'
+import { parseLabelName } from '../model/names.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { parseMac, type MacAddress } from '../net/mac-address.ts'
 import type { Owner } from './names.ts'
@@ -20,6 +21,8 @@ export interface Lease {
   readonly link?: string
   /** Ports of the host that lead to it. Absent: none. */
   readonly published?: readonly Publication[]
+  /** Other names that the owner has in this network. Absent: none. */
+  readonly aliases?: readonly string[]
   /** The boot (/proc/sys/kernel/random/boot_id) in which the lease was made. Namespaces do not outlive it. */
   readonly bootId: string
 }
@@ -84,7 +87,7 @@ export class LeaseJournal implements AsyncDisposable {
     return this.#revision
   }
 
-  /** Remembers leases. Resolves when the promise of the class is kept. */
+  /** Remembers leases, or what has changed of them: one with the same key is replaced. Resolves when the promise of the class is kept. */
   async add(leases: readonly Lease[]): Promise<void> {
     for (const lease of leases) this.#leases.set(leaseKey(lease), lease)
     this.#revision++
@@ -170,7 +173,7 @@ function parseRecord(line: string): JournalRecord | undefined {
   try {
     const record = JSON.parse(json) as Partial<{ add: Lease; remove: string }>
     if (typeof record.remove === 'string') return { remove: record.remove }
-    const { owner, network, ips, mac, netns, link, bootId, published } = record.add ?? ({} as Partial<Lease>)
+    const { owner, network, ips, mac, netns, link, bootId, published, aliases } = record.add ?? ({} as Partial<Lease>)
     if (!owner || !network || !ips || !mac || !netns || !bootId) return undefined
     return {
       add: {
@@ -182,6 +185,7 @@ function parseRecord(line: string): JournalRecord | undefined {
         ...(typeof link === 'string' && { link }),
         bootId,
         ...(published && { published: published.map(parsePublication) }),
+        ...(aliases && { aliases: aliases.map(parseLabelName) }),
       },
     }
   } catch {

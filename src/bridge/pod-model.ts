@@ -1,11 +1,18 @@
 import type { Pod } from '../model/pod.ts'
-import type { IpAddress } from '../net/ip-address.ts'
+import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import type { Lease } from './leases.ts'
 import type { PodRecord } from './pod-record.ts'
 
-/** The Kubernetes view of a pod, for selectors of Services. Pure. */
-export function podModel(record: PodRecord, host: { readonly lease: Lease; readonly nodeName: string }): Pod {
+/**
+ * The Kubernetes view of a pod, for selectors of Services. `leases` begins with that of its first network. A Service reaches a
+ * pod at one address per family: of the first network that has one. Pure.
+ */
+export function podModel(
+  record: PodRecord,
+  host: { readonly leases: readonly Pick<Lease, 'ips'>[]; readonly nodeName: string },
+): Pod {
   const { exit } = record
+  const ips = host.leases.flatMap((lease) => lease.ips)
   return {
     namespace: record.namespace,
     name: record.name,
@@ -15,7 +22,7 @@ export function podModel(record: PodRecord, host: { readonly lease: Lease; reado
     hostname: record.name,
     subdomain: undefined,
     hostNetwork: false,
-    podIPs: host.lease.ips,
+    podIPs: onePerFamily(ips),
     phase: exit ? (exit.code === 0 ? 'Succeeded' : 'Failed') : 'Running',
     ready: exit === undefined,
     terminating: false,
@@ -31,4 +38,9 @@ export function formatResolvConf(
   const { addresses, zone } = dns
   const lines = addresses.map((address) => `nameserver ${address}`)
   return [...lines, `search ${namespace}.svc.${zone} svc.${zone} ${zone}`, 'options ndots:5', ''].join('\n')
+}
+
+/** The first of each family, in the order that they come in. */
+function onePerFamily(ips: readonly IpAddress[]): readonly IpAddress[] {
+  return ips.filter((ip, index) => ips.findIndex((other) => ipFamilyOf(other) === ipFamilyOf(ip)) === index)
 }

@@ -72,13 +72,18 @@ test.each([
   [{ code: 1, time: '' }, 'Failed', false],
   [{ code: undefined, time: '' }, 'Failed', false],
 ] as const)('podModel() of a pod with exit %j is %s', (exit, phase, ready) => {
-  expect(podModel({ ...record, exit }, { lease, nodeName: 'n' })).toMatchObject({
+  expect(podModel({ ...record, exit }, { leases: [lease], nodeName: 'n' })).toMatchObject({
     phase,
     ready,
     nodeName: 'n',
     podIPs: ['10.7.0.2'],
     ports: record.ports,
   })
+})
+
+test('podModel() gives one address per family, of the first network that has one', () => {
+  const leases = [['10.1.0.2'], ['10.2.0.2', 'fd02::2'], ['fd03::2']].map((ips) => ({ ips: ips.map(parseIp) }))
+  expect(podModel(record, { leases, nodeName: 'n' }).podIPs).toEqual(['10.1.0.2', 'fd02::2'])
 })
 
 test('formatResolvConf() searches the namespace, then Services, then the zone', () => {
@@ -96,6 +101,7 @@ test.each<[object, string]>([
   [{ labels: { 'a b': '' } }, 'label "a b": not a key'],
   [{ labels: { a: 'b c' } }, 'label a: "b c" is not a value'],
   [{ command: ['a\0b'] }, 'command: expected words without NUL'],
+  [{ aliases: ['db', 'a.b'] }, 'alias: "a.b" is not a name'],
   [{ command: [''] }, 'command: expected words without NUL, the first not empty'],
 ])('checkPodSpec() refuses %j', (change, message) => {
   const check = (): void => checkPodSpec({ ...record, ...change })

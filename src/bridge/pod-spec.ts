@@ -1,6 +1,7 @@
 import { parseLabelName } from '../model/names.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
+import type { PortChanges } from './bridge-networks.ts'
 import type { PodPort } from './pod-record.ts'
 import type { PublishRequest } from './publication.ts'
 
@@ -18,6 +19,8 @@ export interface PodSpec {
   readonly mac?: MacAddress
   /** Ports of the host that shall lead to the pod. */
   readonly publish?: readonly PublishRequest[]
+  /** Other names that the pods of its network find it by. */
+  readonly aliases?: readonly string[]
 }
 
 /** One more network for a pod. */
@@ -27,6 +30,16 @@ export interface ConnectRequest {
   readonly mac?: MacAddress
   /** The link's name in the pod. Default: the network's, or the next number. */
   readonly link?: string
+  /** Ports of the host that shall lead to the pod by this network. */
+  readonly publish?: readonly PublishRequest[]
+  /** Other names that the pods of this network find it by. */
+  readonly aliases?: readonly string[]
+}
+
+/** What is to change about a pod's ports. */
+export interface PodPortsRequest extends PortChanges {
+  /** Whose endpoint. Default: the pod's first network to publish; all of its networks to withdraw. */
+  readonly network?: string
 }
 
 /** A pod that cannot be had as asked. */
@@ -42,7 +55,7 @@ export class PodError extends Error {
 }
 
 /** Checks what a user asked for. Throws {@link PodError} of kind `invalid`. */
-export function checkPodSpec({ namespace, name, labels, command }: PodSpec): void {
+export function checkPodSpec({ namespace, name, labels, command, aliases = [] }: PodSpec): void {
   for (const [field, value] of Object.entries({ namespace, name })) {
     try {
       // Not longer than a label: both together are a file name, and the name is the pod's host name.
@@ -60,7 +73,19 @@ export function checkPodSpec({ namespace, name, labels, command }: PodSpec): voi
       throw new PodError('invalid', `label ${key}: "${value}" is not a value (expected ${expected})`)
     }
   }
+  checkAliases(aliases)
   if (command.some((word) => word.includes('\0')) || command[0] === '') {
     throw new PodError('invalid', 'command: expected words without NUL, the first not empty')
+  }
+}
+
+/** An alias is what a pod's name is: a label, that a question for it can be told from one for a Service. Throws {@link PodError}. */
+export function checkAliases(aliases: readonly string[]): void {
+  for (const alias of aliases) {
+    try {
+      parseLabelName(alias)
+    } catch (error) {
+      throw new PodError('invalid', `alias: ${(error as Error).message}`, { cause: error })
+    }
   }
 }

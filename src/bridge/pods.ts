@@ -6,14 +6,17 @@ import type { Pod } from '../model/pod.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import { AttachError, type BridgeNetworks } from './bridge-networks.ts'
+import { PublishError } from './choose-ports.ts'
 import { AddressUnavailableError, PoolExhaustedError } from './ipam.ts'
 import { leaseKey, type Lease } from './leases.ts'
 import { defaultNetnsPrefix, isPodNetns, netnsPath, podInterface, podNetnsName, podOwner, type Owner } from './names.ts'
 import { endProcesses, execPrefix, isAlive, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
 import { formatResolvConf, podModel } from './pod-model.ts'
-import { checkPodSpec, PodError, type ConnectRequest, type PodSpec } from './pod-spec.ts'
+import { checkAliases, checkPodSpec, PodError } from './pod-spec.ts'
+import type { ConnectRequest, PodPortsRequest, PodSpec } from './pod-spec.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
-import type { Publication } from './publication.ts'
+import { formatPublication, type Publication } from './publication.ts'
+import { findPublications } from './withdraw-ports.ts'
 
 /** What {@link openPods} needs. */
 export interface PodsOptions {
@@ -43,9 +46,12 @@ export interface PodInfo {
   readonly network: string
   readonly ips: readonly IpAddress[]
   readonly mac: MacAddress
-  /** Networks that it was connected to besides. */
+  /** Networks that it is in besides the first one. */
   readonly connected: readonly PodConnection[]
+  /** Ports of the host that lead to it by its first network. */
   readonly published: readonly Publication[]
+  /** Other names that it has in its first network. */
+  readonly aliases: readonly string[]
   /** Of the supervising shell, which leads the pod's session; undefined when nothing runs. */
   readonly pid: number | undefined
   /** `exited` without a number: nobody saw the code. */
@@ -62,6 +68,8 @@ export interface PodConnection {
   readonly mac: MacAddress
   /** The link's name in the pod. */
   readonly link: string
+  readonly published: readonly Publication[]
+  readonly aliases: readonly string[]
 }
 
 const defaultEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
@@ -110,7 +118,7 @@ export class Pods implements Disposable {
       try {
         store.put(record)
         using netns = createNetns(podNetnsName(spec, this.#prefix))
-        const { ips, mac, publish } = spec
+        const { ips, mac, publish, aliases } = spec
         const lease = await networks.attach({
           owner,
           network,
@@ -118,6 +126,7 @@ export class Pods implements Disposable {
           ...(ips && { ips }),
           ...(mac && { mac }),
           ...(publish && { publish }),
+          ...(aliases && { aliases }),
         })
         const resolvConf = this.#writeResolvConf(record)
         if (command.length === 0) record = store.put({ ...record, phase: 'created' })
@@ -144,7 +153,8 @@ export class Pods implements Disposable {
     const { networks, log } = this.#options
     return await this.#exclusively(pod, async () => {
       const { record, lease } = this.#find(pod)
-      const { network, ips, mac, link } = request
+      const { network, ips, mac, link, publish, aliases } = request
+      checkAliases(aliases ?? [])
       try {
         const made = await networks.attach({
           owner,
@@ -153,6 +163,13 @@ export class Pods implements Disposable {
           ...(ips && { ips }),
           ...(mac && { mac }),
           ...(link !== undefined && { link }),
+          ...(publish && { publish }),
+          ...(aliases && { aliases }),
+        })
+        // It is in several networks now: what it sends from each address leaves by the network of that.
+        await networks.refresh(owner).catch(async (error: unknown) => {
+          await networks.detach(owner, network)
+          throw error
         })
         log.info(
           { pod: owner, network, ips: made.ips },
@@ -166,23 +183,49 @@ export class Pods implements Disposable {
     })
   }
 
-  /** Takes the endpoint away that {@link connect} made. Throws {@link PodError}. */
-  async disconnect(pod: Pick<PodSpec, 'namespace' | 'name'>, network: string): Promise<PodInfo> {
+  /** Publishes ports of a pod, or ends publications. Throws {@link PodError}; then nothing has changed. */
+  async changePorts(pod: Pick<PodSpec, 'namespace' | 'name'>, request: PodPortsRequest): Promise<PodInfo> {
     const owner = podOwner(pod)
     const { networks, log } = this.#options
     return await this.#exclusively(pod, async () => {
       const { record, lease } = this.#find(pod)
-      if (record.network === network) {
-        throw new PodError('invalid', `${owner} was made in network ${network} (remove the pod to take it out)`)
+      const { publish, withdraw } = request
+      const network = request.network ?? this.#networkOf(withdraw, lease)
+      try {
+        const { published = [] } = await networks.changePorts({ owner, network }, { publish, withdraw })
+        const ports = published.map(formatPublication)
+        log.info({ pod: owner, network, ports }, `Changed the ports of ${owner}: ${ports.join(', ') || 'none'}`)
+      } catch (error) {
+        throw new PodError(kindOf(error), `cannot change the ports of ${owner}: ${(error as Error).message}`, {
+          cause: error,
+        })
       }
+      return this.#info(record, this.#find(pod).lease)
+    })
+  }
+
+  /** Takes an endpoint away; after the first one, the next is the first. Throws {@link PodError}. */
+  async disconnect(pod: Pick<PodSpec, 'namespace' | 'name'>, network: string): Promise<PodInfo> {
+    const owner = podOwner(pod)
+    const { networks, store, log } = this.#options
+    return await this.#exclusively(pod, async () => {
+      const { record } = this.#find(pod)
       if (!networks.leases.has(leaseKey({ network, owner }))) {
         throw new PodError('not-found', `${owner} is not connected to network ${network}`)
       }
+      const next = this.#leasesOf(owner).find((other) => other.network !== network)
+      if (!next) {
+        const advice = 'connect it to another one first, or remove the pod'
+        throw new PodError('invalid', `${network} is the only network of ${owner} (${advice})`)
+      }
+      // Written before: after a crash in between, the pod is whole, and still in the network that it was to leave.
+      if (record.network === network) store.put({ ...record, network: next.network })
       await networks.detach(owner, network)
       // Another endpoint may be the way out now.
       await networks.refresh(owner)
       log.info({ pod: owner, network }, `Disconnected ${owner} from network ${network}`)
-      return this.#info(record, lease)
+      const left = this.#find(pod)
+      return this.#info(left.record, left.lease)
     })
   }
 
@@ -252,6 +295,16 @@ export class Pods implements Disposable {
     throw new PodError('not-found', `there is no ${owner}`)
   }
 
+  /** Where the ports stand that are to be withdrawn, if that is one network; else the first one. */
+  #networkOf(withdraw: PodPortsRequest['withdraw'], { owner, network }: Lease): string {
+    const holders = this.#leasesOf(owner).filter((lease) =>
+      withdraw.some((wish) => findPublications(lease, wish).length > 0),
+    )
+    if (holders.length < 2) return holders[0]?.network ?? network
+    const names = holders.map((lease) => lease.network).join(' and ')
+    throw new PodError('invalid', `${owner} has such ports in ${names} (expected one network: say which)`)
+  }
+
   #leasesOf(owner: Owner): Lease[] {
     return [...this.#options.networks.leases.values()].filter((lease) => lease.owner === owner)
   }
@@ -278,8 +331,11 @@ export class Pods implements Disposable {
       mac: lease.mac,
       connected: this.#leasesOf(lease.owner)
         .filter((other) => other.network !== network)
-        .map(({ network, ips, mac, link = podInterface }) => ({ network, ips, mac, link })),
+        .map(({ network, ips, mac, link = podInterface, published = [], aliases = [] }) => {
+          return { network, ips, mac, link, published, aliases }
+        }),
       published: lease.published ?? [],
+      aliases: lease.aliases ?? [],
       pid: exit ? undefined : process?.pid,
       state: exit ? ended : process ? 'running' : 'no process',
       started,
@@ -366,7 +422,13 @@ export class Pods implements Disposable {
   #publish(): void {
     if (this.#disposed) return
     const { nodeName } = this.#options
-    this.#options.onPods(this.#whole().map(({ record, lease }) => podModel(record, { lease, nodeName })))
+    const others = Map.groupBy(this.#options.networks.leases.values(), ({ owner }) => owner)
+    this.#options.onPods(
+      this.#whole().map(({ record, lease }) => {
+        const leases = new Set([lease, ...(others.get(lease.owner) ?? [])])
+        return podModel(record, { leases: [...leases], nodeName })
+      }),
+    )
   }
 }
 
@@ -385,7 +447,7 @@ export function keepsLease(store: PodStore, lease: Lease): boolean {
 
 /** What is asked for and cannot be had is no failure of ours. */
 function kindOf(error: unknown): 'invalid' | 'failed' {
-  const refusals = [AttachError, AddressUnavailableError, PoolExhaustedError]
+  const refusals = [AttachError, AddressUnavailableError, PoolExhaustedError, PublishError]
   return refusals.some((kind) => error instanceof kind) ? 'invalid' : 'failed'
 }
 

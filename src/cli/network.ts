@@ -170,6 +170,8 @@ interface ConnectOptions extends Common {
   readonly ip: readonly string[]
   readonly mac?: string
   readonly interfaceName?: string
+  readonly publish: readonly string[]
+  readonly alias: readonly string[]
 }
 
 function connectPod(): Command {
@@ -181,25 +183,35 @@ function connectPod(): Command {
     .option('--ip <ip>', 'an address of its own choice, one per family; may be repeated', collect, [])
     .option('--mac <mac>', 'a MAC address of its own choice')
     .option('--interface-name <name>', 'the name of the link in the pod (default: eth1, eth2, ...)')
+    .option('--alias <name>', 'another name for it among the pods of the network; may be repeated', collect, [])
+    .option(
+      '-p, --publish <port>',
+      'lead ports of this machine to the pod by this network; may be repeated',
+      collect,
+      [],
+    )
     .addOption(socketOption())
     .action(async (network: string, name: string, options: ConnectOptions) => {
-      const { namespace, ip, mac, interfaceName } = options
+      const { namespace, ip, mac, interfaceName, publish, alias } = options
       const request: ConnectPodRequest = {
         namespace,
         name,
         ...(ip.length > 0 && { ips: ip }),
         ...(mac !== undefined && { mac }),
         ...(interfaceName !== undefined && { interfaceName }),
+        ...(publish.length > 0 && { publish }),
+        ...(alias.length > 0 && { aliases: alias }),
       }
       const pod = await callDaemon<PodView>(options.socket, 'POST', `${networkPath(network)}/pods`, request)
       const made = pod.connected.find((connection) => connection.network === network)
-      console.log(`pod ${namespace}/${name} is in network ${network}: ${made?.link} ${made?.ips.join(', ')}`)
+      const where = [...(made?.ips ?? []), ...(made?.published ?? [])].join(', ')
+      console.log(`pod ${namespace}/${name} is in network ${network}: ${made?.link} ${where}`)
     })
 }
 
 function disconnectPod(): Command {
   return new Command('disconnect')
-    .description('take the link away that connect gave')
+    .description("take a pod's link in a network away; the last one goes with the pod only")
     .argument('<network>', 'the name of the network')
     .argument('<pod>', 'the name of the pod')
     .option('-n, --namespace <namespace>', "the pod's namespace", 'default')

@@ -1,14 +1,15 @@
 import { spawn } from 'node:child_process'
 import { constants } from 'node:os'
 import { Command } from 'commander'
-import type { ExecSpec, PodRequest, PodView } from '../daemon/control-api.ts'
+import { publishedOf } from '../daemon/control-api.ts'
+import type { ExecSpec, PodPortsBody, PodRequest, PodView } from '../daemon/control-api.ts'
 import { callDaemon } from './control-client.ts'
 import { podLogs } from './pod-logs.ts'
 import { socketOption } from './socket-option.ts'
 import { formatTable } from './table.ts'
 import { UsageError } from './usage-error.ts'
 
-/** `fairlead pod run|ls|exec|logs|rm` */
+/** `fairlead pod run|ls|exec|logs|publish|unpublish|rm` */
 export function podCommand(): Command {
   return new Command('pod')
     .enablePositionalOptions()
@@ -17,6 +18,8 @@ export function podCommand(): Command {
     .addCommand(listPods())
     .addCommand(execPod())
     .addCommand(podLogs())
+    .addCommand(publishPorts())
+    .addCommand(unpublishPorts())
     .addCommand(removePod())
 }
 
@@ -32,6 +35,7 @@ interface RunOptions extends Common {
   readonly publish: readonly string[]
   readonly ip: readonly string[]
   readonly mac?: string
+  readonly alias: readonly string[]
 }
 
 function runPod(): Command {
@@ -43,6 +47,7 @@ function runPod(): Command {
     .option('-N, --network <name>', 'the network to join', 'default')
     .option('--ip <ip>', 'an address of its own choice, one per family; may be repeated', collect, [])
     .option('--mac <mac>', 'a MAC address of its own choice')
+    .option('--alias <name>', 'another name for it among the pods of the network; may be repeated', collect, [])
     .option(
       '-p, --publish <port>',
       'lead [HOST-IP:][HOST-PORT]:PORT[/udp] of this machine to the pod; may be repeated, and have ranges',
@@ -70,6 +75,7 @@ Examples:
         publish: options.publish,
         ...(options.ip.length > 0 && { ips: options.ip }),
         ...(options.mac !== undefined && { mac: options.mac }),
+        ...(options.alias.length > 0 && { aliases: options.alias }),
       }
       const pod = await callDaemon<PodView>(options.socket, 'POST', '/pods', request)
       const where = [...pod.ips, ...pod.published].join(', ')
@@ -88,8 +94,8 @@ function listPods(): Command {
       const rows = pods.map((pod) => [
         pod.namespace,
         pod.name,
-        pod.ips.join(','),
-        pod.published.join(',') || '-',
+        [pod, ...pod.connected].flatMap(({ ips }) => ips).join(','),
+        publishedOf(pod).join(',') || '-',
         pod.state,
         String(pod.pid ?? '-'),
         Object.entries(pod.labels)
@@ -127,6 +133,47 @@ function runHere(program: string, args: readonly string[]): Promise<number> {
     child.once('error', (error) => reject(new UsageError(`cannot run ${program}: ${error.message}`, { cause: error })))
     child.once('exit', (code, signal) => resolve(code ?? 128 + (signal ? constants.signals[signal] : 0)))
   })
+}
+
+function publishPorts(): Command {
+  return new Command('publish')
+    .description('lead ports of this machine to a running pod')
+    .argument('<name>', 'the name of the pod')
+    .argument('<port...>', '[HOST-IP:][HOST-PORT]:PORT[/udp], with ranges as in "pod run --publish"')
+    .option('-N, --network <name>', 'by which of its networks (default: the first)')
+    .option('-n, --namespace <namespace>', 'the namespace', 'default')
+    .addOption(socketOption())
+    .option('--json', 'print the pod as JSON')
+    .action(async (name: string, publish: string[], options: PortOptions) => {
+      await changePorts(name, { publish }, options)
+    })
+}
+
+function unpublishPorts(): Command {
+  return new Command('unpublish')
+    .description('end what "publish" began; connections that came by the ports end, too')
+    .argument('<name>', 'the name of the pod')
+    .argument('<port...>', '[HOST-IP:]HOST-PORT[/udp], or as "pod ls" shows it')
+    .option('-N, --network <name>', 'of which of its networks (default: the one that has the port)')
+    .option('-n, --namespace <namespace>', 'the namespace', 'default')
+    .addOption(socketOption())
+    .option('--json', 'print the pod as JSON')
+    .action(async (name: string, unpublish: string[], options: PortOptions) => {
+      await changePorts(name, { unpublish }, options)
+    })
+}
+
+interface PortOptions extends Common {
+  readonly network?: string
+}
+
+async function changePorts(name: string, ports: PodPortsBody, options: PortOptions): Promise<void> {
+  const { socket, namespace, network, json } = options
+  const body: PodPortsBody = { ...ports, ...(network !== undefined && { network }) }
+  const pod = await callDaemon<PodView>(socket, 'POST', `${podPath(namespace, name)}/ports`, body)
+  console.log(
+    json ? JSON.stringify(pod) : `pod ${namespace}/${name}: ${publishedOf(pod).join(', ') || 'no published ports'}`,
+  )
 }
 
 function removePod(): Command {

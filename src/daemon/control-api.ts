@@ -13,6 +13,7 @@
  *     GET    /pods
  *     POST   /pods                            PodRequest -> PodView
  *     GET    /pods/:namespace/:name/exec      ExecSpec
+ *     POST   /pods/:namespace/:name/ports     PodPortsBody -> PodView
  *     DELETE /pods/:namespace/:name
  */
 
@@ -119,6 +120,7 @@ export interface NetworkDetailsView extends NetworkSummaryView {
     readonly mac: string
     /** `*:8080->80/tcp` */
     readonly published: readonly string[]
+    readonly aliases: readonly string[]
     readonly netns: string
     /** The link on the host. */
     readonly port: string
@@ -156,6 +158,18 @@ export interface PodRequest {
   readonly mac?: string
   /** Ports to publish, as `--publish` has them: `8080:80`, `127.0.0.1::53/udp`. */
   readonly publish?: readonly string[]
+  /** Other names that the pods of the network find it by. */
+  readonly aliases?: readonly string[]
+}
+
+/** `POST /pods/:namespace/:name/ports` */
+export interface PodPortsBody {
+  /** As in {@link PodRequest}. */
+  readonly publish?: readonly string[]
+  /** Ports of the host that shall not lead to the pod any more: `8080`, `127.0.0.1:53/udp`. */
+  readonly unpublish?: readonly string[]
+  /** Which of the pod's networks. Default: the first. */
+  readonly network?: string
 }
 
 /** `POST /networks/:name/pods` */
@@ -167,6 +181,9 @@ export interface ConnectPodRequest {
   readonly mac?: string
   /** The link's name in the pod. */
   readonly interfaceName?: string
+  /** Ports to publish, and other names in the network, as in {@link PodRequest}. */
+  readonly publish?: readonly string[]
+  readonly aliases?: readonly string[]
 }
 
 export interface PodView {
@@ -176,21 +193,30 @@ export interface PodView {
   readonly network: string
   readonly ips: readonly string[]
   readonly mac: string
-  /** Networks that it was connected to besides. */
+  /** Networks that it is in besides the first one. */
   readonly connected: readonly {
     readonly network: string
     readonly ips: readonly string[]
     readonly mac: string
     readonly link: string
+    readonly published: readonly string[]
+    readonly aliases: readonly string[]
   }[]
-  /** `*:8080->80/tcp`, `127.0.0.1:53->5353/udp` */
+  /** By its first network: `*:8080->80/tcp`, `127.0.0.1:53->5353/udp` */
   readonly published: readonly string[]
+  /** Other names that it has in its first network. */
+  readonly aliases: readonly string[]
   readonly pid: number | undefined
   /** `running`, `exited 0`, `no process`. */
   readonly state: string
   readonly started: string
   /** Path of the file with the command's output. */
   readonly log: string
+}
+
+/** All ports that lead to a pod, by whichever of its networks. */
+export function publishedOf(pod: Pick<PodView, 'published' | 'connected'>): string[] {
+  return [pod, ...pod.connected].flatMap(({ published }) => published)
 }
 
 /** `GET /pods/:namespace/:name/exec`: put these words before a command to run it in the pod. */

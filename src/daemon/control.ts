@@ -1,7 +1,7 @@
 import { chmodSync, mkdirSync, rmSync } from 'node:fs'
 import { createConnection, type Server } from 'node:net'
 import { dirname } from 'node:path'
-import type { ConnectPodRequest, NetworkRequest, PodRequest } from './control-api.ts'
+import type { ConnectPodRequest, NetworkRequest, PodPortsBody, PodRequest } from './control-api.ts'
 import { formatEvent } from './events.ts'
 import { HttpError, type Request, type Routes } from './http-server.ts'
 import type { Daemon } from './start.ts'
@@ -34,6 +34,10 @@ export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'networks
     'GET /pods/:namespace/:name/exec': async (request) => ({
       json: { argv: await daemon.pods.exec(...name(request)) },
     }),
+    'POST /pods/:namespace/:name/ports': async ({ params, body }) => {
+      const pod = { namespace: params['namespace'] ?? '', name: params['name'] ?? '' }
+      return { json: await daemon.pods.changePorts(pod, readPortsBody(body)) }
+    },
     'DELETE /pods/:namespace/:name': async (request) => {
       await daemon.pods.remove(...name(request))
       return { json: {} }
@@ -67,14 +71,39 @@ function readConnectRequest(body: unknown): ConnectPodRequest {
   return { namespace, name, ...readEndpoint(body), ...(interfaceName !== undefined && { interfaceName }) }
 }
 
-/** Addresses that a pod is to have in a network. */
-function readEndpoint(body: object): { readonly ips?: readonly string[]; readonly mac?: string } {
-  const { ips, mac } = body as Record<string, unknown>
-  if (ips !== undefined && !(Array.isArray(ips) && ips.every((ip) => typeof ip === 'string'))) {
-    throw new HttpError(400, 'ips: expected a list of strings')
+function readPortsBody(body: unknown): PodPortsBody {
+  if (typeof body !== 'object' || body === null) throw new HttpError(400, 'expected a JSON object with ports')
+  const { network } = body as Record<string, unknown>
+  if (network !== undefined && typeof network !== 'string') {
+    throw new HttpError(400, `network: ${JSON.stringify(network)} is not a string`)
   }
+  return { ...readTexts(body, ['publish', 'unpublish']), ...(network !== undefined && { network }) }
+}
+
+/** Lists of strings, those that are there. */
+function readTexts<F extends string>(
+  body: object,
+  fields: readonly F[],
+): { readonly [field in F]?: readonly string[] } {
+  const lists: { [field in F]?: readonly string[] } = {}
+  for (const field of fields) {
+    const value = (body as Record<string, unknown>)[field]
+    if (value === undefined) continue
+    if (!isTexts(value)) throw new HttpError(400, `${field}: expected a list of strings`)
+    lists[field] = value
+  }
+  return lists
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string')
+}
+
+/** What a pod is to have in a network. */
+function readEndpoint(body: object): Pick<PodRequest, 'ips' | 'publish' | 'aliases'> & { readonly mac?: string } {
+  const { mac } = body as Record<string, unknown>
   if (mac !== undefined && typeof mac !== 'string') throw new HttpError(400, 'mac: expected a string')
-  return { ...(ips !== undefined && { ips }), ...(mac !== undefined && { mac }) }
+  return { ...readTexts(body, ['ips', 'publish', 'aliases']), ...(mac !== undefined && { mac }) }
 }
 
 function readPodRequest(body: unknown): PodRequest {
@@ -85,19 +114,15 @@ function readPodRequest(body: unknown): PodRequest {
     labels = {},
     network = 'default',
     command = [],
-    publish = [],
   } = body as Record<string, unknown>
-  const texts = (value: unknown): value is string[] =>
-    Array.isArray(value) && value.every((item) => typeof item === 'string')
   if (typeof name !== 'string') throw new HttpError(400, `name: ${JSON.stringify(name)} is not a string`)
   if (typeof namespace !== 'string') throw new HttpError(400, `namespace: ${JSON.stringify(namespace)} is not a string`)
   if (typeof network !== 'string') throw new HttpError(400, `network: ${JSON.stringify(network)} is not a string`)
-  if (!texts(command)) throw new HttpError(400, 'command: expected a list of strings')
-  if (!texts(publish)) throw new HttpError(400, 'publish: expected a list of strings')
-  if (typeof labels !== 'object' || labels === null || !texts(Object.values(labels))) {
+  if (!isTexts(command)) throw new HttpError(400, 'command: expected a list of strings')
+  if (typeof labels !== 'object' || labels === null || !isTexts(Object.values(labels))) {
     throw new HttpError(400, 'labels: expected an object of strings')
   }
-  return { namespace, name, labels: labels as Record<string, string>, network, command, publish, ...readEndpoint(body) }
+  return { namespace, name, labels: labels as Record<string, string>, network, command, ...readEndpoint(body) }
 }
 
 /** Listens on a unix socket that only its owner may use. A socket that nobody listens on any more is replaced. */

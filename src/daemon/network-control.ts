@@ -85,6 +85,7 @@ export class NetworkControl implements AsyncDisposable {
         ips: lease.ips,
         mac: lease.mac,
         published: lease.published?.map(formatPublication) ?? [],
+        aliases: lease.aliases ?? [],
         netns: lease.netns,
         // Attached a moment ago: it has a lease, and was not there yet.
         ...(states.get(leaseKey(lease)) ?? { port: portOf(lease), state: 'missing' }),

@@ -1,10 +1,12 @@
 import { PodError } from '../bridge/pod-spec.ts'
 import type { PodInfo, Pods } from '../bridge/pods.ts'
-import { formatPublication, parsePublish, type PublishRequest } from '../bridge/publication.ts'
+import { formatPublication, parsePublish } from '../bridge/publication.ts'
+import { parseWithdraw } from '../bridge/withdraw-ports.ts'
 import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
 import { parseMac, type MacAddress } from '../net/mac-address.ts'
 import { ParseError } from '../net/parse-error.ts'
-import type { ConnectPodRequest, PodRequest, PodView } from './control-api.ts'
+import { publishedOf } from './control-api.ts'
+import type { ConnectPodRequest, PodPortsBody, PodRequest, PodView } from './control-api.ts'
 import type { EventLog } from './events.ts'
 import { HttpError } from './http-server.ts'
 
@@ -33,7 +35,7 @@ export class PodControl {
   /** Throws {@link HttpError}. */
   async run(request: PodRequest): Promise<PodView> {
     const { ips, mac, publish = [], ...rest } = request
-    const spec = { ...rest, ...readAddresses({ ips, mac }), publish: readPublish(publish) }
+    const spec = { ...rest, ...readAddresses({ ips, mac }), publish: parseAll(publish, parsePublish) }
     const pod = podView(await this.#with((pods) => pods.run(spec)))
     const published = pod.published.map((one) => `, ${one}`).join('')
     this.#events.add('pod', `${pod.namespace}/${pod.name} is ${pod.state}: ${pod.ips.join(', ')}${published}`)
@@ -53,15 +55,31 @@ export class PodControl {
 
   /** Throws {@link HttpError}. */
   async connect(network: string, request: ConnectPodRequest): Promise<PodView> {
-    const { ips, mac, interfaceName, ...pod } = request
+    const { ips, mac, interfaceName, publish = [], aliases = [], ...pod } = request
     const wanted = {
       network,
       ...readAddresses({ ips, mac }),
+      publish: parseAll(publish, parsePublish),
+      aliases,
       ...(interfaceName !== undefined && { link: interfaceName }),
     }
     const view = podView(await this.#with((pods) => pods.connect(pod, wanted)))
     const made = view.connected.find((connection) => connection.network === network)
     this.#events.add('pod', `${pod.namespace}/${pod.name} is connected to network ${network}: ${made?.ips.join(', ')}`)
+    return view
+  }
+
+  /** Throws {@link HttpError}. */
+  async changePorts(pod: { readonly namespace: string; readonly name: string }, body: PodPortsBody): Promise<PodView> {
+    const { publish = [], unpublish = [], network } = body
+    const request = {
+      publish: parseAll(publish, parsePublish),
+      withdraw: parseAll(unpublish, parseWithdraw),
+      ...(network !== undefined && { network }),
+    }
+    const view = podView(await this.#with((pods) => pods.changePorts(pod, request)))
+    const all = publishedOf(view).join(', ') || 'none'
+    this.#events.add('pod', `${pod.namespace}/${pod.name} has new published ports: ${all}`)
     return view
   }
 
@@ -118,9 +136,9 @@ function parseUnicastMac(text: string): MacAddress {
 }
 
 /** Throws {@link HttpError}. */
-function readPublish(texts: readonly string[]): PublishRequest[] {
+function parseAll<T>(texts: readonly string[], parse: (text: string) => T): T[] {
   try {
-    return texts.map(parsePublish)
+    return texts.map(parse)
   } catch (error) {
     if (error instanceof ParseError) throw new HttpError(400, error.message, { cause: error })
     throw error
@@ -128,7 +146,8 @@ function readPublish(texts: readonly string[]): PublishRequest[] {
 }
 
 function podView({ published, ...pod }: PodInfo): PodView {
-  const { namespace, name, labels, network, ips, mac, connected, pid, state, started, log } = pod
+  const { namespace, name, labels, network, ips, mac, aliases, pid, state, started, log } = pod
   const ports = published.map(formatPublication)
-  return { namespace, name, labels, network, ips, mac, connected, published: ports, pid, state, started, log }
+  const connected = pod.connected.map((one) => ({ ...one, published: one.published.map(formatPublication) }))
+  return { namespace, name, labels, network, ips, mac, connected, published: ports, aliases, pid, state, started, log }
 }

@@ -1,0 +1,31 @@
+import { describe, expect, test } from 'vitest'
+import { parsePublication, type Publication } from './publication.ts'
+import { parseWithdraw, withdrawPublications } from './withdraw-ports.ts'
+
+const web = parsePublication({ hostPort: 8080, port: 80, protocol: 'tcp' })
+const local = parsePublication({ hostIp: '127.0.0.1', hostPort: 53, port: 5353, protocol: 'udp' })
+const six = parsePublication({ hostIp: '2001:db8::2', hostPort: 8080, port: 80, protocol: 'tcp' })
+const published: readonly Publication[] = [web, local, six]
+
+describe('withdrawPublications()', () => {
+  test.each<[string, readonly Publication[]]>([
+    ['8080', [web, six]],
+    ['*:8080->80/tcp', [web, six]],
+    ['[2001:db8::2]:8080', [six]],
+    ['127.0.0.1:53/udp', [local]],
+    ['53/UDP', [local]],
+  ])('%s ends what it means, and nothing else', (text, withdrawn) => {
+    const kept = published.filter((one) => !withdrawn.includes(one))
+    expect(withdrawPublications({ published }, [parseWithdraw(text)])).toEqual({ kept, withdrawn })
+  })
+
+  test.each(['53', '8080/udp', '127.0.0.2:53/udp', '9090'])('%s is not published, and says so', (text) => {
+    expect(() => withdrawPublications({ published }, [parseWithdraw(text)])).toThrow(/is not published/)
+  })
+})
+
+describe('parseWithdraw()', () => {
+  test.each(['', 'http', '::1:80', '1.2.3:80', '70000', '80/sctp', '8080:80'])('"%s" is refused', (text) => {
+    expect(() => parseWithdraw(text)).toThrow(/^published port /)
+  })
+})
