@@ -38,6 +38,7 @@ export function snapshotOf(
     pods: SharedMap.from((options.pods ?? []).map((pod) => [objectKey(pod), pod] as const)),
     nodes: SharedMap.empty(),
     networks: SharedMap.empty(),
+    serviceCIDRs: SharedMap.empty(),
     namespaces: SharedMap.from((options.namespaces ?? []).map((name) => [name, { name, labels: {} }] as const)),
   }
 }

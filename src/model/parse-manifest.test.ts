@@ -211,7 +211,6 @@ describe('parseManifest()', () => {
 
   test.each([
     ['apps/v1', 'Deployment'],
-    ['networking.k8s.io/v1', 'ServiceCIDR'],
     ['v1', 'Secret'],
   ])('ignores %s %s', (apiVersion, kind) => {
     expect(parseManifest({ apiVersion, kind, metadata: { name: 'x' } })).toEqual([

@@ -10,8 +10,10 @@ import type { NetworkManifest } from './network.ts'
 import { fairleadApi, parseNetworkManifest } from './parse-network.ts'
 import { parseNode } from './parse-node.ts'
 import { parsePod } from './parse-pod.ts'
+import { parseServiceCIDR } from './parse-service-cidr.ts'
 import { parseService } from './parse-service.ts'
 import type { Pod } from './pod.ts'
+import type { ServiceCIDR } from './service-cidr.ts'
 import type { Service } from './service.ts'
 
 /** An object of the model, with its kind. */
@@ -22,6 +24,7 @@ export type ManifestObject =
   | { readonly kind: 'Node'; readonly value: Node }
   | { readonly kind: 'Namespace'; readonly value: Namespace }
   | { readonly kind: 'Network'; readonly value: NetworkManifest }
+  | { readonly kind: 'ServiceCIDR'; readonly value: ServiceCIDR }
 
 /** What became of one object of a manifest. */
 export type ParsedManifest =
@@ -35,10 +38,7 @@ export type ParsedManifest =
 
 /** `Service shop/web` or `Node worker-1`: names an object in indexes and messages. */
 export function manifestId(object: ManifestObject): string {
-  if (object.kind === 'Node' || object.kind === 'Namespace' || object.kind === 'Network') {
-    return `${object.kind} ${object.value.name}`
-  }
-  return `${object.kind} ${objectKey(object.value)}`
+  return `${object.kind} ${'namespace' in object.value ? objectKey(object.value) : object.value.name}`
 }
 
 /** Reads one manifest of any kind. A List is expanded; what is wrong with one object never touches the others. */
@@ -102,6 +102,8 @@ function parseOne(manifest: unknown, group: string, at: Expansion): ParsedManife
       return whole({ kind: 'Namespace', value: parseNamespace(manifest, at.options) })
     case `${fairleadApi} Network`:
       return whole({ kind: 'Network', value: parseNetworkManifest(manifest, at.options) })
+    case 'networking.k8s.io/v1 ServiceCIDR':
+      return whole({ kind: 'ServiceCIDR', value: parseServiceCIDR(manifest, at.options) })
     case 'discovery.k8s.io/v1 EndpointSlice': {
       const parsed = parseEndpointSlice(manifest, at.options)
       if (parsed.kind === 'skipped') {
@@ -128,7 +130,7 @@ function whole(object: ManifestObject): ParsedManifest {
 function idOf(reader: ManifestReader, kind: string | undefined): string {
   const metadata = ManifestReader.of(reader.raw('metadata') ?? {})
   const name = metadata.text('name') ?? ''
-  const key = ['Node', 'Namespace', 'Network'].includes(kind ?? '')
+  const key = ['Node', 'Namespace', 'Network', 'ServiceCIDR'].includes(kind ?? '')
     ? name
     : `${metadata.text('namespace') ?? 'default'}/${name}`
   return `${kind ?? 'object'} ${key}`

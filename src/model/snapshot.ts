@@ -5,6 +5,7 @@ import type { NetworkManifest } from './network.ts'
 import type { Node } from './node.ts'
 import type { ObjectKey } from './object-key.ts'
 import type { Pod } from './pod.ts'
+import type { ServiceCIDR } from './service-cidr.ts'
 import type { Service } from './service.ts'
 
 /**
@@ -22,6 +23,8 @@ export interface Snapshot {
   readonly namespaces: SharedMap<Namespace>
   /** By name. */
   readonly networks: SharedMap<NetworkManifest>
+  /** By name. */
+  readonly serviceCIDRs: SharedMap<ServiceCIDR>
 }
 
 export const emptySnapshot: Snapshot = {
@@ -31,6 +34,7 @@ export const emptySnapshot: Snapshot = {
   nodes: SharedMap.empty(),
   namespaces: SharedMap.empty(),
   networks: SharedMap.empty(),
+  serviceCIDRs: SharedMap.empty(),
 }
 
 /** Keys of the Services whose own object or whose slices differ between two snapshots. */
@@ -38,4 +42,9 @@ export function changedServices(before: Snapshot, after: Snapshot): Set<ObjectKe
   const changed = SharedMap.changedKeys(before.services, after.services)
   for (const key of SharedMap.changedKeys(before.slices, after.slices)) changed.add(key)
   return changed
+}
+
+/** Whether two snapshots hold the same objects, by identity. */
+export function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
+  return (Object.keys(emptySnapshot) as (keyof Snapshot)[]).every((kind) => a[kind] === b[kind])
 }

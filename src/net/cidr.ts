@@ -39,6 +39,12 @@ export function formatCidr(cidr: Cidr): string {
   return `${cidr.address}/${cidr.prefix}`
 }
 
+/** The network that is one address: /32 or /128. */
+export function addressCidr(ip: IpAddress): Cidr {
+  return { address: ip, prefix: ipFamilyOf(ip) === 4 ? 32 : 128 }
+}
+
+/** 4 or 6. */
 export function cidrFamily(cidr: Cidr): IpFamily {
   return ipFamilyOf(cidr.address)
 }

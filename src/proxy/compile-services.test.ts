@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { SharedMap } from '../base/shared-map.ts'
 import type { Service } from '../model/service.ts'
-import { parseCidr } from '../net/cidr.ts'
+import { formatCidr, parseCidr } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
+import type { Port } from '../net/port.ts'
 import { compileServices, defaultProxySettings, type CompiledServices } from './compile-services.ts'
 import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
 import { frontendKey, type Verdict } from './frontends.ts'
@@ -80,16 +81,91 @@ describe('compileServices', () => {
     expect(lines(compileOne(exampleService('web', fields)))).toEqual([])
   })
 
-  it('leaves load balancer IPs with source ranges alone and says so, rather than open them to all', () => {
+  describe('with source ranges', () => {
+    const guarded = (fields: { clusterIPs?: string[]; annotations?: Record<string, string> } = {}) =>
+      exampleService('web', {
+        type: 'LoadBalancer',
+        ports: ['80:30080/tcp'],
+        externalIPs: ['192.0.2.9'],
+        loadBalancerIngress: [{ ip: parseIp('1.2.3.4'), ipMode: 'VIP' }],
+        loadBalancerSourceRanges: [parseCidr('203.0.113.0/25'), parseCidr('192.168.0.0/24')],
+        ...fields,
+      })
+    const ranges = (compiled: CompiledServices) =>
+      [...compiled.services.values()]
+        .flatMap((service) => service.frontends)
+        .map((f) => `${f.kind} ${f.sourceRanges?.map(formatCidr).join(' ') ?? 'all'}`)
+
+    it('guards load balancer IPs, and no other address', () => {
+      expect(ranges(compileOne(guarded()))).toEqual([
+        'cluster-ip all',
+        'external-ip all',
+        'load-balancer-ip 203.0.113.0/25 192.168.0.0/24',
+        'node-port all',
+      ])
+    })
+
+    it('guards node ports and externalIPs too where the annotation says so', () => {
+      const compiled = compileOne(guarded({ annotations: { 'fairlead.dev/source-ranges': 'all' } }))
+      expect(ranges(compiled).filter((line) => line.endsWith(' all'))).toEqual(['cluster-ip all'])
+    })
+
+    it('lets connections of the node to its own load balancer IP in where the node may come', () => {
+      const node = { name: 'this-node', labels: {}, addresses: [parseIp('192.168.0.2')], podCIDRs: [] }
+      const snapshot = { ...exampleSnapshot([[guarded()]]), nodes: SharedMap.from([['this-node', node]]) }
+      expect(ranges(compileServices(snapshot, options))[2]).toBe(
+        'load-balancer-ip 203.0.113.0/25 192.168.0.0/24 1.2.3.4/32',
+      )
+    })
+
+    it('says which family is open to all for want of a range', () => {
+      const compiled = compileOne(guarded({ clusterIPs: ['10.96.0.1', 'fd00:96::1'] }))
+      expect(compiled.problems.get('default/web')).toEqual([
+        'default/web: spec.loadBalancerSourceRanges has no IPv6 range: its IPv6 addresses are open to all',
+      ])
+    })
+  })
+
+  it.each([
+    [{}, 'default/web:http/tcp endpoint'],
+    [{ 'fairlead.dev/affinity-scope': 'service' }, 'default/web address'],
+  ])('groups the frontends of a port for affinity, or all of the Service (%j)', (annotations, expected) => {
+    const sessionAffinity = { kind: 'ClientIP', timeoutSeconds: 60 } as const
+    const service = exampleService('web', { ports: ['http=80:30080/tcp'], sessionAffinity, annotations })
+    const frontends = compileOne(service).services.get('default/web')?.frontends ?? []
+    expect(frontends.map((f) => `${f.affinity?.group} ${f.affinity?.remembers}`)).toEqual([expected, expected])
+  })
+
+  it('takes an unknown value of an annotation for the default and says so', () => {
+    const compiled = compileOne(exampleService('web', { annotations: { 'fairlead.dev/algorithm': 'lru' } }))
+    expect(compiled.services.get('default/web')?.frontends[0]?.algorithm).toBe('random')
+    expect(compiled.problems.get('default/web')).toEqual([
+      'default/web: metadata.annotations fairlead.dev/algorithm is "lru" (expected random or maglev or round-robin; taken for random)',
+    ])
+  })
+
+  it('counts this node’s ready pods once for a health check node port, whatever the number of ports', () => {
     const service = exampleService('web', {
       type: 'LoadBalancer',
-      loadBalancerIngress: [{ ip: parseIp('1.2.3.4'), ipMode: 'VIP' }],
-      loadBalancerSourceRanges: [parseCidr('203.0.113.0/25')],
+      externalTrafficPolicy: 'Local',
+      healthCheckNodePort: 30999 as Port,
+      ports: ['http=80/tcp', 'https=443/tcp'],
     })
-    const compiled = compileOne(service)
-    expect(lines(compiled)).toEqual(['cluster-ip | 10.96.0.1 80/TCP | reject | - | unless-pod'])
+    const ports = ['http=8080/tcp', 'https=8443/tcp']
+    const slice = exampleSlice(service, [here('10.0.0.1'), here('10.0.0.2'), '10.0.2.1'], { ports })
+    expect(compileOne(service, slice).services.get('default/web')?.health).toEqual({
+      nodePort: 30999,
+      localEndpoints: { 4: 2, 6: 0 },
+    })
+  })
+
+  it('leaves externalIPs alone where they are switched off, and says so', () => {
+    const service = exampleService('web', { externalIPs: ['192.0.2.9'] })
+    const settings = { ...defaultProxySettings, externalIPs: false }
+    const compiled = compileServices(exampleSnapshot([[service]]), { ...options, settings })
+    expect(lines(compiled)).toHaveLength(1)
     expect(compiled.problems.get('default/web')).toEqual([
-      'default/web: spec.loadBalancerSourceRanges is not supported yet: its load balancer IPs are not served',
+      'default/web: spec.externalIPs 192.0.2.9 are not served (externalIPs are switched off)',
     ])
   })
 

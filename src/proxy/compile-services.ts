@@ -1,8 +1,8 @@
 import { SharedMap } from '../base/shared-map.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { changedServices, emptySnapshot, type Snapshot } from '../model/snapshot.ts'
-import type { Cidr } from '../net/cidr.ts'
-import type { IpAddress } from '../net/ip-address.ts'
+import { formatCidr, type Cidr } from '../net/cidr.ts'
+import type { IpAddress, IpFamily } from '../net/ip-address.ts'
 import {
   compileService,
   frontendField,
@@ -17,12 +17,28 @@ import type { NodeFacts } from './select-endpoints.ts'
 export interface ProxySettings {
   /** Sources that count as local pods: the cluster's CIDRs, or the node's networks. Empty: nobody is known to be one. */
   readonly localPods: readonly Cidr[]
+  /** Instead of `localPods`: connections that come in at this interface (detectLocalMode BridgeInterface, InterfaceNamePrefix). */
+  readonly localInterface?: LocalInterface | undefined
   /** Replace the source address of everything that goes to a cluster IP. */
   readonly masqueradeAll: boolean
-  /** Node ports answer at local addresses in these networks; undefined: at all but loopback ones. */
+  /** Node ports answer at local addresses in these networks; undefined: at all. Loopback addresses never count here. */
   readonly nodePortAddresses: readonly Cidr[] | undefined
+  /** Families in which node ports answer the node's own processes at 127.0.0.1 and ::1 too. @default none */
+  readonly loopbackNodePorts?: readonly IpFamily[]
+  /** The one bit of the packet mark that asks for masquerade on the way out. @default 0x4000 */
+  readonly masqueradeMark?: number
+  /** Whether externalIPs are served. @default true */
+  readonly externalIPs?: boolean
+  /** Ranges of cluster IPs, beside those of ServiceCIDR objects: connections to unused addresses in them are dropped. @default none */
+  readonly serviceCIDRs?: readonly Cidr[]
   /** Addresses that the node answers on itself, like its DNS server's: Services that name them do not get them. @default none */
   readonly ownAddresses?: readonly IpAddress[]
+}
+
+/** One interface, or all whose names begin with `name`. */
+export interface LocalInterface {
+  readonly name: string
+  readonly prefix: boolean
 }
 
 /** Settings that suit a single host without configuration. */
@@ -37,6 +53,8 @@ export interface CompiledServices {
   readonly snapshot: Snapshot
   readonly node: NodeFacts
   readonly settings: ProxySettings
+  /** See {@link ProxySettings.serviceCIDRs}; with those of ServiceCIDR objects. The same array while they stay the same. */
+  readonly serviceCIDRs: readonly Cidr[]
   /** Per Service, the frontends that it has on this node. Services without any are not in it. */
   readonly services: SharedMap<ServiceFrontends>
   /** Per Service, the frontends that it asks for. Differs from `services` where another Service has them. */
@@ -83,10 +101,11 @@ export function compileServices(
     }
     const after = compileService(service, snapshot.slices.get(key) ?? [], {
       node,
+      externalIPs: settings.externalIPs ?? true,
       previous: before,
       recalled: options.recalled,
     })
-    if (after.frontends.length === 0 && after.problems.length === 0) {
+    if (after.frontends.length === 0 && after.problems.length === 0 && !after.health) {
       if (before) gone.push(key)
     } else if (after !== before) newlyWanted.push([key, after])
   }
@@ -95,7 +114,16 @@ export function compileServices(
   const claims = moveClaims(base, wanted, touched)
   // Other settings may give addresses to Services, or take them away, that did not change themselves.
   if (!sameGround) for (const key of wanted.keys()) touched.add(key)
-  return { snapshot, node, settings, wanted, claims, ...decide(base, { wanted, claims, settings }, touched) }
+  const serviceCIDRs = serviceRanges(snapshot, settings, base.serviceCIDRs)
+  return {
+    snapshot,
+    node,
+    settings,
+    serviceCIDRs,
+    wanted,
+    claims,
+    ...decide(base, { wanted, claims, settings }, touched),
+  }
 }
 
 /** Updates the claims of the touched Services, and adds to `touched` those that share a contested frontend with them. */
@@ -194,14 +222,28 @@ function bornAt(service: ServiceFrontends | undefined): number {
 }
 
 function factsOf(snapshot: Snapshot, name: string, previous: NodeFacts | undefined): NodeFacts {
-  const zone = snapshot.nodes.get(name)?.labels[zoneLabel] || undefined
-  return previous && previous.name === name && previous.zone === zone ? previous : { name, zone }
+  const object = snapshot.nodes.get(name)
+  const zone = object?.labels[zoneLabel] || undefined
+  const addresses = object?.addresses ?? []
+  const same =
+    previous && previous.name === name && previous.zone === zone && previous.addresses.join() === addresses.join()
+  return same ? previous : { name, zone, addresses }
+}
+
+function serviceRanges(snapshot: Snapshot, settings: ProxySettings, previous: readonly Cidr[]): readonly Cidr[] {
+  const ranges = [
+    ...(settings.serviceCIDRs ?? []),
+    ...[...snapshot.serviceCIDRs.values()].flatMap(({ cidrs }) => cidrs),
+  ]
+  const text = (list: readonly Cidr[]): string => list.map(formatCidr).join()
+  return text(ranges) === text(previous) ? previous : ranges
 }
 
 const emptyCompiled: CompiledServices = {
   snapshot: emptySnapshot,
-  node: { name: '', zone: undefined },
+  node: { name: '', zone: undefined, addresses: [] },
   settings: defaultProxySettings,
+  serviceCIDRs: [],
   services: SharedMap.empty(),
   wanted: SharedMap.empty(),
   claims: SharedMap.empty(),

@@ -1,6 +1,7 @@
 import type { EndpointSlice } from '../model/endpoint-slice.ts'
 import { objectKey, type ObjectKey } from '../model/object-key.ts'
 import type { Service, ServicePort } from '../model/service.ts'
+import { addressCidr, cidrContains, cidrFamily, type Cidr } from '../net/cidr.ts'
 import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
@@ -33,6 +34,32 @@ interface FrontendBase {
   /** For clients outside the node's pods, where it differs: externalTrafficPolicy Local. */
   readonly outside: Verdict | undefined
   readonly masquerade: MasqueradePolicy
+  /** The name of the Service's port; empty when it has none. */
+  readonly portName: string
+  /** How a new connection finds its slot. */
+  readonly algorithm: Algorithm
+  /** Brings a client back to the endpoint that it had. */
+  readonly affinity: Affinity | undefined
+  /**
+   * Connections from anywhere else are dropped, whatever the verdict, pods and the node included. Undefined: all may come.
+   * Never empty.
+   */
+  readonly sourceRanges: readonly Cidr[] | undefined
+}
+
+/**
+ * How a new connection finds its slot: by chance, by a hash of the client's address (the slots are then a Maglev table,
+ * the same on every node), or each slot in turn, where the mode can.
+ */
+export type Algorithm = 'random' | 'maglev' | 'round-robin'
+
+/** Session affinity, for one family. A client that was silent for the timeout (each connection starts it anew) is forgotten. */
+export interface Affinity {
+  readonly timeoutSeconds: number
+  /** Frontends with the same group remember a client together: `NAMESPACE/NAME:PORT/PROTOCOL`, or `NAMESPACE/NAME` for all ports. */
+  readonly group: string
+  /** What is remembered of the endpoint: with `address`, ports of the Service lead to the same pod although their target ports differ. */
+  readonly remembers: 'endpoint' | 'address'
 }
 
 /** An address and port of its own. */
@@ -54,8 +81,16 @@ export interface ServiceFrontends {
   readonly key: ObjectKey
   readonly creationTimestamp: string | undefined
   readonly frontends: readonly Frontend[]
+  /** What load balancers ask of this node: externalTrafficPolicy Local with a healthCheckNodePort. */
+  readonly health: HealthCheck | undefined
   /** Sentences that begin with the Service's key and the field's path. */
   readonly problems: readonly string[]
+}
+
+/** A healthCheckNodePort, and how many pods of this node are ready, by family (kube-proxy's service_health.go). */
+export interface HealthCheck {
+  readonly nodePort: Port
+  readonly localEndpoints: Readonly<Record<IpFamily, number>>
 }
 
 /** Slots that the kernel has already (after a restart); `which` tells the two views of a frontend apart. */
@@ -66,6 +101,13 @@ export type FrontendKey = string
 
 /** The label by which a Service chooses another proxy, whatever its value. */
 const otherProxyLabel = 'service.kubernetes.io/service-proxy-name'
+
+/** Annotations of Services: what Kubernetes has no field for. See docs/config.md. */
+const annotations = {
+  algorithm: 'fairlead.dev/algorithm',
+  affinityScope: 'fairlead.dev/affinity-scope',
+  sourceRanges: 'fairlead.dev/source-ranges',
+} as const
 
 /** See {@link FrontendKey}. */
 export function frontendKey(frontend: Frontend): FrontendKey {
@@ -108,6 +150,8 @@ export function compileService(
   slices: readonly EndpointSlice[],
   options: {
     readonly node: NodeFacts
+    /** Whether externalIPs are served. @default true */
+    readonly externalIPs?: boolean
     readonly previous?: ServiceFrontends | undefined
     readonly recalled?: RecalledSlots | undefined
   },
@@ -115,9 +159,13 @@ export function compileService(
   const key = objectKey(service)
   const problems: string[] = []
   const frontends = new Map<FrontendKey, Frontend>()
+  let health: HealthCheck | undefined
   if (isProxied(service)) {
     const before = new Map(options.previous?.frontends.map((f) => [frontendKey(f), f]))
-    for (const wanted of frontendsOf(service, slices, options.node, problems)) {
+    const choices = chooseEndpoints(service, slices, options.node)
+    health = healthCheckOf(service, choices)
+    const settled = { node: options.node, externalIPs: options.externalIPs ?? true, problems }
+    for (const wanted of frontendsOf(service, choices, settled)) {
       const name = frontendKey(wanted)
       if (frontends.has(name))
         problems.push(`${key}: ${frontendField(wanted)} is asked for twice (the first port keeps it)`)
@@ -132,39 +180,131 @@ export function compileService(
     key,
     creationTimestamp: service.creationTimestamp,
     frontends: [...frontends.values()],
+    health: sameHealth(options.previous?.health, health) ? options.previous?.health : health,
     problems: [...new Set(problems)],
   }
   return options.previous && isSame(options.previous, result) ? options.previous : result
 }
 
+/** The endpoints of one port in one family. */
+interface PortChoice {
+  readonly port: ServicePort
+  readonly family: IpFamily
+  readonly choice: EndpointChoice
+}
+
+function chooseEndpoints(service: Service, slices: readonly EndpointSlice[], node: NodeFacts): readonly PortChoice[] {
+  return service.ports.flatMap((port) =>
+    ipFamilies.map((family) => {
+      const wanted = { portName: port.name, protocol: port.protocol, family }
+      return { port, family, choice: selectEndpoints(slices, wanted, node) }
+    }),
+  )
+}
+
 /** The frontends in the order of the spec, with slots as endpoint choice has them. */
 function* frontendsOf(
   service: Service,
-  slices: readonly EndpointSlice[],
-  node: NodeFacts,
-  problems: string[],
+  choices: readonly PortChoice[],
+  { node, externalIPs, problems }: { node: NodeFacts; externalIPs: boolean; problems: string[] },
 ): Generator<Frontend> {
   const key = objectKey(service)
   const exposed = service.type === 'NodePort' || service.type === 'LoadBalancer'
-  const guarded = service.loadBalancerSourceRanges.length > 0 && service.type === 'LoadBalancer'
-  if (guarded && service.loadBalancerIngress.some((i) => i.ipMode === 'VIP')) {
-    problems.push(`${key}: spec.loadBalancerSourceRanges is not supported yet: its load balancer IPs are not served`)
+  const balanced = service.type === 'LoadBalancer'
+  const ingress = balanced ? service.loadBalancerIngress.filter((i) => i.ipMode === 'VIP').map((i) => i.ip) : []
+  const algorithm = annotationOf(service, 'algorithm', ['random', 'maglev', 'round-robin'], problems)
+  const guardAll = annotationOf(service, 'sourceRanges', ['load-balancer', 'all'], problems) === 'all'
+  if (service.externalIPs.length > 0 && !externalIPs) {
+    problems.push(
+      `${key}: spec.externalIPs ${service.externalIPs.join(', ')} are not served (externalIPs are switched off)`,
+    )
   }
-  for (const port of service.ports) {
-    for (const family of ipFamilies) {
-      const choice = selectEndpoints(slices, { portName: port.name, protocol: port.protocol, family }, node)
-      const base = { family, protocol: port.protocol, port: port.port }
-      const internal = internalPolicy(service, choice)
-      for (const ip of ofFamily(service.clusterIPs, family)) yield { kind: 'cluster-ip', ip, ...base, ...internal }
-      const external = externalPolicy(service, choice)
-      for (const ip of ofFamily(service.externalIPs, family)) yield { kind: 'external-ip', ip, ...base, ...external }
-      if (service.type === 'LoadBalancer' && !guarded) {
-        const ips = service.loadBalancerIngress.filter((i) => i.ipMode === 'VIP').map((i) => i.ip)
-        for (const ip of ofFamily(ips, family)) yield { kind: 'load-balancer-ip', ip, ...base, ...external }
-      }
-      if (exposed && hasFamily(service, family)) yield* nodePortOf(port, { ...base, ...external })
+  for (const { port, family, choice } of choices) {
+    const ranges = sourceRangesOf(service, family, { node, ingress, problems })
+    const base = {
+      family,
+      protocol: port.protocol,
+      port: port.port,
+      portName: port.name,
+      algorithm,
+      affinity: affinityOf(service, port, problems),
+      sourceRanges: undefined,
     }
+    const internal = internalPolicy(service, choice)
+    for (const ip of ofFamily(service.clusterIPs, family)) yield { kind: 'cluster-ip', ip, ...base, ...internal }
+    const external = { ...base, ...externalPolicy(service, choice) }
+    const guarded = { ...external, sourceRanges: ranges }
+    const others = guardAll ? guarded : external
+    if (externalIPs) {
+      for (const ip of ofFamily(service.externalIPs, family)) yield { kind: 'external-ip', ip, ...others }
+    }
+    for (const ip of ofFamily(ingress, family)) yield { kind: 'load-balancer-ip', ip, ...guarded }
+    if (exposed && hasFamily(service, family)) yield* nodePortOf(port, others)
   }
+}
+
+/**
+ * The sources that may come in one family, as kube-proxy has it (nftables/proxier.go): where this node itself may, its
+ * load balancer IPs may too, since a connection from the node to such an address of its own has it as its source.
+ */
+function sourceRangesOf(
+  service: Service,
+  family: IpFamily,
+  { node, ingress, problems }: { node: NodeFacts; ingress: readonly IpAddress[]; problems: string[] },
+): readonly Cidr[] | undefined {
+  const all = service.loadBalancerSourceRanges
+  const own = all.filter((range) => cidrFamily(range) === family)
+  if (own.length === 0) {
+    if (all.length > 0 && hasFamily(service, family)) {
+      problems.push(
+        `${objectKey(service)}: spec.loadBalancerSourceRanges has no IPv${family} range: its IPv${family} addresses are open to all`,
+      )
+    }
+    return undefined
+  }
+  const primary = node.addresses.find((ip) => ipFamilyOf(ip) === family)
+  const nodeMayCome = primary !== undefined && own.some((range) => cidrContains(range, primary))
+  return nodeMayCome ? [...own, ...ofFamily(ingress, family).map(addressCidr)] : own
+}
+
+function affinityOf(service: Service, port: ServicePort, problems: string[]): Affinity | undefined {
+  const scope = annotationOf(service, 'affinityScope', ['port', 'service'], problems)
+  if (service.sessionAffinity.kind === 'None') return undefined
+  const { timeoutSeconds } = service.sessionAffinity
+  const key = objectKey(service)
+  if (scope === 'service') return { timeoutSeconds, group: key, remembers: 'address' }
+  return { timeoutSeconds, group: `${key}:${port.name}/${port.protocol}`, remembers: 'endpoint' }
+}
+
+/** The annotation's value; the first of `values` when it is absent, or is none of them, which is a problem. */
+function annotationOf<T extends string>(
+  service: Service,
+  name: keyof typeof annotations,
+  values: readonly [T, ...T[]],
+  problems: string[],
+): T {
+  const text = service.annotations[annotations[name]]
+  const value = values.find((v) => v === text)
+  if (text !== undefined && value === undefined) {
+    problems.push(
+      `${objectKey(service)}: metadata.annotations ${annotations[name]} is "${text}" (expected ${values.join(' or ')}; taken for ${values[0]})`,
+    )
+  }
+  return value ?? values[0]
+}
+
+function healthCheckOf(service: Service, choices: readonly PortChoice[]): HealthCheck | undefined {
+  const { type, externalTrafficPolicy, healthCheckNodePort } = service
+  if (type !== 'LoadBalancer' || externalTrafficPolicy !== 'Local' || healthCheckNodePort === undefined)
+    return undefined
+  const count = (family: IpFamily): number =>
+    new Set(choices.flatMap((c) => (c.family === family ? c.choice.readyHere : []))).size
+  return { nodePort: healthCheckNodePort, localEndpoints: { 4: count(4), 6: count(6) } }
+}
+
+function sameHealth(a: HealthCheck | undefined, b: HealthCheck | undefined): boolean {
+  if (!a || !b) return a === b
+  return a.nodePort === b.nodePort && ipFamilies.every((f) => a.localEndpoints[f] === b.localEndpoints[f])
 }
 
 function* nodePortOf(port: ServicePort, base: FrontendBase): Generator<Frontend> {
@@ -221,9 +361,18 @@ function settle(
     before !== undefined &&
     before.kind === wanted.kind &&
     before.masquerade === wanted.masquerade &&
+    before.portName === wanted.portName &&
+    before.algorithm === wanted.algorithm &&
+    sameText(before.affinity, wanted.affinity) &&
+    sameText(before.sourceRanges, wanted.sourceRanges) &&
     sameVerdict(before.verdict, verdict) &&
     sameVerdict(before.outside, outside)
   return unchanged ? before : { ...wanted, verdict, outside }
+}
+
+/** Whether two small values say the same. */
+function sameText(a: unknown, b: unknown): boolean {
+  return a === b || JSON.stringify(a) === JSON.stringify(b)
 }
 
 function sameVerdict(a: Verdict | undefined, b: Verdict | undefined): boolean {
@@ -235,6 +384,7 @@ function sameVerdict(a: Verdict | undefined, b: Verdict | undefined): boolean {
 function isSame(a: ServiceFrontends, b: ServiceFrontends): boolean {
   return (
     a.creationTimestamp === b.creationTimestamp &&
+    a.health === b.health &&
     a.frontends.length === b.frontends.length &&
     a.frontends.every((frontend, i) => frontend === b.frontends[i]) &&
     a.problems.join('\n') === b.problems.join('\n')

@@ -4,7 +4,7 @@ import { exampleService, exampleSlice } from './example-objects.ts'
 import { selectEndpoints, type NodeFacts } from './select-endpoints.ts'
 
 const service = exampleService('web')
-const here: NodeFacts = { name: 'this-node', zone: 'zone-a' }
+const here: NodeFacts = { name: 'this-node', zone: 'zone-a', addresses: [] }
 const port = { portName: '', protocol: 'tcp', family: 4 } as const
 
 type Row = { address: string } & Partial<Omit<Endpoint, 'address'>>
@@ -96,7 +96,7 @@ const cases: Case[] = [
   },
   {
     name: 'a node without a zone ignores zone hints',
-    node: { name: 'this-node', zone: undefined },
+    node: { name: 'this-node', zone: undefined, addresses: [] },
     endpoints: [
       { address: '10.0.0.1', ...hints(['zone-a']) },
       { address: '10.0.0.2', ...hints(['zone-b']) },
@@ -183,6 +183,6 @@ describe('selectEndpoints', () => {
       { address: '10.0.0.2', ...onThisNode },
       '10.0.0.3',
     ])
-    expect(selectEndpoints([slice], port, here).readyHere).toBe(1)
+    expect(selectEndpoints([slice], port, here).readyHere).toHaveLength(1)
   })
 })

@@ -14,6 +14,8 @@ export interface NodeFacts {
   readonly name: string
   /** The label `topology.kubernetes.io/zone`; undefined switches zone hints off. */
   readonly zone: string | undefined
+  /** Of the Node object, the primary first in each family. Empty when there is none. */
+  readonly addresses: readonly IpAddress[]
 }
 
 /** Endpoints of one Service port in one family, by traffic policy. Each list is sorted by address, then port. */
@@ -24,8 +26,8 @@ export interface EndpointChoice {
   readonly local: readonly ServiceEndpoint[]
   /** Some node has a usable one. An empty list then means `drop`, otherwise `reject`. */
   readonly any: boolean
-  /** Ready endpoints of this node, without terminating ones: what a health check node port answers. */
-  readonly readyHere: number
+  /** Addresses of this node's ready endpoints, without terminating ones: what a health check node port counts. */
+  readonly readyHere: readonly IpAddress[]
 }
 
 /** Which endpoints of the slices are meant. */
@@ -56,7 +58,7 @@ export function selectEndpoints(slices: readonly EndpointSlice[], port: PortInFa
     cluster: cluster.map(bare),
     local: local.map(bare),
     any: ready.length > 0 || draining.length > 0,
-    readyHere: readyHere.length,
+    readyHere: readyHere.map((c) => c.ip),
   }
 }
 

@@ -5,6 +5,7 @@ import type { Node } from '../model/node.ts'
 import { objectKey, type ObjectKey } from '../model/object-key.ts'
 import type { ManifestObject } from '../model/parse-manifest.ts'
 import type { Pod } from '../model/pod.ts'
+import type { ServiceCIDR } from '../model/service-cidr.ts'
 import type { Service } from '../model/service.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 
@@ -21,6 +22,7 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
   const nodes = new Edits<Node>()
   const namespaces = new Edits<Namespace>()
   const networks = new Edits<NetworkManifest>()
+  const serviceCIDRs = new Edits<ServiceCIDR>()
   const slices = new SliceEdits(snapshot)
   for (const { before, after } of changes) {
     if (before && before.value === after?.value) continue
@@ -41,6 +43,9 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
       case 'Network':
         networks.put(object.value.name, after?.kind === 'Network' ? after.value : undefined)
         break
+      case 'ServiceCIDR':
+        serviceCIDRs.put(object.value.name, after?.kind === 'ServiceCIDR' ? after.value : undefined)
+        break
       case 'EndpointSlice':
         slices.put(before?.kind === 'EndpointSlice' ? before.value : undefined, undefined)
         slices.put(undefined, after?.kind === 'EndpointSlice' ? after.value : undefined)
@@ -59,6 +64,7 @@ export function editSnapshot(snapshot: Snapshot, changes: Iterable<ObjectChange>
     nodes: snapshot.nodes.with(nodes.set, nodes.deleted),
     namespaces: snapshot.namespaces.with(namespaces.set, namespaces.deleted),
     networks: snapshot.networks.with(networks.set, networks.deleted),
+    serviceCIDRs: snapshot.serviceCIDRs.with(serviceCIDRs.set, serviceCIDRs.deleted),
   }
 }
 

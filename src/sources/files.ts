@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import { emptySnapshot } from '../model/snapshot.ts'
+import { emptySnapshot, sameSnapshot } from '../model/snapshot.ts'
 import { isNotFound, listFiles, type FileListing, type FileStamp } from './list-files.ts'
 import { definitionsOf, problemsOf, readManifestFile, type ManifestFile } from './manifest-file.ts'
 import { ObjectIndex } from './object-index.ts'
@@ -227,15 +227,4 @@ export class FileSource implements Source, Disposable {
 
 function sameStamp(a: FileStamp, b: FileStamp): boolean {
   return a.modified === b.modified && a.size === b.size && a.inode === b.inode
-}
-
-function sameSnapshot(a: SourceState['snapshot'], b: SourceState['snapshot']): boolean {
-  return (
-    a.services === b.services &&
-    a.slices === b.slices &&
-    a.pods === b.pods &&
-    a.nodes === b.nodes &&
-    a.namespaces === b.namespaces &&
-    a.networks === b.networks
-  )
 }

@@ -2,7 +2,7 @@ import { SharedMap } from '../base/shared-map.ts'
 import type { Log } from '../base/log.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import type { Service } from '../model/service.ts'
-import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
+import { emptySnapshot, sameSnapshot, type Snapshot } from '../model/snapshot.ts'
 import { Allocator, missingAllocation, refusedNodePorts, type AllocatorOptions } from './allocate.ts'
 import { EndpointSliceController } from './endpoint-slice-controller.ts'
 import { ProblemLog } from './problem-log.ts'
@@ -38,13 +38,14 @@ export function mergeSources(options: MergeOptions): MergedSources {
   return new MergedSources(options)
 }
 
-type Kind = 'services' | 'pods' | 'nodes' | 'namespaces' | 'networks'
+type Kind = 'services' | 'pods' | 'nodes' | 'namespaces' | 'networks' | 'serviceCIDRs'
 const kinds = {
   services: 'Service',
   pods: 'Pod',
   nodes: 'Node',
   namespaces: 'Namespace',
   networks: 'Network',
+  serviceCIDRs: 'ServiceCIDR',
 } as const satisfies Record<Kind, string>
 
 /** Made by {@link mergeSources}. */
@@ -107,7 +108,7 @@ export class MergedSources implements SnapshotStream, Disposable {
     const before = this.#given
     this.#combine()
     const services = this.#allocate(before.services, this.#given.services)
-    const { pods, nodes, namespaces, networks } = this.#given
+    const { pods, nodes, namespaces, networks, serviceCIDRs } = this.#given
     const made = this.#controller.slices
     const slices = this.#controller.update(services, pods)
     const stale = SharedMap.changedKeys(before.slices, this.#given.slices)
@@ -119,6 +120,7 @@ export class MergedSources implements SnapshotStream, Disposable {
       nodes,
       namespaces,
       networks,
+      serviceCIDRs,
     }
     this.#problemLog.update([...this.#ownProblems()])
     const first = !this.#synced
@@ -153,6 +155,9 @@ export class MergedSources implements SnapshotStream, Disposable {
         firstOf('namespaces', key, (s) => s.namespaces),
       ),
       networks: replaceKeys(given.networks, staleOf('networks'), (key) => firstOf('networks', key, (s) => s.networks)),
+      serviceCIDRs: replaceKeys(given.serviceCIDRs, staleOf('serviceCIDRs'), (key) =>
+        firstOf('serviceCIDRs', key, (s) => s.serviceCIDRs),
+      ),
       // Slices of one Service may come from several sources; together they are its endpoints.
       slices: replaceKeys(given.slices, staleOf('slices'), (key) => {
         const lists = now.flatMap((snapshot) => snapshot.slices.get(key) ?? [])
@@ -201,15 +206,4 @@ function replaceKeys<V>(map: SharedMap<V>, keys: Set<string>, valueOf: (key: str
     else set.push([key, value])
   }
   return map.with(set, deleted)
-}
-
-function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
-  return (
-    a.services === b.services &&
-    a.slices === b.slices &&
-    a.pods === b.pods &&
-    a.nodes === b.nodes &&
-    a.namespaces === b.namespaces &&
-    a.networks === b.networks
-  )
 }
