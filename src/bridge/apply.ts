@@ -3,6 +3,7 @@ import { setLink } from '../netlink/link-requests.ts'
 import { isNotFound } from '../netlink/netlink-error.ts'
 import type { Rtnetlink } from '../netlink/rtnetlink.ts'
 import { replaceRoute } from '../netlink/routes.ts'
+import { addRule, deleteRule } from '../netlink/rules.ts'
 import { explainFull } from './bridge-full.ts'
 import { createEndpoint } from './create-endpoints.ts'
 import type { EndpointAction, HostAction } from './diff.ts'
@@ -56,6 +57,10 @@ export async function applyEndpointActions(actions: readonly EndpointAction[], r
           return addAddress({ link: action.index, address: action.address, replace: true })
         case 'add-route':
           return replaceRoute({ ...action.route, dev: action.index })
+        case 'add-rule':
+          return addRule(action.rule)
+        case 'delete-rule':
+          return deleteRule(action.rule)
         default:
           return action satisfies never
       }

@@ -3,10 +3,12 @@ import { decodeLink } from '../netlink/link.ts'
 import { createVeth, getLink, setLink } from '../netlink/link-requests.ts'
 import type { NetlinkRequest } from '../netlink/netlink-socket.ts'
 import { replaceRoute } from '../netlink/routes.ts'
+import { addRule } from '../netlink/rules.ts'
 import { explainFull } from './bridge-full.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
 import { linkGroup } from './names.ts'
 import { podSysctls, type EndpointPlan } from './plan.ts'
+import { sourceRouting } from './source-routing.ts'
 import { overwriteSysctls } from './write-sysctls.ts'
 
 /** Endpoints in one datagram: their descriptors (two each) are open at the same time, and the kernel works on all at once. */
@@ -102,12 +104,15 @@ function requestsForPair(
   ]
 }
 
-function requestsInside({ addresses, routes }: EndpointPlan, link: number): NetlinkRequest[] {
+function requestsInside(endpoint: EndpointPlan, link: number): NetlinkRequest[] {
+  const { addresses, routes } = endpoint
+  const bySource = sourceRouting(endpoint, link)
   return [
     setLink('lo', { up: true }),
     setLink(link, { up: true }),
     ...addresses.map((address) => addAddress({ link, address })),
-    ...routes.map((route) => replaceRoute({ ...route, dev: link })),
+    ...[...routes, ...bySource.routes].map((route) => replaceRoute({ ...route, dev: link })),
+    ...bySource.rules.map(addRule),
   ]
 }
 

@@ -4,10 +4,12 @@ import { parseIp } from '../net/ip-address.ts'
 import { parseMac } from '../net/mac-address.ts'
 import type { LinkAddress } from '../netlink/addresses.ts'
 import type { Link } from '../netlink/link.ts'
-import type { Route } from '../netlink/routes.ts'
+import { fairleadProtocol, RT_TABLE_MAIN, type Route } from '../netlink/routes.ts'
+import type { RoutingRule } from '../netlink/rules.ts'
 import { diffEndpoint, diffHost, ForeignLinkError, formatAction, type NamespaceState } from './diff.ts'
 import { linkGroup } from './names.ts'
 import type { BridgePlan, EndpointPlan, HostPlan } from './plan.ts'
+import { sourceTable } from './source-routing.ts'
 
 const bridge: BridgePlan = {
   name: 'fl0',
@@ -56,9 +58,10 @@ function link(index: number, name: string, fields: Partial<Link> = {}): Link {
 }
 const address = (index: number, text: string): LinkAddress =>
   ({ link: index, address: parseCidr(text) }) as Partial<LinkAddress> as LinkAddress
-const route = (dev: number, destination: string, via?: string): Route =>
+const route = (dev: number, destination: string, via?: string, table = RT_TABLE_MAIN): Route =>
   ({
     dev,
+    table,
     destination: parseCidr(destination),
     via: via && parseIp(via),
     type: 'unicast',
@@ -186,5 +189,48 @@ describe('diffEndpoint()', () => {
   ])('%s', (_, change, expected) => {
     const actions = diffEndpoint({ ...right, ...change }, endpoint)
     expect(actions === 'recreate' ? actions : actions.map(formatAction)).toEqual(expected)
+  })
+})
+
+describe('diffEndpoint() of a pod in several networks', () => {
+  const sources = [{ ip: parseIp('10.7.0.2'), gateway: parseIp('10.7.0.1') }]
+  const table = sourceTable(2)
+  const inside = {
+    links: [link(2, 'eth0', { kind: 'veth', mac: endpoint.mac })],
+    addresses: [address(2, '10.7.0.2/24')],
+    routes: [route(2, '0.0.0.0/0', '10.7.0.1')],
+  }
+  const byTable = [...inside.routes, route(2, '0.0.0.0/0', '10.7.0.1', table)]
+  const rule = (ip: string, table: number, protocol = fairleadProtocol): RoutingRule => ({
+    family: 4,
+    source: parseCidr(`${ip}/32`),
+    table,
+    priority: 26_220,
+    protocol,
+  })
+  test.each<[string, NamespaceState, EndpointPlan['sources'], string[]]>([
+    ['nothing with one network', { ...inside, rules: [] }, undefined, []],
+    [
+      'a table and a rule that are missing',
+      { ...inside, rules: [] },
+      sources,
+      ['add route 0.0.0.0/0 via 10.7.0.1', 'add routing rule from 10.7.0.2'],
+    ],
+    ['nothing when both are there', { ...inside, routes: byTable, rules: [rule('10.7.0.2', table)] }, sources, []],
+    [
+      'the main route missing behind one in the table',
+      { ...inside, routes: byTable.slice(1), rules: [rule('10.7.0.2', table)] },
+      sources,
+      ['add route 0.0.0.0/0 via 10.7.0.1'],
+    ],
+    [
+      'rules of networks that it left, and none of other programs',
+      { ...inside, rules: [rule('10.7.0.2', table), rule('10.9.0.2', sourceTable(3)), rule('10.9.0.2', 100, 4)] },
+      undefined,
+      ['delete routing rule from 10.7.0.2', 'delete routing rule from 10.9.0.2'],
+    ],
+  ])('finds %s', (_, state, sources, words) => {
+    const actions = diffEndpoint(state, { ...endpoint, ...(sources && { sources }) })
+    expect(actions === 'recreate' ? actions : actions.map(formatAction)).toEqual(words)
   })
 })

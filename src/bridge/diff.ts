@@ -4,15 +4,19 @@ import type { MacAddress } from '../net/mac-address.ts'
 import type { LinkAddress } from '../netlink/addresses.ts'
 import type { Link } from '../netlink/link.ts'
 import type { LinkChanges } from '../netlink/link-requests.ts'
-import type { Route } from '../netlink/routes.ts'
+import { fairleadProtocol, RT_TABLE_MAIN, type Route } from '../netlink/routes.ts'
+import type { RoutingRule, SourceRule } from '../netlink/rules.ts'
 import { aliasPrefix, isNetworkBridge, isOurs, linkGroup } from './names.ts'
 import type { BridgePlan, EndpointPlan, HostPlan, PortOptions } from './plan.ts'
+import { sourceRouting, sourceTable, type PodRoute } from './source-routing.ts'
 
 /** Links, addresses and routes of a namespace (the host's or a pod's), as the kernel tells them. */
 export interface NamespaceState {
   readonly links: readonly Link[]
   readonly addresses: readonly LinkAddress[]
   readonly routes: readonly Route[]
+  /** Looked at in pods only. */
+  readonly rules?: readonly RoutingRule[]
 }
 
 /** One step from what the host holds to what it should hold. Links are named, for some do not exist yet. */
@@ -41,7 +45,17 @@ export type HostAction =
 export type EndpointAction =
   | { readonly kind: 'set-link'; readonly link: string; readonly index: number; readonly changes: LinkChanges }
   | { readonly kind: 'add-address'; readonly link: string; readonly index: number; readonly address: Cidr }
-  | { readonly kind: 'add-route'; readonly index: number; readonly route: EndpointPlan['routes'][number] }
+  | { readonly kind: 'add-route'; readonly index: number; readonly route: PodRoute }
+  | { readonly kind: 'add-rule' | 'delete-rule'; readonly rule: SourceRule }
+
+/** What a pod's namespace should hold of an endpoint, whichever driver made it. */
+export interface InsidePlan extends Pick<EndpointPlan, 'link' | 'addresses' | 'routes' | 'sources'> {
+  /** @default veth */
+  readonly kind?: 'veth' | 'macvlan' | 'ipvlan'
+  /** Undefined: whatever the link has. */
+  readonly mac?: MacAddress | undefined
+  readonly mtu?: number | undefined
+}
 
 /** A link stands where ours should be, and it is somebody else's. */
 export class ForeignLinkError extends Error {
@@ -95,9 +109,9 @@ export function diffHost(
 }
 
 /** What to do in a pod's namespace; `recreate` when its link is not there at all. Pure. */
-export function diffEndpoint(state: NamespaceState, plan: EndpointPlan): EndpointAction[] | 'recreate' {
+export function diffEndpoint(state: NamespaceState, plan: InsidePlan): EndpointAction[] | 'recreate' {
   const link = state.links.find(({ name }) => name === plan.link)
-  if (!link || link.kind !== 'veth') return 'recreate'
+  if (!link || link.kind !== (plan.kind ?? 'veth')) return 'recreate'
   const actions: EndpointAction[] = []
   const loopback = state.links.find(({ loopback }) => loopback)
   if (loopback && !loopback.up) {
@@ -110,10 +124,36 @@ export function diffEndpoint(state: NamespaceState, plan: EndpointPlan): Endpoin
     if (!have.has(formatCidr(address)))
       actions.push({ kind: 'add-address', link: link.name, index: link.index, address })
   }
-  for (const route of plan.routes) {
+  const { routes, rules } = sourceRouting(plan, link.index)
+  for (const route of [...plan.routes, ...routes]) {
     if (!hasRoute(state, { ...route, dev: link.index })) actions.push({ kind: 'add-route', index: link.index, route })
   }
+  return [...actions, ...diffRules(state, { plan, rules })]
+}
+
+/** Rules of ours that are not wanted: of this endpoint's addresses, and those that lead to links that are gone. */
+function diffRules(
+  state: NamespaceState,
+  { plan, rules }: { readonly plan: InsidePlan; readonly rules: readonly SourceRule[] },
+): EndpointAction[] {
+  const indexes = new Set(state.links.map(({ index }) => sourceTable(index)))
+  const own = new Set(plan.addresses.map(({ address }) => address))
+  const wanted = new Set(rules.map(ruleKey))
+  const present = new Set<string>()
+  const actions: EndpointAction[] = []
+  for (const { source, table, priority, protocol } of state.rules ?? []) {
+    if (protocol !== fairleadProtocol || !source) continue
+    const rule = { source, table, priority }
+    const isStale = !indexes.has(table) || (own.has(source.address) && !wanted.has(ruleKey(rule)))
+    if (isStale) actions.push({ kind: 'delete-rule', rule })
+    else present.add(ruleKey(rule))
+  }
+  for (const rule of rules) if (!present.has(ruleKey(rule))) actions.push({ kind: 'add-rule', rule })
   return actions
+}
+
+function ruleKey({ source, table, priority }: SourceRule): string {
+  return `${formatCidr(source)} ${table} ${priority}`
 }
 
 /** An action as a person would say it, for logs and plans: `create bridge fl0`. */
@@ -139,6 +179,10 @@ export function formatAction(action: HostAction | EndpointAction): string {
       return `add route ${formatCidr(action.route.destination)} dev ${action.link}`
     case 'add-route':
       return `add route ${formatCidr(action.route.destination)}${action.route.via === undefined ? '' : ` via ${action.route.via}`}`
+    case 'add-rule':
+      return `add routing rule from ${action.rule.source.address}`
+    case 'delete-rule':
+      return `delete routing rule from ${action.rule.source.address}`
     default:
       return action satisfies never
   }
@@ -177,11 +221,16 @@ function diffBridge(link: Link | undefined, plan: BridgePlan, state: NamespaceSt
   return actions
 }
 
-function hasRoute(state: NamespaceState, wanted: { destination: Cidr; dev: number; via?: IpAddress }): boolean {
+function hasRoute(
+  state: NamespaceState,
+  wanted: { destination: Cidr; dev: number; via?: IpAddress; table?: number },
+): boolean {
+  const { table = RT_TABLE_MAIN } = wanted
   const destination = formatCidr(wanted.destination)
   return state.routes.some(
     (route) =>
       route.dev === wanted.dev &&
+      route.table === table &&
       route.type === 'unicast' &&
       (wanted.via === undefined || route.via === wanted.via) &&
       formatCidr(route.destination) === destination,
@@ -191,11 +240,16 @@ function hasRoute(state: NamespaceState, wanted: { destination: Cidr; dev: numbe
 /** Links with an alias are ours on the host, and also belong into our group. */
 function linkChanges(
   link: Link,
-  plan: { readonly mac?: MacAddress; readonly mtu: number; readonly alias?: string; readonly options?: PortOptions },
+  plan: {
+    readonly mac?: MacAddress | undefined
+    readonly mtu?: number | undefined
+    readonly alias?: string
+    readonly options?: PortOptions
+  },
 ): LinkChanges | undefined {
   const changes = {
     ...(plan.mac !== undefined && link.mac !== plan.mac && { mac: plan.mac }),
-    ...(link.mtu !== plan.mtu && { mtu: plan.mtu }),
+    ...(plan.mtu !== undefined && link.mtu !== plan.mtu && { mtu: plan.mtu }),
     ...(plan.alias !== undefined && link.alias !== plan.alias && { alias: plan.alias }),
     ...(plan.alias !== undefined && link.group !== linkGroup && { group: linkGroup }),
     ...(plan.options && link.port?.hairpin !== plan.options.hairpin && { hairpin: plan.options.hairpin }),

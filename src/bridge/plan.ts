@@ -1,7 +1,7 @@
 import { cidrContains, cidrFamily, formatCidr, networkOf, type Cidr } from '../net/cidr.ts'
 import { ipFamilies, ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
-import { networkAlias, ownerAlias, podInterface, portOf } from './names.ts'
+import { networkAlias, ownerAlias, podInterface, portOf, type Owner } from './names.ts'
 import type { Lease } from './leases.ts'
 import type { Network } from './network.ts'
 
@@ -45,6 +45,11 @@ export interface EndpointPlan {
   readonly addresses: readonly Cidr[]
   /** Without `via`: the destination is a neighbour on the link. */
   readonly routes: readonly { readonly destination: Cidr; readonly via?: IpAddress }[]
+  /**
+   * In a pod with several endpoints: what it sends from one of these addresses leaves by this endpoint (a routing rule, and a
+   * table with the gateway), so that an answer goes where the question came from. Absent where there is nothing to choose.
+   */
+  readonly sources?: readonly { readonly ip: IpAddress; readonly gateway: IpAddress }[]
 }
 
 /** A kernel setting, as in `sysctl net.ipv4.ip_forward`. */
@@ -69,23 +74,33 @@ export interface HostWishes {
   readonly serviceAddresses: readonly IpAddress[]
   /** What the host serves to pods of internal networks, too: Service addresses. */
   readonly served?: readonly Cidr[]
+  /** The families in which a lease of a network that is not in `networks` leads out. Default: none. */
+  readonly leadsOutElsewhere?: (lease: Lease) => readonly IpFamily[]
 }
 
 /** Compiles networks and leases to the state that the host should have. Pure. */
-export function planHost({ networks, leases, serviceAddresses, served = [] }: HostWishes): HostPlan {
+export function planHost(wishes: HostWishes): HostPlan {
+  const { networks, leases, serviceAddresses, served = [], leadsOutElsewhere = () => [] } = wishes
   const byName = new Map(networks.map((network) => [network.name, network]))
   const reached = [...serviceAddresses.map(single), ...served]
   /** Owners whose way out, by family, leads through an earlier lease. */
   const wayOut = new Set<string>()
   const endpoints: EndpointPlan[] = []
-  for (const lease of leases) {
+  const all = [...leases]
+  const counts = new Map<Owner, number>()
+  for (const { owner } of all) counts.set(owner, (counts.get(owner) ?? 0) + 1)
+  for (const lease of all) {
     const network = byName.get(lease.network)
-    if (!network) continue
+    if (!network) {
+      for (const family of leadsOutElsewhere(lease)) wayOut.add(`${family} ${lease.owner}`)
+      continue
+    }
     const defaults = ipFamilies.filter((family) => {
       return leadsOut(network, lease, family) && !wayOut.has(`${family} ${lease.owner}`)
     })
     for (const family of defaults) wayOut.add(`${family} ${lease.owner}`)
-    endpoints.push(planEndpoint(network, lease, { defaults, served: reached }))
+    const several = (counts.get(lease.owner) ?? 0) > 1
+    endpoints.push(planEndpoint(network, lease, { defaults, served: reached, several }))
   }
   return {
     bridges: networks.map((network, index) => planBridge(network, index === 0 ? serviceAddresses : [])),
@@ -100,11 +115,13 @@ export interface EndpointContext {
   readonly defaults?: readonly IpFamily[]
   /** What the host serves to pods that no default route leads out of. */
   readonly served?: readonly Cidr[]
+  /** Whether its owner has other endpoints. */
+  readonly several?: boolean
 }
 
 /** The endpoint that a lease stands for. Pure. */
 export function planEndpoint(network: Network, lease: Lease, context: EndpointContext = {}): EndpointPlan {
-  const { defaults = ipFamilies.filter((family) => leadsOut(network, lease, family)), served = [] } = context
+  const { defaults = ipFamilies.filter((family) => leadsOut(network, lease, family)), served = [], several } = context
   const homes = lease.ips.flatMap((ip) => {
     const subnet = network.subnets.find(({ cidr }) => cidrContains(cidr, ip))
     return subnet ? [{ ...subnet, ip }] : []
@@ -139,11 +156,12 @@ export function planEndpoint(network: Network, lease: Lease, context: EndpointCo
           .map((destination) => ({ destination, via: gateway }))
       }),
     ],
+    ...(several && { sources: routed.map(({ ip, gateway }) => ({ ip, gateway })) }),
   }
 }
 
-/** Whether a pod's packets to everywhere can leave by this endpoint. */
-function leadsOut(network: Network, lease: Pick<Lease, 'ips'>, family: IpFamily): boolean {
+/** Whether a pod's packets to everywhere can leave by this endpoint. Pure. */
+export function leadsOut(network: Network, lease: Pick<Lease, 'ips'>, family: IpFamily): boolean {
   if (network.internal || network.gatewayModes[family] === 'isolated') return false
   return lease.ips.some((ip) => ipFamilyOf(ip) === family)
 }

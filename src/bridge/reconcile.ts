@@ -77,7 +77,8 @@ export async function reconcileEndpoint(
 ): Promise<void> {
   const { kernel, attempt } = context
   using namespace = kernel.openNamespace(endpoint.netns)
-  const actions = diffEndpoint(await readNamespace(namespace.rtnetlink), endpoint)
+  const [state, rules] = await Promise.all([readNamespace(namespace.rtnetlink), namespace.rtnetlink.rules.list()])
+  const actions = diffEndpoint({ ...state, rules }, endpoint)
   if (actions === 'recreate') {
     await attempt(formatAction({ kind: 'create-endpoint', endpoint }), async () => {
       const half = await kernel.rtnetlink.links.find(endpoint.port)

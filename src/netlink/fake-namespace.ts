@@ -15,6 +15,7 @@ import {
   type BridgePortOptions,
 } from './link.ts'
 import type { Route } from './routes.ts'
+import type { RoutingRule } from './rules.ts'
 
 /** A link of the fake kernel. */
 export interface FakeLink {
@@ -39,6 +40,7 @@ export class FakeNamespace {
   readonly links = new Map<number, FakeLink>()
   addresses: LinkAddress[] = []
   routes: Route[] = []
+  rules: RoutingRule[] = []
   #nextIndex = 1
 
   constructor(id: number) {

@@ -27,6 +27,7 @@ import {
   RTM_NEWROUTE,
   type Route,
 } from './routes.ts'
+import { decodeRule, encodeRule, RTM_DELRULE, RTM_GETRULE, RTM_NEWRULE, type RoutingRule } from './rules.ts'
 import { Rtnetlink } from './rtnetlink.ts'
 import { ScriptedKernel, type ScriptedReply } from './scripted-kernel.ts'
 
@@ -47,6 +48,7 @@ class Refusal extends Error {
 }
 
 /* asm-generic/errno-base.h and errno.h */
+const ENOENT = 2
 const ESRCH = 3
 const EEXIST = 17
 const ENODEV = 19
@@ -122,6 +124,14 @@ export class FakeRtnetlink {
         return []
       case RTM_DELROUTE:
         this.#deleteRoute(namespace, payload)
+        return []
+      case RTM_NEWRULE:
+        if (namespace.rules.some((rule) => encodeRule(rule).equals(payload))) throw new Refusal(EEXIST)
+        namespace.rules.push(readRule(payload))
+        return []
+      case RTM_DELRULE:
+        if (!namespace.rules.some((rule) => encodeRule(rule).equals(payload))) throw new Refusal(ENOENT)
+        namespace.rules = namespace.rules.filter((rule) => !encodeRule(rule).equals(payload))
         return []
       default:
         throw new Refusal(EOPNOTSUPP, `the fake kernel has no message type ${type}`)
@@ -356,7 +366,14 @@ function dump(namespace: FakeNamespace, { type, payload }: NetlinkMessage): Scri
       routes.map((route) => encodeRoute(route)),
     )
   }
+  if (type === RTM_GETRULE) return parts(RTM_NEWRULE, namespace.rules.map(encodeRule))
   throw new Refusal(EOPNOTSUPP, `the fake kernel has no dump of type ${type}`)
+}
+
+function readRule(payload: Buffer): RoutingRule {
+  const rule = decodeRule(payload)
+  if (!rule) throw new Refusal(EINVAL)
+  return rule
 }
 
 function linkOf(namespace: FakeNamespace, payload: Buffer): FakeLink {

@@ -7,6 +7,7 @@ import { NETLINK_ROUTE, type NetlinkMessage } from './message.ts'
 import { Neighbours } from './neighbours.ts'
 import { openNetlink, type NetlinkRequest, type NetlinkSocket } from './netlink-socket.ts'
 import { decodeRoute, Routes, RTM_DELROUTE, RTM_NEWROUTE, type Route } from './routes.ts'
+import { Rules } from './rules.ts'
 import { runAll, runEach } from './run-all.ts'
 
 /** enum rtnetlink_groups of include/uapi/linux/rtnetlink.h. */
@@ -22,12 +23,13 @@ export type RouteEvent = { readonly kind: 'set' | 'deleted'; readonly route: Rou
  */
 export type OnLost = (error: Error) => void
 
-/** Links, addresses, routes and neighbours of one network namespace, over NETLINK_ROUTE. */
+/** Links, addresses, routes, routing rules and neighbours of one network namespace, over NETLINK_ROUTE. */
 export class Rtnetlink implements Disposable {
   readonly links: Links
   readonly addresses: Addresses
   readonly routes: Routes
   readonly neighbours: Neighbours
+  readonly rules: Rules
   readonly #socket: NetlinkSocket
   readonly #openSocket: () => NetlinkSocket
   #events: NetlinkSocket | undefined
@@ -40,6 +42,7 @@ export class Rtnetlink implements Disposable {
     this.addresses = new Addresses(this.#socket)
     this.routes = new Routes(this.#socket)
     this.neighbours = new Neighbours(this.#socket)
+    this.rules = new Rules(this.#socket)
   }
 
   /**

@@ -5,7 +5,8 @@ import { parseMac, randomMac } from '../../src/net/mac-address.ts'
 import type { NetnsHandle } from '../../src/netlink/link-requests.ts'
 import { addAddress } from '../../src/netlink/addresses.ts'
 import type { Link } from '../../src/netlink/link.ts'
-import { addRoute } from '../../src/netlink/routes.ts'
+import { addRoute, fairleadProtocol } from '../../src/netlink/routes.ts'
+import { addRule, deleteRule } from '../../src/netlink/rules.ts'
 import type { Rtnetlink } from '../../src/netlink/rtnetlink.ts'
 import { patience } from '../lab/patience.ts'
 
@@ -28,6 +29,25 @@ export function testRtnetlink(openKernel: () => TestKernel): void {
   }
   const withBridge = (work: (here: Rtnetlink, bridge: Link, kernel: TestKernel) => Promise<void>): Promise<void> =>
     withKernel(async (here, kernel) => await work(here, await here.links.createBridge({ name: 'br0', mac }), kernel))
+
+  describe('rules', () => {
+    test('addRule, deleteRule: a rule is listed until it is deleted, and cannot be there twice', () =>
+      withKernel(async (here) => {
+        const four = { source: parseCidr('10.9.0.2/32'), table: 0x666c_0002, priority: 26_220 }
+        const six = { ...four, source: parseCidr('fd00::/64') }
+        await here.run([addRule(four), addRule(six)])
+        const ours = async () => (await here.rules.list()).filter(({ protocol }) => protocol === fairleadProtocol)
+        const listed = [
+          { ...four, family: 4, protocol: fairleadProtocol },
+          { ...six, family: 6, protocol: fairleadProtocol },
+        ]
+        expect(await ours()).toEqual(listed)
+        await expect(here.run([addRule(four)])).rejects.toMatchObject({ code: 'EEXIST' })
+        await here.run([deleteRule(four)])
+        expect(await ours()).toEqual(listed.slice(1))
+        await expect(here.run([deleteRule(four)])).rejects.toMatchObject({ code: 'ENOENT' })
+      }))
+  })
 
   describe('links', () => {
     test('list: a new namespace has a loopback that is down', () =>
