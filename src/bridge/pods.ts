@@ -5,7 +5,8 @@ import { createNetns, deleteNetns, listNetns } from '../linux/netns.ts'
 import type { Pod } from '../model/pod.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
-import { AttachError, type BridgeNetworks } from './bridge-networks.ts'
+import { AttachError } from './attach-request.ts'
+import type { BridgeNetworks } from './bridge-networks.ts'
 import { PublishError } from './choose-ports.ts'
 import { AddressUnavailableError, PoolExhaustedError } from './ipam.ts'
 import { leaseKey, type Lease } from './leases.ts'
@@ -16,7 +17,7 @@ import { checkAliases, checkPodSpec, PodError } from './pod-spec.ts'
 import type { ConnectRequest, PodPortsRequest, PodSpec } from './pod-spec.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
 import { formatPublication, type Publication } from './publication.ts'
-import { findPublications } from './withdraw-ports.ts'
+import { splitByNetwork } from './withdraw-ports.ts'
 
 /** What {@link openPods} needs. */
 export interface PodsOptions {
@@ -183,22 +184,24 @@ export class Pods implements Disposable {
     })
   }
 
-  /** Publishes ports of a pod, or ends publications. Throws {@link PodError}; then nothing has changed. */
+  /**
+   * Publishes ports of a pod, or ends publications: in each of its networks, all or nothing. Throws {@link PodError}; then the
+   * ports of the network that it is about are as they were.
+   */
   async changePorts(pod: Pick<PodSpec, 'namespace' | 'name'>, request: PodPortsRequest): Promise<PodInfo> {
     const owner = podOwner(pod)
     const { networks, log } = this.#options
     return await this.#exclusively(pod, async () => {
       const { record, lease } = this.#find(pod)
-      const { publish, withdraw } = request
-      const network = request.network ?? this.#networkOf(withdraw, lease)
       try {
-        const { published = [] } = await networks.changePorts({ owner, network }, { publish, withdraw })
-        const ports = published.map(formatPublication)
-        log.info({ pod: owner, network, ports }, `Changed the ports of ${owner}: ${ports.join(', ') || 'none'}`)
+        for (const change of splitByNetwork(request, { first: lease.network, leases: this.#leasesOf(owner) })) {
+          const { published = [] } = await networks.changePorts({ owner, network: change.network }, change)
+          const ports = published.map(formatPublication)
+          log.info({ pod: owner, network: change.network, ports }, `Changed the published ports of ${owner}`)
+        }
       } catch (error) {
-        throw new PodError(kindOf(error), `cannot change the ports of ${owner}: ${(error as Error).message}`, {
-          cause: error,
-        })
+        const message = `cannot change the ports of ${owner}: ${(error as Error).message}`
+        throw new PodError(kindOf(error), message, { cause: error })
       }
       return this.#info(record, this.#find(pod).lease)
     })
@@ -293,16 +296,6 @@ export class Pods implements Disposable {
     const lease = record && networks.leases.get(leaseKey({ network: record.network, owner }))
     if (lease && record.phase === 'created') return { record, lease }
     throw new PodError('not-found', `there is no ${owner}`)
-  }
-
-  /** Where the ports stand that are to be withdrawn, if that is one network; else the first one. */
-  #networkOf(withdraw: PodPortsRequest['withdraw'], { owner, network }: Lease): string {
-    const holders = this.#leasesOf(owner).filter((lease) =>
-      withdraw.some((wish) => findPublications(lease, wish).length > 0),
-    )
-    if (holders.length < 2) return holders[0]?.network ?? network
-    const names = holders.map((lease) => lease.network).join(' and ')
-    throw new PodError('invalid', `${owner} has such ports in ${names} (expected one network: say which)`)
   }
 
   #leasesOf(owner: Owner): Lease[] {

@@ -2,7 +2,7 @@ import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { parsePort, type Port } from '../net/port.ts'
 import { PublishError } from './choose-ports.ts'
-import { formatHostPort, type Publication, type PublishedProtocol } from './publication.ts'
+import { formatHostPort, type Publication, type PublishedProtocol, type PublishRequest } from './publication.ts'
 
 /** Ports of the host that shall not lead to an endpoint any more. */
 export interface WithdrawRequest {
@@ -60,4 +60,35 @@ export function withdrawPublications(
     for (const publication of found) withdrawn.add(publication)
   }
   return { kept: (lease.published ?? []).filter((one) => !withdrawn.has(one)), withdrawn: [...withdrawn] }
+}
+
+/** Changes of one endpoint's ports. */
+interface NetworkPorts {
+  readonly network: string
+  readonly publish: readonly PublishRequest[]
+  readonly withdraw: readonly WithdrawRequest[]
+}
+
+/**
+ * Says which of a pod's networks a change of its ports is about: what is published goes to the named or else to the first one,
+ * and what is withdrawn is looked for in the named or else in all. What is nowhere is asked of the first. Pure.
+ */
+export function splitByNetwork(
+  { publish, withdraw, network: named }: Omit<NetworkPorts, 'network'> & { readonly network?: string },
+  { first, leases }: { first: string; leases: readonly { network: string; published?: readonly Publication[] }[] },
+): NetworkPorts[] {
+  const home = named ?? first
+  const inAll = leases.filter(({ network }) => named === undefined || network === named)
+  const holders = withdraw.map((wish) => inAll.filter((lease) => findPublications(lease, wish).length > 0))
+  const changes = new Map<string, NetworkPorts>()
+  if (publish.length > 0) changes.set(home, { network: home, publish, withdraw: [] })
+  for (const [index, wish] of withdraw.entries()) {
+    // One that is nowhere is refused by whoever is asked.
+    const asked = holders[index]?.length ? holders[index].map(({ network }) => network) : [home]
+    for (const network of asked) {
+      const change = changes.get(network) ?? { network, publish: [], withdraw: [] }
+      changes.set(network, { ...change, withdraw: [...change.withdraw, wish] })
+    }
+  }
+  return [...changes.values()]
 }

@@ -123,7 +123,7 @@ describe.skipIf(obstacle !== undefined)(
         [[...run, '--mac', '01:00:00:00:00:01'], /cannot be a link's address/],
         [[...run, '--network', 'nobody'], /there is no network "nobody"/],
         [['network', 'connect', 'default', 'a'], /pod default\/a has an endpoint already in network default/],
-        [['network', 'disconnect', 'default', 'a'], /was made in network default/],
+        [['network', 'disconnect', 'default', 'a'], /default is the only network of pod default\/a/],
       ]
       for (const [words, message] of refused) {
         const { code, stderr } = await machine.fairlead(...words)
