@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads'
 import type { Netns } from '../../src/linux/netns.ts'
 import type { AgentCall, AgentReply } from './agent-protocol.ts'
 
-/** The thread that makes a host's connections and listens for it; see agent.ts. */
+/** The thread that makes the connections of a lab's hosts and listens for them; see agent.ts. */
 export class Agent implements AsyncDisposable {
   readonly #worker: Worker
   readonly #pending = new Map<number, { resolve: (reply: AgentReply) => void; reject: (error: Error) => void }>()
@@ -20,8 +20,8 @@ export class Agent implements AsyncDisposable {
     worker.on('exit', () => this.#fail(new Error('the agent has ended')))
   }
 
-  static async start(netns: Netns): Promise<Agent> {
-    const worker = new Worker(new URL('agent.ts', import.meta.url), { workerData: { netnsFd: netns.fd } })
+  static async start(): Promise<Agent> {
+    const worker = new Worker(new URL('agent.ts', import.meta.url))
     const agent = new Agent(worker)
     await new Promise<void>((resolve, reject) => {
       agent.#pending.set(0, { resolve: () => resolve(), reject })
@@ -31,7 +31,8 @@ export class Agent implements AsyncDisposable {
     return agent
   }
 
-  call(call: AgentCall): Promise<AgentReply> {
+  /** Does it in a namespace: sockets stay in the one that they are made in. */
+  call(netns: Netns, call: AgentCall): Promise<AgentReply> {
     const id = this.#nextId++
     return new Promise((resolve, reject) => {
       this.#worker.ref()
@@ -49,7 +50,7 @@ export class Agent implements AsyncDisposable {
         },
       })
       // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a worker thread has no origin
-      this.#worker.postMessage({ id, call })
+      this.#worker.postMessage({ id, netnsFd: netns.fd, call })
     })
   }
 

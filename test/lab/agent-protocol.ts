@@ -25,13 +25,14 @@ interface Listening {
   readonly reply: string
 }
 
-/** What a host's agent thread is asked to do. */
+/** What the agent thread is asked to do, in the namespace that the call comes with. */
 export type AgentCall =
   | ({ readonly kind: 'listen-tcp' } & Listening)
   | ({ readonly kind: 'listen-udp' } & Listening)
   | { readonly kind: 'close'; readonly handle: number }
   | ({ readonly kind: 'connect-tcp'; readonly keep: boolean } & Target)
-  | ({ readonly kind: 'ask-udp' } & Target)
+  /** With `handle`, from the socket that an earlier call with `keep` left. */
+  | ({ readonly kind: 'ask-udp'; readonly keep: boolean; readonly handle?: number } & Target)
   | { readonly kind: 'echo'; readonly handle: number; readonly text: string; readonly timeout: number }
 
 export interface AgentReply {
@@ -39,5 +40,7 @@ export interface AgentReply {
   readonly handle?: number
   readonly port?: number | undefined
   readonly greeting?: Greeting
+  /** The address of ours that the attempt was made from, as we see it. */
+  readonly ownAddress?: string | undefined
   readonly failure?: Failure
 }

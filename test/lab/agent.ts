@@ -1,30 +1,46 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { connect, createServer, type Server, type Socket } from 'node:net'
-import { parentPort, workerData } from 'node:worker_threads'
+import { parentPort } from 'node:worker_threads'
 import { CLONE_NEWNET, setns } from '../../src/linux/libc.ts'
 import type { AgentCall, AgentReply, Failure, Greeting } from './agent-protocol.ts'
 
 /*
- * A worker thread that lives in one host's network namespace. setns(2) is per thread, and Node makes a thread's sockets
- * on that thread, so everything that node:net and node:dgram do here happens in the namespace.
+ * A worker thread that makes the sockets of all hosts of a lab. setns(2) is per thread, and Node makes a thread's sockets on that
+ * thread, so the thread moves into a host's network namespace before each call. node:net and node:dgram make a socket
+ * by the next turn of the event loop at the latest, so calls begin one turn apart; a socket stays in the namespace that it was made in.
  */
-const { netnsFd } = workerData as { netnsFd: number }
-setns(netnsFd, CLONE_NEWNET)
-
 const port = parentPort
 if (!port) throw new Error('test/lab/agent.ts runs as a worker thread')
 
+interface Request {
+  readonly id: number
+  readonly netnsFd: number
+  readonly call: AgentCall
+}
+
 const servers = new Map<number, Server | UdpSocket>()
 const connections = new Map<number, Socket>()
+const keptUdp = new Map<number, UdpSocket>()
 let nextHandle = 1
+let beginning: Promise<unknown> = Promise.resolve()
 
-port.on('message', ({ id, call }: { id: number; call: AgentCall }) => {
-  answer(call).then(
-    (result) => port.postMessage({ id, result } satisfies { id: number; result: AgentReply }),
-    (error: unknown) => port.postMessage({ id, error: error instanceof Error ? error.message : String(error) }),
-  )
+port.on('message', ({ id, netnsFd, call }: Request) => {
+  beginning = beginning
+    .then(() => {
+      setns(netnsFd, CLONE_NEWNET)
+      answer(call).then(
+        (result) => port.postMessage({ id, result } satisfies { id: number; result: AgentReply }),
+        (error: unknown) => port.postMessage({ id, error: messageOf(error) }),
+      )
+    })
+    .catch((error: unknown) => port.postMessage({ id, error: messageOf(error) }))
+    .then(() => new Promise((resolve) => setImmediate(resolve)))
 })
 port.postMessage({ id: 0, result: {} })
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
 
 async function answer(call: AgentCall): Promise<AgentReply> {
   switch (call.kind) {
@@ -88,6 +104,8 @@ function close(handle: number): Promise<AgentReply> {
   servers.delete(handle)
   connections.delete(handle)
   connection?.destroy()
+  keptUdp.get(handle)?.close()
+  keptUdp.delete(handle)
   return new Promise((resolve) => {
     if (!server) return resolve({})
     server.close(() => resolve({}))
@@ -127,37 +145,54 @@ function connectTcp(call: Extract<AgentCall, { kind: 'connect-tcp' }>): Promise<
     socket.on('data', (chunk: Buffer) => {
       received += chunk.toString()
       const end = received.indexOf('\n')
-      if (end >= 0) finish({ handle, greeting: JSON.parse(received.slice(0, end)) as Greeting })
+      if (end < 0) return
+      const ownAddress = socket.localAddress
+      finish({ handle, ownAddress, greeting: JSON.parse(received.slice(0, end)) as Greeting })
     })
   })
 }
 
 function askUdp(call: Extract<AgentCall, { kind: 'ask-udp' }>): Promise<AgentReply> {
   return new Promise((resolve, reject) => {
-    const socket = createSocket(call.address.includes(':') ? 'udp6' : 'udp4')
+    const kept = call.handle === undefined ? undefined : keptUdp.get(call.handle)
+    const socket = kept ?? createSocket(call.address.includes(':') ? 'udp6' : 'udp4')
+    const handle = call.handle ?? nextHandle++
+    if (call.keep) keptUdp.set(handle, socket)
     let open = true
     const finish = (reply: AgentReply): void => {
       if (!open) return
       open = false
       clearTimeout(timer)
-      socket.close()
-      resolve(reply)
+      socket.off('message', onMessage).off('error', onError)
+      if (call.keep) socket.on('error', () => {})
+      else socket.close()
+      resolve({ ...reply, handle })
     }
     const timer = setTimeout(() => finish({ failure: 'timeout' }), call.timeout)
-    const fail = (error: NodeJS.ErrnoException): void => {
+    const onError = (error: NodeJS.ErrnoException): void => {
       const failure = failureOf(error)
       // Not the network's answer but a mistake of the caller: EADDRNOTAVAIL, EADDRINUSE, ...
       if (!failure) reject(error)
       finish(failure ? { failure } : {})
     }
-    socket.on('error', fail)
-    socket.on('message', (message) => finish({ greeting: JSON.parse(message.toString()) as Greeting }))
+    const onMessage = (message: Buffer): void => {
+      finish({ ownAddress: socket.address().address, greeting: JSON.parse(message.toString()) as Greeting })
+    }
+    socket.removeAllListeners('error').on('error', onError).on('message', onMessage)
     // Connected, so that an ICMP port unreachable comes back as an error.
     const ask = (): void => {
       socket.connect(call.port, call.address, (error?: Error) => {
-        if (error) fail(error)
+        if (error) onError(error)
         else socket.send('?')
       })
+    }
+    if (kept) {
+      if (isConnectedTo(socket, call)) socket.send('?')
+      else {
+        socket.disconnect()
+        ask()
+      }
+      return
     }
     if (call.sourceAddress === undefined && call.sourcePort === undefined) return ask()
     socket.bind(
@@ -168,6 +203,11 @@ function askUdp(call: Extract<AgentCall, { kind: 'ask-udp' }>): Promise<AgentRep
       ask,
     )
   })
+}
+
+function isConnectedTo(socket: UdpSocket, target: { readonly address: string; readonly port: number }): boolean {
+  const remote = socket.remoteAddress()
+  return remote.address === target.address && remote.port === target.port
 }
 
 /** Sends text over a kept connection; answers whether it came back in time. */

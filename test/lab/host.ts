@@ -14,6 +14,8 @@ export interface Answer {
   readonly reply: string
   readonly seenSource: IpAddress
   readonly seenSourcePort: number
+  /** Our address, as our socket has it. Differs from `seenSource` when it was translated. */
+  readonly ownAddress: IpAddress
 }
 
 /** What became of an attempt to connect. */
@@ -45,11 +47,17 @@ export interface Connection extends Answer, AsyncDisposable {
   echo(text: string, options?: { timeout?: number }): Promise<'ok' | Failure>
 }
 
+/** A UDP socket that is kept over several questions; disposing closes it. */
+export interface UdpClient extends AsyncDisposable {
+  /** Sends one datagram and waits for the answer, as {@link Host.connectUdp} does. */
+  ask(address: string, port: number, options?: { readonly timeout?: number }): Promise<Outcome>
+}
+
 /** Generous: a busy machine must not fail a test. What is expected to time out says a shorter one. */
 const defaultTimeout = 3000
 
-/** A machine of the lab: a network namespace, rtnetlink in it, and an agent thread that connects and listens there. */
-export class Host implements AsyncDisposable {
+/** A machine of the lab: a network namespace, rtnetlink in it, and the lab's agent thread that connects and listens there. */
+export class Host implements Disposable {
   readonly name: string
   readonly netns: Netns
   readonly rtnetlink: Rtnetlink
@@ -63,7 +71,7 @@ export class Host implements AsyncDisposable {
   }
 
   /** With `forward`, it is a router. */
-  static async create(name: string, options: { readonly forward?: boolean } = {}): Promise<Host> {
+  static async create(name: string, agent: Agent, options: { readonly forward?: boolean } = {}): Promise<Host> {
     await using scope = new AsyncDisposableStack()
     const netns = scope.use(createAnonymousNetns())
     const rtnetlink = scope.use(openRtnetlink({ netns }))
@@ -74,7 +82,6 @@ export class Host implements AsyncDisposable {
       writeSysctl(key, value, { netns })
     }
     await rtnetlink.links.set('lo', { up: true })
-    const agent = scope.use(await Agent.start(netns))
     scope.move()
     return new Host(name, netns, rtnetlink, agent)
   }
@@ -114,30 +121,54 @@ export class Host implements AsyncDisposable {
 
   /** Listens; each connection is greeted with this host's name and the peer's address, and then echoed to. */
   async listenTcp(port: number, options: ListenOptions = {}): Promise<Listener> {
-    return this.#listener(await this.#agent.call({ kind: 'listen-tcp', port, reply: this.name, ...options }))
+    return this.#listener(
+      await this.#agent.call(this.netns, { kind: 'listen-tcp', port, reply: this.name, ...options }),
+    )
   }
 
   /** Listens; each datagram is answered with this host's name and the peer's address. */
   async listenUdp(port: number, options: ListenOptions = {}): Promise<Listener> {
-    return this.#listener(await this.#agent.call({ kind: 'listen-udp', port, reply: this.name, ...options }))
+    return this.#listener(
+      await this.#agent.call(this.netns, { kind: 'listen-udp', port, reply: this.name, ...options }),
+    )
   }
 
   /** Connects to a lab listener, reads its greeting, and closes. */
   async connectTcp(address: string, port: number, options: ConnectOptions = {}): Promise<Outcome> {
     const call = { kind: 'connect-tcp', keep: false, address, port, timeout: defaultTimeout, ...options } as const
-    return outcomeOf(await this.#agent.call(call))
+    return outcomeOf(await this.#agent.call(this.netns, call))
   }
 
   /** Sends one datagram to a lab listener. Silence is a `timeout`; ICMP port unreachable is `refused`. */
   async connectUdp(address: string, port: number, options: ConnectOptions = {}): Promise<Outcome> {
-    return outcomeOf(await this.#agent.call({ kind: 'ask-udp', address, port, timeout: defaultTimeout, ...options }))
+    const call = { kind: 'ask-udp', keep: false, address, port, timeout: defaultTimeout, ...options } as const
+    return outcomeOf(await this.#agent.call(this.netns, call))
+  }
+
+  /** A UDP socket that is bound to a port, and keeps it. */
+  udpClient(source: { readonly sourceAddress?: string; readonly sourcePort: number }): UdpClient {
+    const agent = this.#agent
+    const { netns } = this
+    let handle: number | undefined
+    return {
+      async ask(address, port, { timeout = defaultTimeout } = {}) {
+        const kept = handle === undefined ? source : { handle }
+        const result = await agent.call(netns, { kind: 'ask-udp', keep: true, address, port, timeout, ...kept })
+        handle = result.handle
+        return outcomeOf(result)
+      },
+      async [Symbol.asyncDispose]() {
+        if (handle !== undefined) await agent.call(netns, { kind: 'close', handle })
+      },
+    }
   }
 
   /** Connects as {@link connectTcp} does, and keeps the connection. Throws when there is no answer. */
   async openTcp(address: string, port: number, options: ConnectOptions = {}): Promise<Connection> {
     const agent = this.#agent
+    const { netns } = this
     const call = { kind: 'connect-tcp', keep: true, address, port, timeout: defaultTimeout, ...options } as const
-    const result = await agent.call(call)
+    const result = await agent.call(netns, call)
     const { handle } = result
     const outcome = outcomeOf(result)
     if (typeof outcome === 'string') {
@@ -147,17 +178,16 @@ export class Host implements AsyncDisposable {
     return {
       ...outcome,
       async echo(text, { timeout = defaultTimeout } = {}) {
-        const { failure } = await agent.call({ kind: 'echo', handle, text, timeout })
+        const { failure } = await agent.call(netns, { kind: 'echo', handle, text, timeout })
         return failure ?? 'ok'
       },
       async [Symbol.asyncDispose]() {
-        await agent.call({ kind: 'close', handle })
+        await agent.call(netns, { kind: 'close', handle })
       },
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#agent[Symbol.asyncDispose]()
+  [Symbol.dispose](): void {
     this.rtnetlink[Symbol.dispose]()
     this.netns[Symbol.dispose]()
   }
@@ -165,17 +195,23 @@ export class Host implements AsyncDisposable {
   #listener({ handle, port }: AgentReply): Listener {
     if (handle === undefined || port === undefined) throw new Error(`${this.name}: the agent opened no listener`)
     const agent = this.#agent
+    const { netns } = this
     return {
       port,
       async [Symbol.asyncDispose]() {
-        await agent.call({ kind: 'close', handle })
+        await agent.call(netns, { kind: 'close', handle })
       },
     }
   }
 }
 
-function outcomeOf({ greeting, failure }: AgentReply): Outcome {
+function outcomeOf({ greeting, failure, ownAddress }: AgentReply): Outcome {
   if (failure) return failure
   if (!greeting) throw new Error('the agent gave neither an answer nor a failure')
-  return { reply: greeting.reply, seenSource: parseIp(greeting.source), seenSourcePort: greeting.sourcePort }
+  return {
+    reply: greeting.reply,
+    seenSource: parseIp(greeting.source),
+    seenSourcePort: greeting.sourcePort,
+    ownAddress: parseIp(ownAddress ?? ''),
+  }
 }

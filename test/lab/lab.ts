@@ -1,3 +1,4 @@
+import { Agent } from './agent-client.ts'
 import { Host } from './host.ts'
 
 /** The two ends of a cable. */
@@ -19,11 +20,13 @@ export interface LinkOptions {
  */
 export class Lab implements AsyncDisposable {
   readonly #hosts = new Map<string, Host>()
+  #agent: Promise<Agent> | undefined
 
   /** Adds a machine; with `forward`, a router. */
   async host(name: string, options: { readonly forward?: boolean } = {}): Promise<Host> {
     if (this.#hosts.has(name)) throw new Error(`the lab has a host ${name} already`)
-    const host = await Host.create(name, options)
+    this.#agent ??= Agent.start()
+    const host = await Host.create(name, await this.#agent, options)
     this.#hosts.set(name, host)
     return host
   }
@@ -47,11 +50,10 @@ export class Lab implements AsyncDisposable {
 
   /** Ends all hosts and, with them, whatever is in their namespaces. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const hosts = [...this.#hosts.values()]
+    const agent = await this.#agent
+    await agent?.[Symbol.asyncDispose]()
+    for (const host of this.#hosts.values()) host[Symbol.dispose]()
     this.#hosts.clear()
-    const results = await Promise.allSettled(hosts.map((host) => host[Symbol.asyncDispose]()))
-    const errors = results.filter((result) => result.status === 'rejected').map((result): unknown => result.reason)
-    if (errors.length > 0) throw new AggregateError(errors, 'some hosts of the lab could not be ended')
   }
 }
 
