@@ -33,4 +33,6 @@ export interface Endpoint {
   readonly hints: { readonly zones: readonly string[]; readonly nodes: readonly string[] }
   /** The pod behind the address, when the slice says so. */
   readonly targetPod: string | undefined
+  /** Its share of new connections, by annotation: 0 takes none. Absent: 1. */
+  readonly weight?: number | undefined
 }

@@ -3,6 +3,7 @@ import { ParseError } from '../net/parse-error.ts'
 import { parsePort } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
 import type { Endpoint, EndpointPort, EndpointSlice } from './endpoint-slice.ts'
+import { readWeights, type WeightOf } from './endpoint-weight.ts'
 import { ManifestError, type FieldProblem } from './manifest-error.ts'
 import { exact, ManifestReader, show, type ReadOptions } from './manifest-reader.ts'
 import { parseLabelName, parsePortName, parseSubdomainName } from './names.ts'
@@ -13,7 +14,7 @@ export const serviceNameLabel = 'kubernetes.io/service-name'
 
 /** What came out of an EndpointSlice manifest. */
 export type ParsedEndpointSlice =
-  /** `problems` are of single endpoints, which are left out; the others stay served. */
+  /** `problems` are of single endpoints, which are left out, and of weights, which then do not count; the rest stays served. */
   | { readonly kind: 'slice'; readonly slice: EndpointSlice; readonly problems: readonly FieldProblem[] }
   /** Well-formed, but nothing that a node can use. */
   | { readonly kind: 'skipped'; readonly problem: FieldProblem }
@@ -38,13 +39,14 @@ export function parseEndpointSlice(manifest: unknown, options?: ReadOptions): Pa
   }
   const family = addressType === 'IPv6' ? 6 : 4
   const problems: FieldProblem[] = []
+  const weightOf = readWeights(reader.object('metadata').texts('annotations'), problems)
   const slice: EndpointSlice = {
     namespace: metadata.namespace,
     name: metadata.name,
     serviceName,
     family,
     ports: readPorts(reader),
-    endpoints: readEndpoints(reader, { family, problems }),
+    endpoints: readEndpoints(reader, { family, problems, weightOf }),
   }
   refuseIfWrong()
   return { kind: 'slice', slice, problems }
@@ -68,18 +70,21 @@ function readPorts(reader: ManifestReader): readonly EndpointPort[] {
 
 function readEndpoints(
   reader: ManifestReader,
-  context: { family: IpFamily; problems: FieldProblem[] },
+  context: { family: IpFamily; problems: FieldProblem[]; weightOf: WeightOf },
 ): readonly Endpoint[] {
   const endpoints: Endpoint[] = []
   for (const entry of reader.objects('endpoints', () => [])) {
-    const endpoint = readEndpoint(entry, context.family)
+    const endpoint = readEndpoint(entry, context)
     if (endpoint !== undefined && entry.problems.length === 0) endpoints.push(endpoint)
     else context.problems.push(...entry.problems)
   }
   return exact(endpoints)
 }
 
-function readEndpoint(entry: ManifestReader, family: IpFamily): Endpoint | undefined {
+function readEndpoint(
+  entry: ManifestReader,
+  { family, weightOf }: { family: IpFamily; weightOf: WeightOf },
+): Endpoint | undefined {
   // Only the first address counts, but a wrong one anywhere shows that the writer meant something else.
   const addresses = entry.parsedTexts('addresses', (text) => parseEndpointAddress(text, family))
   if (entry.list('addresses').length === 0) entry.fail('addresses', 'is empty (expected an address)')
@@ -95,7 +100,9 @@ function readEndpoint(entry: ManifestReader, family: IpFamily): Endpoint | undef
   const zone = entry.text('zone')
   const targetPod = targetRef?.raw('kind') === 'Pod' ? targetRef.text('name') : undefined
   if (address === undefined) return undefined
-  return { address, hostname, nodeName, zone, ready, serving, terminating, hints, targetPod }
+  const weight = weightOf(address)
+  const known = { address, hostname, nodeName, zone, ready, serving, terminating, hints, targetPod }
+  return weight === undefined ? known : { ...known, weight }
 }
 
 function readHints(hints: ManifestReader): Endpoint['hints'] {

@@ -1,4 +1,5 @@
 import type { EndpointSlice } from './endpoint-slice.ts'
+import { readWeights } from './endpoint-weight.ts'
 import { ManifestError, type FieldProblem } from './manifest-error.ts'
 import { ManifestReader, show, type ReadOptions } from './manifest-reader.ts'
 import type { Node } from './node.ts'
@@ -28,7 +29,7 @@ export type ManifestObject =
 
 /** What became of one object of a manifest. */
 export type ParsedManifest =
-  /** `problems` are of parts that were left out (single endpoints of a slice). */
+  /** `problems` are of parts that were left out (single endpoints of a slice, weights). */
   | { readonly kind: 'object'; readonly object: ManifestObject; readonly problems: readonly FieldProblem[] }
   /** Well-formed, but nothing that a node can use. */
   | { readonly kind: 'skipped'; readonly id: string; readonly problem: FieldProblem }
@@ -95,7 +96,7 @@ function parseOne(manifest: unknown, group: string, at: Expansion): ParsedManife
     case 'v1 Service':
       return whole({ kind: 'Service', value: parseService(manifest, at.options) })
     case 'v1 Pod':
-      return whole({ kind: 'Pod', value: parsePod(manifest, at.options) })
+      return parsedPod(parsePod(manifest, at.options), at.path)
     case 'v1 Node':
       return whole({ kind: 'Node', value: parseNode(manifest, at.options) })
     case 'v1 Namespace':
@@ -124,6 +125,13 @@ function parseOne(manifest: unknown, group: string, at: Expansion): ParsedManife
 
 function whole(object: ManifestObject): ParsedManifest {
   return { kind: 'object', object, problems: [] }
+}
+
+/** A pod's weight is read where its endpoints are made; what is wrong with it is said here. */
+function parsedPod(value: Pod, path: string): ParsedManifest {
+  const problems: FieldProblem[] = []
+  readWeights(value.annotations, problems)
+  return { kind: 'object', object: { kind: 'Pod', value }, problems: below(path, problems) }
 }
 
 /** The object's own name, as far as it can be read. */

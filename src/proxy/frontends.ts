@@ -6,7 +6,7 @@ import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
 import { selectEndpoints, type EndpointChoice, type NodeFacts } from './select-endpoints.ts'
-import { assignSlots, type Slots } from './slots.ts'
+import { compileSlots, type Slots } from './slots.ts'
 
 /** What happens to a new connection at a frontend. */
 export type Verdict =
@@ -352,7 +352,8 @@ function settle(
     const verdict = wanted[which]
     if (verdict?.kind !== 'balance') return verdict
     const old = before?.[which]
-    const slots = assignSlots(old?.kind === 'balance' ? old.slots : recalled(which), verdict.slots)
+    const previous = old?.kind === 'balance' ? old.slots : recalled(which)
+    const slots = compileSlots(verdict.slots, { consistent: wanted.algorithm === 'maglev', previous })
     return old?.kind === 'balance' && old.slots === slots ? old : { kind: 'balance', slots }
   }
   const verdict = place('verdict') ?? wanted.verdict

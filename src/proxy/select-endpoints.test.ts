@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Endpoint } from '../model/endpoint-slice.ts'
 import { exampleService, exampleSlice } from './example-objects.ts'
-import { selectEndpoints, type NodeFacts } from './select-endpoints.ts'
+import { selectEndpoints, type NodeFacts, type ServiceEndpoint } from './select-endpoints.ts'
 
 const service = exampleService('web')
 const here: NodeFacts = { name: 'this-node', zone: 'zone-a', addresses: [] }
@@ -13,6 +13,8 @@ const dead = { ready: false, serving: false, terminating: true }
 const unready = { ready: false, serving: false, terminating: false }
 const onThisNode = { nodeName: 'this-node' }
 const hints = (zones: string[], nodes: string[] = []) => ({ hints: { zones, nodes } })
+
+const text = ({ ip, weight }: ServiceEndpoint): string => `${ip}${weight === undefined ? '' : `*${weight}`}`
 
 interface Case {
   name: string
@@ -52,6 +54,22 @@ const cases: Case[] = [
     ],
     cluster: ['10.0.0.1'],
     local: [],
+  },
+  {
+    name: 'weights are kept, and an endpoint of weight 0 counts as not being there, for hints too',
+    endpoints: [
+      { address: '10.0.0.1', weight: 3, ...hints(['zone-a']), ...onThisNode },
+      { address: '10.0.0.2', weight: 0, ...onThisNode },
+    ],
+    cluster: ['10.0.0.1*3'],
+    local: ['10.0.0.1*3'],
+  },
+  {
+    name: 'only endpoints of weight 0',
+    endpoints: [{ address: '10.0.0.1', weight: 0 }],
+    cluster: [],
+    local: [],
+    any: false,
   },
   { name: 'only dead ones', endpoints: [{ address: '10.0.0.1', ...dead }], cluster: [], local: [], any: false },
   {
@@ -137,8 +155,8 @@ describe('selectEndpoints', () => {
   it.each(cases)('chooses: $name', ({ endpoints, node = here, cluster, local, any = true }) => {
     const slice = exampleSlice(service, endpoints)
     const choice = selectEndpoints([slice], port, node)
-    expect(choice.cluster.map((e) => e.ip)).toEqual(cluster)
-    expect(choice.local.map((e) => e.ip)).toEqual(local)
+    expect(choice.cluster.map(text)).toEqual(cluster)
+    expect(choice.local.map(text)).toEqual(local)
     expect(choice.any).toBe(any)
   })
 

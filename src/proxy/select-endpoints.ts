@@ -7,6 +7,8 @@ import type { Protocol } from '../net/protocol.ts'
 export interface ServiceEndpoint {
   readonly ip: IpAddress
   readonly port: Port
+  /** Its share of new connections, above 0. Absent: 1. */
+  readonly weight?: number
 }
 
 /** What endpoint choice must know of this node. */
@@ -40,15 +42,17 @@ export interface PortInFamily {
 interface Candidate extends ServiceEndpoint {
   readonly endpoint: Endpoint
   readonly here: boolean
+  readonly weight: number
 }
 
 /**
  * Chooses the endpoints of a Service port as kube-proxy does (pkg/proxy/topology.go, CategorizeEndpoints): ready ones,
  * narrowed by complete topology hints; where none is ready, those that terminate but still serve (KEP-1669), without
- * hints. Policy Local looks at this node's endpoints alone, and never at hints.
+ * hints. Policy Local looks at this node's endpoints alone, and never at hints. An endpoint with the weight 0 takes no new
+ * connections, so it counts as not being there.
  */
 export function selectEndpoints(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): EndpointChoice {
-  const candidates = gather(slices, port, node)
+  const candidates = gather(slices, port, node).filter((c) => c.weight !== 0)
   const ready = candidates.filter((c) => c.endpoint.ready)
   const draining = candidates.filter((c) => isDraining(c.endpoint))
   const cluster = ready.length > 0 ? ready.filter(hintFilter(ready, node)) : draining
@@ -60,6 +64,25 @@ export function selectEndpoints(slices: readonly EndpointSlice[], port: PortInFa
     any: ready.length > 0 || draining.length > 0,
     readyHere: readyHere.map((c) => c.ip),
   }
+}
+
+/** An endpoint that old connections may go on with. */
+export interface ServingEndpoint extends ServiceEndpoint {
+  /** It is on this node. */
+  readonly here: boolean
+  /** New connections may come too, as far as the endpoint itself is concerned. */
+  readonly wanted: boolean
+}
+
+/** Endpoints of the port that still serve, ready or not, whatever policy and hints say: those that may finish their work. */
+export function servingEndpoints(
+  slices: readonly EndpointSlice[],
+  port: PortInFamily,
+  node: NodeFacts,
+): readonly ServingEndpoint[] {
+  return gather(slices, port, node)
+    .filter(({ endpoint }) => endpoint.ready || endpoint.serving)
+    .map(({ ip, port, here, endpoint, weight }) => ({ ip, port, here, wanted: endpoint.ready && weight !== 0 }))
 }
 
 /** All endpoints of the port, once each: an address and port that several slices carry counts as this node's if any says so. */
@@ -75,16 +98,24 @@ function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: Node
         port: slicePort.port,
         endpoint,
         here: endpoint.nodeName === node.name,
+        weight: endpoint.weight ?? 1,
       }
       const key = `${endpoint.address} ${slicePort.port}`
       const other = found.get(key)
-      if (!other || rank(candidate) > rank(other)) found.set(key, candidate)
+      if (!other || outranks(candidate, other)) found.set(key, candidate)
     }
   }
   return [...found.values()].sort(compareEndpoints)
 }
 
-/** Which of two mentions of one address counts: this node's, then the one in better condition. Not which came first. */
+/**
+ * Which of two mentions of one address counts: this node's, then the one in better condition, then the one of less
+ * weight. Not which came first.
+ */
+function outranks(one: Candidate, other: Candidate): boolean {
+  return rank(one) === rank(other) ? one.weight < other.weight : rank(one) > rank(other)
+}
+
 function rank(candidate: Candidate): number {
   return (candidate.here ? 4 : 0) + (candidate.endpoint.ready ? 2 : 0) + (isDraining(candidate.endpoint) ? 1 : 0)
 }
@@ -111,7 +142,8 @@ function hintFilter(ready: readonly Candidate[], node: NodeFacts): (candidate: C
 }
 
 function bare(candidate: Candidate): ServiceEndpoint {
-  return { ip: candidate.ip, port: candidate.port }
+  const { ip, port, weight } = candidate
+  return weight === 1 ? { ip, port } : { ip, port, weight }
 }
 
 /** By text: any fixed order will do, and equal addresses are equal strings. */

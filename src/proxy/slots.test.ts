@@ -2,7 +2,7 @@ import { assert, integer, property, uniqueArray } from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { parseIp } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
-import { assignSlots, type Slots } from './slots.ts'
+import { assignSlots, compileSlots, slotCounts, type Slots } from './slots.ts'
 
 /** Endpoints 10.0.0.N from a text of numbers. */
 const slots = (numbers: string): Slots =>
@@ -38,5 +38,66 @@ describe('assignSlots', () => {
         expect(changed).toBe(mustChange)
       }),
     )
+  })
+})
+
+describe('slotCounts', () => {
+  it.each([
+    { weights: [1, 1, 1], counts: [1, 1, 1] },
+    { weights: [10, 20, 30], counts: [1, 2, 3] },
+    { weights: [255, 1], counts: [255, 1] },
+    { weights: [1000, 999, 1], counts: [128, 127, 1] },
+    { weights: [65_535, 1, 1], counts: [255, 1, 1] },
+  ])('gives $weights the slots $counts', ({ weights, counts }) => {
+    expect(slotCounts(weights)).toEqual(counts)
+  })
+})
+
+/** Endpoints 10.0.0.N from numbers and weights. */
+const weighted = (weights: Readonly<Record<number, number>>): Slots =>
+  Object.entries(weights).map(([n, weight]) => ({ ip: parseIp(`10.0.0.${n}`), port: 80 as Port, weight }))
+
+describe('compileSlots', () => {
+  const shared = { consistent: false, previous: undefined }
+
+  it('repeats an endpoint by its weight, spread evenly, and not at all where weights are equal', () => {
+    expect(text(compileSlots(weighted({ 1: 4, 2: 2 }), shared))).toBe('1 2 1')
+    expect(text(compileSlots(weighted({ 1: 3, 2: 1 }), shared))).toBe('1 1 2 1')
+    expect(text(compileSlots(weighted({ 1: 7, 2: 7 }), shared))).toBe('1 2')
+  })
+
+  it('keeps places when a weight changes', () => {
+    const before = compileSlots(weighted({ 1: 3, 2: 1 }), shared)
+    expect(text(compileSlots(weighted({ 1: 2, 2: 1 }), { consistent: false, previous: before }))).toBe('1 1 2')
+    expect(compileSlots(weighted({ 1: 6, 2: 2 }), { consistent: false, previous: before })).toBe(before)
+  })
+})
+
+describe('compileSlots that is consistent (Maglev)', () => {
+  const table = (numbers: number[], previous?: Slots) =>
+    compileSlots(slots(numbers.join(' ')), { consistent: true, previous })
+  const count = (of: Slots, number: number) => of.filter((e) => e.ip === `10.0.0.${number}`).length
+
+  it('is the same whatever came before, and returns the previous table itself when nothing changed', () => {
+    const first = table([1, 2, 3])
+    const elsewhere = table([1, 2, 3], table([1, 3]))
+    expect(text(elsewhere)).toBe(text(first))
+    expect(table([1, 2, 3], first)).toBe(first)
+  })
+
+  it('shares evenly, to one slot, and by weight', () => {
+    const even = table([1, 2, 3])
+    expect([1, 2, 3].map((n) => count(even, n)).toSorted((a, b) => a - b)).toEqual([83, 84, 84])
+    const uneven = compileSlots(weighted({ 1: 3, 2: 1 }), { consistent: true, previous: undefined })
+    expect(count(uneven, 1) / count(uneven, 2)).toBeCloseTo(3, 0)
+  })
+
+  it('moves few clients beside those of an endpoint that goes', () => {
+    const numbers = Array.from({ length: 20 }, (_, i) => i + 1)
+    const before = table(numbers)
+    const after = table(numbers.filter((n) => n !== 7))
+    const moved = before.filter((e, i) => e.ip !== '10.0.0.7' && e.ip !== after[i]?.ip).length
+    expect(moved / before.length).toBeLessThan(0.1)
+    expect(count(after, 7)).toBe(0)
   })
 })

@@ -103,6 +103,13 @@ describe('EndpointSliceController', () => {
     ])
   })
 
+  test('gives an endpoint the weight that its pod asks for', () => {
+    const weightsOf = (annotations: Pod['annotations']) =>
+      slicesOf(service({}), pod('a', '10.1.0.1', { annotations })).map((s) => s.endpoints.map((e) => e.weight))
+    expect(weightsOf({ 'fairlead.dev/weight': '0' })).toEqual([[0]])
+    expect(weightsOf({})).toEqual([[undefined]])
+  })
+
   test('puts at most 100 endpoints into a slice, and touches one slice when one pod goes or comes', () => {
     const pods = Array.from({ length: 250 }, (_, i) => pod(`p${String(i).padStart(3, '0')}`, `10.1.1.${i}`))
     const services = mapOf(service({}))

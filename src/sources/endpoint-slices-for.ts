@@ -1,4 +1,5 @@
 import type { Endpoint, EndpointPort, EndpointSlice } from '../model/endpoint-slice.ts'
+import { readWeights } from '../model/endpoint-weight.ts'
 import { ipFamilyOf, type IpFamily } from '../net/ip-address.ts'
 import type { Pod } from '../model/pod.ts'
 import type { Service } from '../model/service.ts'
@@ -131,7 +132,9 @@ function portsKey(ports: readonly EndpointPort[]): string {
 /** Conditions as the controller of Kubernetes sets them (podToEndpoint): a terminating pod may serve, but is not ready. */
 function endpointFor(service: Service, pod: Pod, address: Endpoint['address']): Endpoint {
   const serving = pod.ready && pod.phase === 'Running'
+  const weight = readWeights(pod.annotations, [])(address)
   return {
+    ...(weight !== undefined && { weight }),
     address,
     hostname: pod.hostname !== undefined && pod.subdomain === service.name ? pod.hostname : undefined,
     nodeName: pod.nodeName,
@@ -151,6 +154,7 @@ function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
     a.nodeName === b.nodeName &&
     a.ready === b.ready &&
     a.serving === b.serving &&
-    a.terminating === b.terminating
+    a.terminating === b.terminating &&
+    a.weight === b.weight
   )
 }

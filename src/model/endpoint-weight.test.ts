@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest'
+import { parseIp } from '../net/ip-address.ts'
+import { readWeights } from './endpoint-weight.ts'
+import type { FieldProblem } from './manifest-error.ts'
+
+const ip = parseIp('10.0.0.1')
+const weight = 'fairlead.dev/weight'
+const weights = 'fairlead.dev/weights'
+
+test.each([
+  [{}, undefined],
+  [{ [weight]: '0' }, 0],
+  [{ [weight]: '3', [weights]: '10.0.0.2=5' }, 3],
+  [{ [weight]: '3', [weights]: '10.0.0.2=5, 10.0.0.1=65535' }, 65_535],
+])('readWeights() of %j is %s', (annotations, expected) => {
+  const problems: FieldProblem[] = []
+  expect(readWeights(annotations, problems)(ip)).toBe(expected)
+  expect(problems).toEqual([])
+})
+
+test.each([
+  [{ [weight]: '-1' }, weight, '"-1" is not a weight (expected a whole number from 0 to 65535); not counted'],
+  [{ [weight]: '65536' }, weight, '"65536" is not a weight'],
+  [{ [weights]: '10.0.0.1' }, weights, '"10.0.0.1" is not a weight of an address (expected like 10.0.0.1=3)'],
+  [{ [weights]: 'a=1' }, weights, '"a"'],
+])('readWeights() says what is wrong with %j', (annotations, name, reason) => {
+  const problems: FieldProblem[] = []
+  expect(readWeights(annotations, problems)(ip)).toBeUndefined()
+  expect(problems).toEqual([{ path: `metadata.annotations.${name}`, reason: expect.stringContaining(reason) }])
+})
