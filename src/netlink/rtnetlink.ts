@@ -7,16 +7,34 @@ import { NETLINK_ROUTE, type NetlinkMessage } from './message.ts'
 import { Neighbours } from './neighbours.ts'
 import { openNetlink, type NetlinkRequest, type NetlinkSocket } from './netlink-socket.ts'
 import { decodeRoute, Routes, RTM_DELROUTE, RTM_NEWROUTE, type Route } from './routes.ts'
-import { Rules } from './rules.ts'
+import { decodeRule, RTM_DELRULE, Rules, type RoutingRule } from './rules.ts'
 import { runAll, runEach } from './run-all.ts'
 
 /** enum rtnetlink_groups of include/uapi/linux/rtnetlink.h. */
-const groups = { link: 1, ipv4Address: 5, ipv4Route: 7, ipv6Address: 9, ipv6Route: 11 } as const
+const groups = {
+  link: 1,
+  ipv4Address: 5,
+  ipv4Route: 7,
+  ipv4Rule: 8,
+  ipv6Address: 9,
+  ipv6Route: 11,
+  ipv6Rule: 19,
+} as const
 
 /** `set` is said of new things and of changed ones; the kernel does not tell them apart. */
 export type LinkEvent = { readonly kind: 'set' | 'deleted'; readonly link: Link }
 export type AddressEvent = { readonly kind: 'set' | 'deleted'; readonly address: LinkAddress }
 export type RouteEvent = { readonly kind: 'set' | 'deleted'; readonly route: Route }
+
+/**
+ * What was taken away, or set about a link, in some namespace. `asked`: by a program, and not by the kernel because something
+ * else went (the kernel says so of IPv6 only).
+ */
+export type NearbyEvent =
+  | { readonly what: 'link'; readonly link: Link }
+  | { readonly what: 'address gone'; readonly address: LinkAddress }
+  | { readonly what: 'route gone'; readonly route: Route; readonly asked: boolean }
+  | { readonly what: 'rule gone'; readonly rule: RoutingRule }
 
 /**
  * Called when the kernel had to drop notifications: what was followed may have changed in any way, so read it all again.
@@ -31,11 +49,11 @@ export class Rtnetlink implements Disposable {
   readonly neighbours: Neighbours
   readonly rules: Rules
   readonly #socket: NetlinkSocket
-  readonly #openSocket: () => NetlinkSocket
+  readonly #openSocket: OpenSocket
   #events: NetlinkSocket | undefined
 
   /** Use {@link openRtnetlink}; tests hand in sockets to a fake kernel. */
-  constructor(openSocket: () => NetlinkSocket) {
+  constructor(openSocket: OpenSocket) {
     this.#openSocket = openSocket
     this.#socket = openSocket()
     this.links = new Links(this.#socket)
@@ -88,6 +106,29 @@ export class Rtnetlink implements Disposable {
     })
   }
 
+  /**
+   * Follows what goes, and links, in this namespace and in all others that veth pairs lead to from here. Nothing says which one
+   * it was: the addresses must. Dispose what it returns to hear no more.
+   */
+  watchNearby(onEvent: (event: NearbyEvent) => void, onLost: OnLost): Disposable {
+    const socket = this.#openSocket({ everyNamespace: true })
+    join(socket, Object.values(groups), {
+      onLost,
+      onMessage({ type, payload, port }) {
+        if (type === RTM_NEWLINK && payload[0] === AF_UNSPEC) onEvent({ what: 'link', link: decodeLink(payload) })
+        else if (type === RTM_DELADDR) onEvent({ what: 'address gone', address: decodeAddress(payload) })
+        else if (type === RTM_DELROUTE) {
+          const route = decodeRoute(payload)
+          if (route) onEvent({ what: 'route gone', route, asked: port !== 0 })
+        } else if (type === RTM_DELRULE) {
+          const rule = decodeRule(payload)
+          if (rule) onEvent({ what: 'rule gone', rule })
+        }
+      },
+    })
+    return socket
+  }
+
   [Symbol.dispose](): void {
     this.#socket[Symbol.dispose]()
     this.#events?.[Symbol.dispose]()
@@ -98,21 +139,29 @@ export class Rtnetlink implements Disposable {
    * would be taken for its answer.
    */
   #watch(groupNumbers: readonly number[], onLost: OnLost, onMessage: (message: NetlinkMessage) => void): void {
-    const socket = (this.#events ??= this.#openSocket())
-    const [first, ...others] = groupNumbers
-    if (first === undefined) return
-    // A listener hears all groups of its socket; the other groups need to be joined only.
-    socket.subscribe(first, onMessage, onLost)
-    for (const group of others)
-      socket.subscribe(
-        group,
-        () => {},
-        () => {},
-      )
+    join((this.#events ??= this.#openSocket()), groupNumbers, { onMessage, onLost })
   }
+}
+
+type OpenSocket = (options?: { readonly everyNamespace?: boolean }) => NetlinkSocket
+
+function join(
+  socket: NetlinkSocket,
+  [first, ...others]: readonly number[],
+  { onMessage, onLost }: { readonly onMessage: (message: NetlinkMessage) => void; readonly onLost: OnLost },
+): void {
+  if (first === undefined) return
+  // A listener hears all groups of its socket; the other groups need to be joined only.
+  socket.subscribe(first, onMessage, onLost)
+  for (const group of others)
+    socket.subscribe(
+      group,
+      () => {},
+      () => {},
+    )
 }
 
 /** Opens rtnetlink, in another network namespace if one is given. Throws SyscallError (EPERM without root). */
 export function openRtnetlink(options: { readonly netns?: Netns } = {}): Rtnetlink {
-  return new Rtnetlink(() => openNetlink({ protocol: NETLINK_ROUTE, ...options }))
+  return new Rtnetlink((more) => openNetlink({ protocol: NETLINK_ROUTE, ...options, ...more }))
 }

@@ -28,6 +28,11 @@ export interface TransportOptions {
   readonly protocol: number
   /** The namespace to create the socket in; it stays there. Default: the thread's own. */
   readonly netns?: Netns
+  /**
+   * Hears notifications of every namespace that has a number in this one, too (NETLINK_LISTEN_ALL_NSID): those where the far ends
+   * of its veth pairs are. Which one it was is in a control message, which the package does not hand on.
+   */
+  readonly everyNamespace?: boolean
   /** Bytes that one send may have. Default 1 MiB. Needs CAP_NET_ADMIN. */
   readonly sendBuffer?: number
   /** Bytes of answers and notifications that the kernel keeps for us. Default 4 MiB. Needs CAP_NET_ADMIN. */
@@ -47,6 +52,7 @@ const SO_PROTOCOL = 38
 const SO_DOMAIN = 39
 const SOL_NETLINK = 270
 const NETLINK_NO_ENOBUFS = 5
+const NETLINK_LISTEN_ALL_NSID = 8
 const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
@@ -58,8 +64,12 @@ const AF_NETLINK = 16
  * (docs/adr/0002-netlink-socket.md).
  */
 export function openTransport(options: TransportOptions): NetlinkTransport {
-  const { protocol, netns, sendBuffer = 1 << 20, receiveBuffer = 4 << 20, datagramSize } = options
-  const open = (): OpenedSocket => openAndConfigure(protocol, { sendBuffer, receiveBuffer, datagramSize })
+  const { protocol, netns, sendBuffer = 1 << 20, receiveBuffer = 4 << 20, datagramSize, everyNamespace } = options
+  const open = (): OpenedSocket => {
+    const opened = openAndConfigure(protocol, { sendBuffer, receiveBuffer, datagramSize })
+    if (everyNamespace) setSocketOption(opened.fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
+    return opened
+  }
   const { socket, fd } = netns ? netns.enter(open) : open()
   let isOpen = true
   let drops = 0

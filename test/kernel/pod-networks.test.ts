@@ -147,4 +147,44 @@ networks: [{name: inner, internal: true}, {name: four, ipv6: false}, {name: back
     await ok(machine, 'network', 'connect', 'back', 'dual')
     await expect.poll(() => get('other', 'http://[fd00:10:96::82]/'), { timeout: 5000 }).toContain('dual')
   })
+
+  test('what a pod takes away from its own links is there again within a second', { timeout: 60_000 }, async () => {
+    await using machine = await Machine.create()
+    const daemon = await machine.startDaemon('networks: [{name: back}, {name: hidden, gatewayMode: isolated}]\n')
+    for (const name of ['a', 'b']) await ok(machine, 'pod', 'run', name)
+    await ok(machine, 'network', 'connect', 'back', 'a')
+    await ok(machine, 'network', 'connect', 'hidden', 'a')
+    const inside = async (): Promise<string[]> => {
+      const words = [['-4', 'addr'], ['-6', 'addr'], ['-4', 'route'], ['-6', 'route'], ['rule'], ['-6', 'rule']]
+      const script = words.map((line) => `ip -o ${line.join(' ')}`).join(' && ')
+      const { stdout } = await exec(machine, 'a', 'sh', '-ec', `${script} && ip -o link`)
+      // Link-local addresses are the kernel's, which makes them when a link goes up.
+      const lines = stdout.replaceAll(/valid_lft.*|qdisc.*/g, '').split('\n')
+      return lines.filter((line) => !line.includes('fe80::')).toSorted()
+    }
+    const before = await inside()
+    const [first, second] = [
+      (await findPod(machine, 'a'))?.ips ?? [],
+      (await findPod(machine, 'a'))?.connected[0]?.ips ?? [],
+    ]
+    const changes = [
+      `ip addr flush dev eth0`,
+      `ip addr del ${second[0]}/32 dev eth1`,
+      `ip -6 addr del ${second[1]}/128 dev eth1`,
+      `ip addr flush dev eth2`,
+      'ip route del default',
+      'ip -6 route del default',
+      `ip rule del from ${first[0]}`,
+      `ip -6 rule del from ${second[1]}`,
+      'ip link set eth0 down',
+      'ip link set eth1 mtu 1300',
+    ]
+    for (const change of changes) {
+      expect((await exec(machine, 'a', 'sh', '-ec', change)).stderr).toBe('')
+      await expect.poll(inside, { timeout: 1000, message: change }).toEqual(before)
+    }
+    const repairs = daemon.log.split('\n').filter((line) => line.includes('Repaired what another program changed'))
+    expect(repairs.length).toBeGreaterThanOrEqual(changes.length)
+    expect(repairs.every((line) => line.includes('default.a'))).toBe(true)
+  })
 })
