@@ -48,10 +48,12 @@ function changeTable(current: ReadTable, wanted: TableState, options: DiffOption
     sets.missing.length === 0 &&
     wanted.chains.every((chain) => current.ruleCounts.get(chain.name) === chain.rules.length)
   const flushed = keepRules ? chains.extra : current.chains
-  const elements = sets.kept.map((set) => ({
-    set,
-    ...compareElements(current.elements.get(set.name) ?? new Map(), wanted.elements.get(set.name) ?? new Map()),
-  }))
+  const elements = sets.kept
+    .filter((set) => !set.dynamic)
+    .map((set) => ({
+      set,
+      ...compareElements(current.elements.get(set.name) ?? new Map(), wanted.elements.get(set.name) ?? new Map()),
+    }))
   return [
     ...flushed.filter((chain) => current.ruleCounts.get(chain.name) !== 0).map(flushChain),
     ...elements.flatMap(({ set, extra }) => deleteElements(set, extra)),
@@ -104,9 +106,9 @@ function sameSet(a: NftSet, b: NftSet): boolean {
   return describeSet(a) === describeSet(b)
 }
 
-function describeSet({ key, data, interval }: NftSet): string {
+function describeSet({ key, data, interval, dynamic }: NftSet): string {
   const right = data === undefined ? '' : data === 'verdict' ? data : formatKey(data)
-  return `${formatKey(key)} : ${right}${interval ? ' interval' : ''}`
+  return `${formatKey(key)} : ${right}${interval ? ' interval' : ''}${dynamic ? ` dynamic ${dynamic.size}` : ''}`
 }
 
 function addTable({ comment }: TableState): Change {

@@ -1,7 +1,7 @@
 import { ipFamilyOf, ipToBytes, parseIp } from '../net/ip-address.ts'
 import type { AttributeWriter } from '../netlink/attribute-writer.ts'
 import { writeAttributes, type AttributeTable, type AttributeValues } from '../netlink/attributes.ts'
-import { fieldOf, paddedLength, type Field } from './fields.ts'
+import { fieldOf, paddedLength, registerLength, type Field } from './fields.ts'
 import {
   expressionAttributes,
   familyNumbers,
@@ -10,7 +10,15 @@ import {
   NFTA_LIST_ELEM,
   verdictCodes,
 } from './nf-tables-messages.ts'
-import { nfproto, type Expression, type MapLookup, type MatchValue, type NftFamily, type Statement } from './objects.ts'
+import {
+  nfproto,
+  type Draw,
+  type Expression,
+  type MapLookup,
+  type MatchValue,
+  type NftFamily,
+  type Statement,
+} from './objects.ts'
 
 /* enum nft_cmp_ops, nft_reject_types, nft_nat_types, nf_nat_range flags, nft_meta_keys */
 const NFT_CMP_EQ = 0
@@ -22,7 +30,11 @@ const NFT_NAT_SNAT = 0
 const NFT_NAT_DNAT = 1
 const NF_NAT_RANGE_PROTO_RANDOM_FULLY = 0x10
 const NFT_LOOKUP_F_INV = 1
+const NFT_NG_INCREMENTAL = 0
 const NFT_NG_RANDOM = 1
+const NFT_HASH_JENKINS = 0
+const NFT_DYNSET_OP_UPDATE = 1
+const NFT_DYNSET_OP_DELETE = 2
 const META_PRIORITY = 2
 const META_MARK = 3
 const META_PROTOCOL = 1
@@ -87,8 +99,12 @@ class RuleWriter {
       case 'set-priority':
         if (typeof statement.to === 'number') {
           this.#expression('immediate', { dreg: 1, data: { value: hostOrder(statement.to, 4) } })
-        } else this.#map(statement.to, 1)
+        } else if ('draw' in statement.to) this.#draw(statement.to)
+        else this.#map(statement.to, 1)
         return this.#expression('meta', { key: META_PRIORITY, sreg: 1 })
+      case 'update':
+      case 'delete':
+        return this.#changeElement(statement)
       case 'mark-or':
         return this.#setMark(~statement.bits, statement.bits)
       case 'mark-xor':
@@ -151,6 +167,9 @@ class RuleWriter {
         setId,
         ...(op === '!=' && { flags: NFT_LOOKUP_F_INV }),
       })
+    } else if ('mask' in value) {
+      this.#mask(1, value.mask)
+      this.#compare(cmp, hostOrder(value.equals, 4))
     } else if ('name' in value) {
       const prefix = value.name.endsWith('*')
       const bytes = Buffer.alloc(prefix ? value.name.length - 1 : 16)
@@ -202,6 +221,52 @@ class RuleWriter {
     this.#compare(cmp, network)
   }
 
+  /** Keeps these bits of a number in host order. nft says the operation (0, NFT_BITWISE_BOOL) where the user wrote `&`. */
+  #mask(register: number, bits: number): void {
+    this.#expression('bitwise', {
+      sreg: register,
+      dreg: register,
+      op: 0,
+      length: 4,
+      mask: { value: hostOrder(bits, 4) },
+      xor: { value: Buffer.alloc(4) },
+    })
+  }
+
+  #draw(draw: Draw): void {
+    const { modulus, offset } = draw
+    if (draw.draw !== 'hash') {
+      const type = draw.draw === 'random' ? NFT_NG_RANDOM : NFT_NG_INCREMENTAL
+      return this.#expression('numgen', { dreg: 1, modulus, type, offset })
+    }
+    // The result takes register 1, so the key stands in the next registers.
+    this.#load(draw.key, 4)
+    this.#expression('hash', {
+      sreg: register(4),
+      dreg: 1,
+      length: registerLength(draw.key),
+      modulus,
+      seed: draw.seed,
+      offset,
+      type: NFT_HASH_JENKINS,
+    })
+  }
+
+  #changeElement(statement: Statement & { kind: 'update' | 'delete' }): void {
+    const { map, key, data } = statement
+    this.#load(key)
+    const at = Math.ceil(registerLength(key) / 16) * 4
+    this.#load(data, at)
+    this.#expression('dynset', {
+      keyRegister: 1,
+      dataRegister: register(at),
+      operation: statement.kind === 'update' ? NFT_DYNSET_OP_UPDATE : NFT_DYNSET_OP_DELETE,
+      timeout: statement.kind === 'update' ? BigInt(statement.timeoutSeconds) * 1000n : undefined,
+      set: map,
+      setId: this.#context.setId(map),
+    })
+  }
+
   #setMark(mask: number, xor: number): void {
     this.#expression('meta', { key: META_MARK, dreg: 1 })
     const keep = mask === -1 ? -1 : mask
@@ -240,12 +305,13 @@ class RuleWriter {
     })
   }
 
-  #load(key: readonly Expression[]): void {
+  /** Loads fields into successive registers; `slot` counts registers of four bytes. */
+  #load(key: readonly Expression[], slot = 0): void {
     const parts = key.map(fieldOf)
     for (const field of parts) this.#guard(field)
-    let slot = 0
     for (const field of parts) {
       this.#loadField(field, register(slot))
+      if (field.mask !== undefined) this.#mask(register(slot), field.mask)
       slot += paddedLength(field) / 4
     }
     if (slot > 16) throw new StatementError(`a key has at most 64 bytes: ${parts.map(({ text }) => text).join(' . ')}`)

@@ -206,7 +206,7 @@ class TransactionWriter {
         id,
         description: concatenatedRanges
           ? { concat: set.key.map((key) => ({ length: fieldOf(key).length })) }
-          : undefined,
+          : set.dynamic && { size: set.dynamic.size },
         userData: encodeSetUserData(set),
       }),
     )
@@ -294,6 +294,7 @@ function chainValues(chain: Omit<Chain, 'rules'>): AttributeValues<typeof chainA
 function setFlagsOf(set: NftSet): number {
   let flags = set.data === undefined ? 0 : setFlags.map
   if (set.interval) flags |= setFlags.interval | (set.key.length > 1 ? setFlags.concat : 0)
+  if (set.dynamic) flags |= setFlags.timeout | setFlags.eval
   return flags
 }
 

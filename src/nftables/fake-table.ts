@@ -226,8 +226,8 @@ function lengthsOf({ key, data }: NftSet): string {
   return `${kernelLength(key)} ${data === undefined || data === 'verdict' ? data : kernelLength(data)}`
 }
 
-function specOf({ key, data, interval }: NftSet): string {
-  return `${formatKey(key)} : ${data === undefined || data === 'verdict' ? data : formatKey(data)} ${interval ?? false}`
+function specOf({ key, data, interval, dynamic }: NftSet): string {
+  return `${formatKey(key)} : ${data === undefined || data === 'verdict' ? data : formatKey(data)} ${interval ?? false} ${dynamic?.size}`
 }
 
 function jumpTarget(statement: Statement): string | undefined {
@@ -243,7 +243,12 @@ function lookupOf(statement: Statement): { readonly set: string; readonly map: b
     case 'dnat':
       return { set: statement.to.map, map: true }
     case 'set-priority':
-      return typeof statement.to === 'number' ? undefined : { set: statement.to.map, map: true }
+      return typeof statement.to === 'number' || 'draw' in statement.to
+        ? undefined
+        : { set: statement.to.map, map: true }
+    case 'update':
+    case 'delete':
+      return { set: statement.map, map: true }
     default:
       return undefined
   }

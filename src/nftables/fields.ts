@@ -16,6 +16,8 @@ export interface Field {
   readonly family?: 'ip' | 'ip6' | 'arp'
   /** Fields of packets are in network order, what the kernel computes is in host order. */
   readonly bigEndian: boolean
+  /** These bits of it only. */
+  readonly mask?: number
 }
 
 export type FieldLoad =
@@ -104,6 +106,11 @@ export const fieldNames = Object.keys(fields) as (keyof typeof fields)[]
 
 export function fieldOf(expression: Expression): Field {
   if (typeof expression === 'string') return byText[expression] as Field
+  if ('priorityMask' in expression) {
+    const priority = byText['meta priority'] as Field
+    const mask = expression.priorityMask
+    return { ...priority, text: `${priority.text} & ${formatClassId(mask)}`, mask }
+  }
   const modulus = expression.numgenRandom
   return {
     text: `numgen random mod ${modulus}`,
@@ -112,6 +119,11 @@ export function fieldOf(expression: Expression): Field {
     type: dataTypes.integer,
     load: { kind: 'numgen', modulus },
   }
+}
+
+/** A traffic control class as nft prints it: `f1a0:2`. */
+export function formatClassId(value: number): string {
+  return `${(value >>> 16).toString(16)}:${(value & 0xffff).toString(16)}`
 }
 
 /** Bytes in registers: a multiple of four. */

@@ -1,6 +1,6 @@
 import { ipFromBytes } from '../net/ip-address.ts'
 import { macFromBytes } from '../net/mac-address.ts'
-import { dataTypes, fieldOf, paddedLength, type Field } from './fields.ts'
+import { dataTypes, fieldOf, formatClassId, paddedLength, type Field } from './fields.ts'
 import type { Expression, RegisterBytes } from './objects.ts'
 
 const protocols = new Map([
@@ -45,7 +45,7 @@ export function formatNumber(field: Field, value: number): string {
     case dataTypes.classId:
       if (value === 0) return 'none'
       if (value >>> 0 === 0xffff_ffff) return 'root'
-      return `${(value >>> 16).toString(16)}:${(value & 0xffff).toString(16)}`
+      return formatClassId(value)
     case dataTypes.ctState:
       return formatBits(field, value)
     case dataTypes.ctStatus:

@@ -12,6 +12,7 @@ import {
 import type {
   Chain,
   ChainHook,
+  Draw,
   Elements,
   MatchValue,
   NftSet,
@@ -90,7 +91,9 @@ function setProperties(set: NftSet): string[] {
   const data = set.data === undefined ? '' : ` : ${set.data === 'verdict' ? 'verdict' : formatKey(set.data)}`
   return [
     `typeof ${formatKey(set.key)}${data}`,
+    ...(set.dynamic ? [`size ${set.dynamic.size}`] : []),
     ...(set.interval ? ['flags interval'] : []),
+    ...(set.dynamic ? ['flags dynamic,timeout'] : []),
     ...(set.comment === undefined ? [] : [`comment ${quote(set.comment)}`]),
   ]
 }
@@ -234,10 +237,15 @@ function formatStatement(statement: Statement): string {
       return `${formatKey(statement.key)} ${statement.negate ? '!= ' : ''}@${statement.set}`
     case 'set-priority': {
       const { to } = statement
-      const value =
-        typeof to === 'number' ? formatNumber(fieldOf('meta priority'), to) : `${formatKey(to.key)} map @${to.map}`
-      return `meta priority set ${value}`
+      if (typeof to === 'number') return `meta priority set ${formatNumber(fieldOf('meta priority'), to)}`
+      return `meta priority set ${'draw' in to ? formatDraw(to) : `${formatKey(to.key)} map @${to.map}`}`
     }
+    case 'update': {
+      const time = formatTime(statement.timeoutSeconds)
+      return `update @${statement.map} { ${formatKey(statement.key)} timeout ${time} : ${formatKey(statement.data)} }`
+    }
+    case 'delete':
+      return `delete @${statement.map} { ${formatKey(statement.key)} : ${formatKey(statement.data)} }`
     case 'mark-or':
       return `meta mark set meta mark | ${hex32(statement.bits)}`
     case 'mark-xor':
@@ -264,16 +272,44 @@ function formatStatement(statement: Statement): string {
   }
 }
 
+function formatDraw(draw: Draw): string {
+  const offset = draw.offset === 0 ? '' : ` offset ${draw.offset}`
+  switch (draw.draw) {
+    case 'random':
+      return `numgen random mod ${draw.modulus}${offset}`
+    case 'in-turn':
+      return `numgen inc mod ${draw.modulus}${offset}`
+    case 'hash':
+      return `jhash ${formatKey(draw.key)} mod ${draw.modulus} seed 0x${draw.seed.toString(16)}${offset}`
+    default:
+      return draw satisfies never
+  }
+}
+
+/** `1d2h3m4s`, without what is none. */
+function formatTime(seconds: number): string {
+  const parts = [
+    [Math.floor(seconds / 86_400), 'd'],
+    [Math.floor(seconds / 3600) % 24, 'h'],
+    [Math.floor(seconds / 60) % 60, 'm'],
+    [seconds % 60, 's'],
+  ] as const
+  return parts.flatMap(([count, unit]) => (count > 0 ? [`${count}${unit}`] : [])).join('') || '0s'
+}
+
 function formatMatch(field: Field, op: '==' | '!=', value: MatchValue): string {
   const not = op === '==' ? '' : '!= '
   if ('bits' in value) {
     if (field.load.kind === 'ct') return `${field.text} ${op === '==' ? '' : '! '}${formatBits(field, value.bits)}`
     return `${field.text} & ${hex32(value.bits)} ${op === '==' ? '!=' : '=='} ${hex32(0)}`
   }
+  if ('mask' in value) {
+    return `${field.text} & ${formatNumber(field, value.mask)} ${op} ${formatNumber(field, value.equals)}`
+  }
   return `${field.text} ${not}${formatMatchValue(field, value)}`
 }
 
-function formatMatchValue(field: Field, value: Exclude<MatchValue, { bits: number }>): string {
+function formatMatchValue(field: Field, value: Exclude<MatchValue, { bits: number } | { mask: number }>): string {
   if ('number' in value) return formatNumber(field, value.number)
   if ('anyOf' in value) return `{ ${value.anyOf.map((number) => formatNumber(field, number)).join(', ')} }`
   if ('name' in value) return quote(value.name)

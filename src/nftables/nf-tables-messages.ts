@@ -43,7 +43,15 @@ export const hookNumbers = {
 } as const satisfies Record<ChainHook['hook'], number>
 
 /** NFT_SET_* */
-export const setFlags = { anonymous: 1, constant: 2, interval: 4, map: 8, concat: 0x80 } as const
+export const setFlags = {
+  anonymous: 1,
+  constant: 2,
+  interval: 4,
+  map: 8,
+  timeout: 0x10,
+  eval: 0x20,
+  concat: 0x80,
+} as const
 /** NFT_SET_ELEM_INTERVAL_END */
 export const elementIntervalEnd = 1
 /** NFT_DATA_VERDICT */
@@ -172,6 +180,23 @@ export const expressionAttributes = {
     modulus: { id: 2, type: 'u32be' },
     type: { id: 3, type: 'u32be' },
     offset: { id: 4, type: 'u32be' },
+  },
+  hash: {
+    sreg: { id: 1, type: 'u32be' },
+    dreg: { id: 2, type: 'u32be' },
+    length: { id: 3, type: 'u32be' },
+    modulus: { id: 4, type: 'u32be' },
+    seed: { id: 5, type: 'u32be' },
+    offset: { id: 6, type: 'u32be' },
+    type: { id: 7, type: 'u32be' },
+  },
+  dynset: {
+    keyRegister: { id: 4, type: 'u32be' },
+    dataRegister: { id: 5, type: 'u32be' },
+    operation: { id: 3, type: 'u32be' },
+    timeout: { id: 6, type: 'u64be' },
+    set: { id: 1, type: 'string' },
+    setId: { id: 2, type: 'u32be' },
   },
   cmp: {
     sreg: { id: 1, type: 'u32be' },

@@ -32,6 +32,8 @@ export type Expression =
   | 'fib daddr type'
   /** `numgen random mod N`: a number from 0 to N - 1. As a set's field: N is only shown. */
   | { readonly numgenRandom: number }
+  /** `meta priority & MASK`. Only in rules: a set's field is `meta priority`. */
+  | { readonly priorityMask: number }
 
 /** A base chain's place in the kernel. Without one a chain is only jumped to. */
 export interface ChainHook {
@@ -57,8 +59,26 @@ export type Statement =
   | { readonly kind: 'match'; readonly left: Expression; readonly op: '==' | '!='; readonly value: MatchValue }
   /** `ip daddr . th dport @set` */
   | { readonly kind: 'in-set'; readonly key: readonly Expression[]; readonly set: string; readonly negate?: boolean }
-  /** `meta priority set KEY map @map`, or a constant. */
-  | { readonly kind: 'set-priority'; readonly to: MapLookup | number }
+  /** `meta priority set KEY map @map`, or a constant, or a number that is drawn. */
+  | { readonly kind: 'set-priority'; readonly to: MapLookup | Draw | number }
+  /**
+   * `update @map { KEY timeout T : DATA }`: adds the element, and where it is there starts its time anew and leaves its data.
+   * Of a map with {@link NftSet.dynamic}. A map that is full ends the rule.
+   */
+  | {
+      readonly kind: 'update'
+      readonly map: string
+      readonly key: readonly Expression[]
+      readonly data: readonly Expression[]
+      readonly timeoutSeconds: number
+    }
+  /** `delete @map { KEY : DATA }`: the data is only said because nft wants it. No element, no effect. */
+  | {
+      readonly kind: 'delete'
+      readonly map: string
+      readonly key: readonly Expression[]
+      readonly data: readonly Expression[]
+    }
   /** `meta mark set meta mark | bits` */
   | { readonly kind: 'mark-or'; readonly bits: number }
   /** `meta mark set meta mark ^ bits` */
@@ -80,6 +100,21 @@ export interface MapLookup {
   readonly map: string
 }
 
+/** A number from `offset` to `offset + modulus - 1`. */
+export type Draw =
+  /** `numgen random mod N offset O` */
+  | { readonly draw: 'random'; readonly modulus: number; readonly offset: number }
+  /** `numgen inc mod N offset O`: one after another, over all packets that meet this rule. */
+  | { readonly draw: 'in-turn'; readonly modulus: number; readonly offset: number }
+  /** `jhash KEY mod N seed S offset O`: the same for the same key. */
+  | {
+      readonly draw: 'hash'
+      readonly key: readonly Expression[]
+      readonly modulus: number
+      readonly seed: number
+      readonly offset: number
+    }
+
 export type MatchValue =
   /** A whole register value: a mark, a class, a protocol number (`meta l4proto`), NFPROTO (`meta nfproto`). */
   | { readonly number: number }
@@ -91,6 +126,8 @@ export type MatchValue =
   | { readonly name: string }
   /** Any of these bits is set (`ct status dnat`, `ct state new`, `meta mark & bits != 0`); with op != none is. */
   | { readonly bits: number }
+  /** `meta priority & mask == equals` */
+  | { readonly mask: number; readonly equals: number }
 
 /** A set, or a map with `data`, or a verdict map. Its elements are kept apart ({@link Elements}): there may be millions. */
 export interface NftSet {
@@ -103,6 +140,11 @@ export interface NftSet {
    * sets, not maps. Keep such sets small: with several fields the kernel copies the whole set at each commit.
    */
   readonly interval?: boolean
+  /**
+   * Elements come from rules (`update`), at most `size` of them, and go by themselves when their time is over. They are
+   * nobody's wish: a client does not read them, and a diff leaves them alone.
+   */
+  readonly dynamic?: { readonly size: number }
   readonly comment?: string
 }
 

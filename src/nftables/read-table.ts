@@ -93,6 +93,7 @@ async function readAllElements(
   what: { family: NftFamily; table: string; set: NftSet; count: number | undefined },
 ): Promise<Elements> {
   const { family, table, set } = what
+  if (set.dynamic) return new Map()
   let expected = what.count
   for (let attempt = 1; ; attempt++) {
     const messages = await socket.dump({
@@ -149,7 +150,9 @@ function chainOf(values: AttributeValues<typeof chainAttributes>): Chain {
 function setOf(values: AttributeValues<typeof setAttributes>): NftSet {
   const { name = '', flags = 0, keyType = 0, dataType, userData } = values
   const said = userData && decodeSetUserData(userData)
-  const known = setFlags.constant | setFlags.interval | setFlags.map | setFlags.concat
+  const ours = setFlags.constant | setFlags.interval | setFlags.map | setFlags.concat
+  const dynamic = (flags & setFlags.eval) !== 0 && (flags & setFlags.timeout) !== 0
+  const known = dynamic ? ours | setFlags.eval | setFlags.timeout : ours
   const key = flags & ~known ? [] : (said?.key ?? keyOfType(keyType) ?? [])
   const isMap = (flags & setFlags.map) !== 0
   const data = !isMap
@@ -162,6 +165,7 @@ function setOf(values: AttributeValues<typeof setAttributes>): NftSet {
     key,
     ...(data !== undefined && { data }),
     ...(flags & setFlags.interval && { interval: true }),
+    ...(dynamic && { dynamic: { size: values.description?.size ?? 0 } }),
     ...(said?.comment !== undefined && { comment: said.comment }),
   }
 }
