@@ -33,11 +33,17 @@ const tupleAttributes = (family: IpFamily) =>
     protocol: { id: 2, type: 'nest', of: protocolAttributes },
   }) as const satisfies AttributeTable
 
+/** CTA_PROTOINFO_TCP, and in it CTA_PROTOINFO_TCP_STATE. */
+const protocolStateAttributes = {
+  tcp: { id: 1, type: 'nest', of: { state: { id: 1, type: 'u8' } } },
+} as const satisfies AttributeTable
+
 const entryAttributes = (family: IpFamily) =>
   ({
     original: { id: 1, type: 'nest', of: tupleAttributes(family) },
     reply: { id: 2, type: 'nest', of: tupleAttributes(family) },
     status: { id: 3, type: 'u32be' },
+    protocolState: { id: 4, type: 'nest', of: protocolStateAttributes },
     id: { id: 12, type: 'u32be' },
     /** CTA_FILTER: which parts of the two tuples above must be equal (bits of enum ctattr_filter). */
     filter: {
@@ -69,7 +75,15 @@ export interface ConnectionEntry {
   /** IPS_* bits, such as IPS_DST_NAT (0x20). */
   readonly status: number
   readonly id: number
+  /** TCP_CONNTRACK_* (nf_conntrack_tcp.h), such as {@link tcpEstablished}. Undefined for other protocols. */
+  readonly tcpState?: number | undefined
 }
+
+/** TCP_CONNTRACK_ESTABLISHED: both sides may still send. */
+export const tcpEstablished = 3
+
+/** IPS_DST_NAT: the destination was translated (include/uapi/linux/netfilter/nf_conntrack_common.h). */
+export const destinationTranslated = 0x20
 
 /** What entries must be; fields that are left out may be anything. The kernel compares what it can, so few entries travel. */
 export interface ConnectionFilter {
@@ -164,10 +178,16 @@ export function deleteConnection({ original, id }: ConnectionEntry): NetlinkRequ
 /** Reads an IPCTNL_MSG_CT_NEW payload; undefined when it is of another family. */
 export function decodeConnection(payload: Buffer, family: IpFamily): ConnectionEntry | undefined {
   if (payload[0] !== addressFamilyNumbers[family]) return undefined
-  const { original, reply, status = 0, id = 0 } = decodeAttributes(entryAttributes(family), payload.subarray(4))
+  const {
+    original,
+    reply,
+    status = 0,
+    id = 0,
+    protocolState,
+  } = decodeAttributes(entryAttributes(family), payload.subarray(4))
   const there = decodeTuple(original)
   const back = decodeTuple(reply)
-  return there && back && { original: there, reply: back, status, id }
+  return there && back && { original: there, reply: back, status, id, tcpState: protocolState?.tcp?.state }
 }
 
 type TupleValues = NonNullable<ReturnType<typeof decodeAttributes<ReturnType<typeof entryAttributes>>>['original']>

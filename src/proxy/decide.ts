@@ -1,0 +1,162 @@
+import type { ObjectKey } from '../model/object-key.ts'
+import { cidrContains, formatCidr } from '../net/cidr.ts'
+import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import type { Port } from '../net/port.ts'
+import type { Protocol } from '../net/protocol.ts'
+import type { CompiledServices, ProxySettings } from './compile-services.ts'
+import { frontendKey, type Frontend, type FrontendKey } from './frontends.ts'
+import type { Slots } from './slots.ts'
+
+/** The first packet of a connection, as this node meets it. */
+export interface Packet {
+  readonly protocol: Protocol
+  readonly source: IpAddress
+  readonly destination: IpAddress
+  readonly port: Port
+  readonly origin: Origin
+  /** The destination is an address of this node (loopback included). */
+  readonly toNode: boolean
+}
+
+/** Where a packet comes from: a pod of this node (as far as the settings can tell), a process of the node, or elsewhere. */
+export type Origin = 'pod' | 'node' | 'outside'
+
+/** What becomes of a connection. Every mode must come to the same; tests compare them with this. */
+export type Decision =
+  /** No business of ours: it goes where it would have gone. */
+  | { readonly kind: 'pass'; readonly why: string }
+  | {
+      readonly kind: 'reject' | 'drop'
+      readonly why: string
+      readonly service: ObjectKey | undefined
+      readonly frontend: Frontend | undefined
+    }
+  | {
+      readonly kind: 'balance'
+      readonly service: ObjectKey
+      readonly frontend: Frontend
+      /** Which of the frontend's two views counts for this client. */
+      readonly view: 'verdict' | 'outside'
+      readonly slots: Slots
+      /** The endpoint sees the node's address. An endpoint that is balanced back to itself is masqueraded in any case. */
+      readonly masquerade: boolean
+    }
+
+/** Where a packet from `source` comes from. `iif` is the interface that it came in at; undefined: the node made it. */
+export function originOf(settings: ProxySettings, source: IpAddress, iif: string | undefined): Origin {
+  if (iif === undefined) return 'node'
+  const { localInterface, localPods } = settings
+  if (localInterface) {
+    const { name, prefix } = localInterface
+    return (prefix ? iif.startsWith(name) : iif === name) ? 'pod' : 'outside'
+  }
+  return localPods.some((pods) => cidrContains(pods, source)) ? 'pod' : 'outside'
+}
+
+/**
+ * Decides as the rules do: source ranges, then the frontend, then unused ports of cluster IPs, unused addresses of the
+ * Service ranges, and ports of the node (kube-proxy's nftables mode; see docs/packet-path.md).
+ */
+export function decide(services: CompiledServices, packet: Packet): Decision {
+  const { settings } = services
+  const family = ipFamilyOf(packet.destination)
+  const asked = `${packet.port}/${packet.protocol.toUpperCase()}`
+  const vip = ownerOf(services, `${packet.destination} ${asked}`)
+  if (vip) return decideAt(services, vip, packet)
+  const clusterIp = hasClusterIp(services, packet.destination)
+  if (clusterIp !== undefined) {
+    const why = `${packet.destination} is the cluster IP of ${clusterIp}, which has no port ${asked}`
+    return { kind: 'reject', why, service: clusterIp, frontend: undefined }
+  }
+  if (packet.toNode) {
+    const nodePort = ownerOf(services, `node-port-${family} ${asked}`)
+    if (!nodePort) return { kind: 'pass', why: `no Service has asked for ${asked} of the node` }
+    const why = whyNoNodePort(settings, packet.destination, family)
+    return why === undefined ? decideAt(services, nodePort, packet) : { kind: 'pass', why }
+  }
+  const range = services.serviceCIDRs.find((cidr) => cidrContains(cidr, packet.destination))
+  if (range) {
+    const why = `${packet.destination} is in the Service range ${formatCidr(range)}, and no Service has it`
+    return { kind: 'drop', why, service: undefined, frontend: undefined }
+  }
+  return { kind: 'pass', why: `no Service has ${packet.destination} port ${asked}` }
+}
+
+/** Whether clients of the frontend keep their source address, by where they come from. */
+export function isMasqueraded(frontend: Frontend, origin: Origin, settings: ProxySettings): boolean {
+  switch (frontend.masquerade) {
+    case 'always':
+      return true
+    case 'node-only':
+      return origin === 'node'
+    case 'unless-pod': {
+      const canTell = settings.localInterface !== undefined || settings.localPods.length > 0
+      return settings.masqueradeAll || (canTell && origin !== 'pod')
+    }
+    default:
+      return frontend.masquerade satisfies never
+  }
+}
+
+interface Owned {
+  readonly service: ObjectKey
+  readonly frontend: Frontend
+}
+
+function decideAt(services: CompiledServices, { service, frontend }: Owned, packet: Packet): Decision {
+  const { sourceRanges } = frontend
+  if (sourceRanges && !sourceRanges.some((range) => cidrContains(range, packet.source))) {
+    const why = `${packet.source} is in none of spec.loadBalancerSourceRanges`
+    return { kind: 'drop', why, service, frontend }
+  }
+  const view = frontend.outside && packet.origin === 'outside' ? 'outside' : 'verdict'
+  const verdict = frontend[view] ?? frontend.verdict
+  switch (verdict.kind) {
+    case 'balance': {
+      const masquerade = isMasqueraded(frontend, packet.origin, services.settings)
+      return { kind: 'balance', service, frontend, view, slots: verdict.slots, masquerade }
+    }
+    case 'reject':
+      return { kind: 'reject', why: 'no endpoint is usable on any node', service, frontend }
+    case 'drop':
+      return {
+        kind: 'drop',
+        why: 'the traffic policy is Local, and this node has no usable endpoint',
+        service,
+        frontend,
+      }
+    default:
+      return verdict satisfies never
+  }
+}
+
+function whyNoNodePort(settings: ProxySettings, destination: IpAddress, family: IpFamily): string | undefined {
+  if (isLoopback(destination)) {
+    return settings.loopbackNodePorts?.includes(family)
+      ? undefined
+      : 'node ports are not served at loopback addresses (nodePortAddresses)'
+  }
+  const { nodePortAddresses } = settings
+  return !nodePortAddresses || nodePortAddresses.some((cidr) => cidrContains(cidr, destination))
+    ? undefined
+    : `${destination} is not in nodePortAddresses`
+}
+
+function isLoopback(ip: IpAddress): boolean {
+  return ip === '::1' || ip.startsWith('127.')
+}
+
+function ownerOf(services: CompiledServices, name: FrontendKey): Owned | undefined {
+  const claim = services.claims.get(name)
+  const service = typeof claim === 'string' ? claim : claim?.[0]
+  const frontend =
+    service === undefined ? undefined : services.services.get(service)?.frontends.find((f) => frontendKey(f) === name)
+  return service !== undefined && frontend ? { service, frontend } : undefined
+}
+
+function hasClusterIp(services: CompiledServices, ip: IpAddress): ObjectKey | undefined {
+  for (const [key, { frontends }] of services.services) {
+    if (frontends.some((f) => f.kind === 'cluster-ip' && f.ip === ip)) return key
+  }
+  return undefined
+}
