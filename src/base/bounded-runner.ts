@@ -40,13 +40,20 @@ export class BoundedRunner {
   /** No run starts before this moment. */
   #notBefore = 0
   #lastEnd: number | undefined
+  #minIntervalMs: number
 
   constructor(options: BoundedRunnerOptions) {
     this.#options = options
     this.#clock = options.clock
+    this.#minIntervalMs = options.minIntervalMs ?? 20
     const outer = options.signal
     if (outer?.aborted) this.stop()
     else outer?.addEventListener('abort', () => this.stop(), { once: true })
+  }
+
+  /** Changes `minIntervalMs`, from the next run on. */
+  setMinInterval(ms: number): void {
+    this.#minIntervalMs = ms
   }
 
   /** Asks for a run. Returns at once. */
@@ -110,7 +117,7 @@ export class BoundedRunner {
       await this.#options.run(reason, this.#abort.signal)
       this.#failures = 0
       const duration = this.#clock.monotonic() - began
-      rest = Math.max(this.#options.minIntervalMs ?? 20, duration * (this.#options.restFactor ?? 2))
+      rest = Math.max(this.#minIntervalMs, duration * (this.#options.restFactor ?? 2))
     } catch (error) {
       this.#failures++
       this.#requested = true

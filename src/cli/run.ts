@@ -11,7 +11,9 @@ const defaultConfigFile = '/etc/fairlead/fairlead.yaml'
 export interface RunOptions {
   readonly config?: string
   readonly files?: readonly string[]
+  readonly manifests?: readonly string[]
   readonly nodeName?: string
+  readonly hostnameOverride?: string
   readonly stateDir?: string
   readonly socket?: string
   readonly logLevel?: string
@@ -23,9 +25,14 @@ export interface RunOptions {
 export function runCommand(): Command {
   return new Command('run')
     .description('run the daemon in the foreground')
-    .option('-c, --config <file>', `the configuration file (default: ${defaultConfigFile} if it exists)`)
+    .option(
+      '-c, --config <file>',
+      `the configuration file, or a KubeProxyConfiguration (default: ${defaultConfigFile} if it exists)`,
+    )
     .option('-f, --files <path...>', 'files or folders of manifests, instead of sources.files')
+    .option('--manifests <path...>', 'the same as --files: where the objects of a KubeProxyConfiguration come from')
     .option('--node-name <name>', 'instead of nodeName')
+    .option('--hostname-override <name>', "the same as --node-name, by the name of kube-proxy's flag")
     .option('--state-dir <path>', 'instead of stateDir')
     .option('--socket <path>', 'instead of controlSocket')
     .option('--log-level <level>', 'debug, info, warn or error')
@@ -34,11 +41,15 @@ export function runCommand(): Command {
     .addHelpText(
       'after',
       `
+With a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) as FILE the daemon is a kube-proxy and nothing else: no
+network, no DNS, kube-proxy's ports. The objects come from --manifests.
+
 SIGTERM and SIGINT stop the daemon and leave the dataplane working; with --cleanup-on-exit they remove it.
 
 Examples:
   fairlead run --files manifests/ --log-format text
-  fairlead run --config /etc/fairlead/fairlead.yaml`,
+  fairlead run --config /etc/fairlead/fairlead.yaml
+  fairlead run --config kube-proxy.yaml --manifests objects/`,
     )
     .action(async (options: RunOptions) => {
       const config = readConfig(options)
@@ -54,10 +65,17 @@ export function readConfig(options: RunOptions): Config {
   const file = options.config ?? (existsSync(defaultConfigFile) ? defaultConfigFile : undefined)
   try {
     const config = file === undefined ? defaultConfig() : loadConfig(resolve(file))
+    const files = filesOf(options)
+    if (config.kubeProxy && files.length === 0) {
+      throw new ConfigError(
+        `${file} is a KubeProxyConfiguration, and the Kubernetes API is not followed yet: give the objects with --manifests FOLDER`,
+      )
+    }
+    const nodeName = options.nodeName ?? options.hostnameOverride
     return {
       ...config,
-      ...(options.files && { sources: { files: options.files.map((path) => pathFlag('--files', path)) } }),
-      ...(options.nodeName !== undefined && { nodeName: options.nodeName }),
+      ...(files.length > 0 && { sources: { files } }),
+      ...(nodeName !== undefined && { nodeName }),
       ...(options.stateDir !== undefined && { stateDir: pathFlag('--state-dir', options.stateDir) }),
       ...(options.socket !== undefined && { controlSocket: pathFlag('--socket', options.socket) }),
       log: {
@@ -72,6 +90,10 @@ export function readConfig(options: RunOptions): Config {
     if (error instanceof ConfigError) throw new UsageError(error.message, { exitCode: 2, cause: error })
     throw error
   }
+}
+
+function filesOf({ files = [], manifests = [] }: RunOptions): readonly string[] {
+  return [...files.map((path) => pathFlag('--files', path)), ...manifests.map((path) => pathFlag('--manifests', path))]
 }
 
 /** An empty path is an unset variable of a script, and would mean the current folder. */

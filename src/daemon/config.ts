@@ -8,9 +8,16 @@ import { unusableRangeOf } from '../bridge/unusable-ranges.ts'
 import type { BridgeSettings } from '../model/network.ts'
 import { networkFields, readNetworkSettings } from '../model/read-network-settings.ts'
 import { parseLabelName } from '../model/names.ts'
-import { parseCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
+import {
+  isKubeProxyConfiguration,
+  readKubeProxyConfiguration,
+  type KubeProxyParts,
+} from './kube-proxy-configuration.ts'
+import { parseListen, type ListenAddress } from './listen-address.ts'
+import { readServices, servicesKeys, type ServicesConfig } from './services-config.ts'
+import { shownProblems, unknownKeys } from './unknown-keys.ts'
 
 /** Everything that can be said to the daemon. `docs/config.md` lists the keys with their defaults. */
 export interface Config {
@@ -34,24 +41,13 @@ export interface Config {
   readonly dns: DnsConfig | undefined
   readonly http: {
     /** `HOST:PORT` of /metrics, /healthz and /readyz. Default `127.0.0.1:10249`. Undefined: none. */
-    readonly listen: { readonly host: string; readonly port: number } | undefined
+    readonly listen: ListenAddress | undefined
   }
   readonly log: { readonly level: LogLevel; readonly format: 'text' | 'json' }
   /** Remove everything from the kernel at exit. Default false: the dataplane goes on without the daemon. */
   readonly cleanupOnExit: boolean
-}
-
-export interface ServicesConfig {
-  readonly mode: 'nftables'
-  /** Where Services without a clusterIP get one from; at most one per family. */
-  readonly serviceCIDRs: readonly Cidr[]
-  /** Addresses of pods of all nodes. Traffic from them is local. The networks' own subnets count always. */
-  readonly clusterCIDRs: readonly Cidr[]
-  /** NodePorts are served on local addresses in these. Empty: on all but loopback ones. */
-  readonly nodePortAddresses: readonly Cidr[]
-  readonly masqueradeAll: boolean
-  /** Pause between the end of one sync and the start of the next, in ms, while changes keep coming. */
-  readonly minSyncPeriodMs: number
+  /** Of a KubeProxyConfiguration: it starts the proxy and nothing else, with kube-proxy's own servers. */
+  readonly kubeProxy?: KubeProxyParts
 }
 
 export interface DnsConfig {
@@ -78,24 +74,14 @@ export const knownKeys = {
   network: { enabled: true, dockerUser: true, name: true, ...networkFields },
   // Its elements have the same keys.
   networks: true,
-  services: {
-    enabled: true,
-    mode: true,
-    serviceCIDRs: true,
-    clusterCIDRs: true,
-    nodePortAddresses: true,
-    masqueradeAll: true,
-    minSyncPeriodMs: true,
-  },
+  services: servicesKeys,
   dns: { enabled: true, addresses: true, port: true, zone: true, ttl: true, resolvConf: true },
   http: { enabled: true, listen: true },
   log: { level: true, format: true },
   cleanupOnExit: true,
 } as const
 
-type KeyTree = { readonly [key: string]: true | KeyTree }
-
-/** Reads and checks a configuration file. Paths in it are relative to it. Throws {@link ConfigError}. */
+/** Reads and checks a configuration file, ours or kube-proxy's. Paths in it are relative to it. Throws {@link ConfigError}. */
 export function loadConfig(file: string): Config {
   let text: string
   try {
@@ -113,7 +99,27 @@ export function loadConfig(file: string): Config {
     if (error instanceof ConfigError) throw error
     throw new ConfigError(`${file} is not YAML: ${(error as Error).message}`, { cause: error })
   }
+  if (isKubeProxyConfiguration(raw)) return parseKubeProxyConfig(raw, { origin: file })
   return parseConfig(raw, { origin: file, relativeTo: dirname(file) })
+}
+
+/** Checks a KubeProxyConfiguration: the configuration of a daemon that proxies Services and does nothing else. */
+export function parseKubeProxyConfig(raw: unknown, from: { origin: string }): Config {
+  const { configuration, problems } = readKubeProxyConfiguration(raw)
+  if (problems.length > 0) throw new ConfigError(`${from.origin}: ${listProblems(problems)}`)
+  const { nodeName, services, logLevel, logFormat, kubeProxy } = configuration
+  return {
+    ...defaultConfig(),
+    nodeName,
+    network: undefined,
+    networks: [],
+    dockerUser: 'off',
+    services,
+    dns: undefined,
+    http: { listen: undefined },
+    log: { level: logLevel, format: logFormat },
+    kubeProxy,
+  }
 }
 
 /** The configuration that an empty file means. */
@@ -150,9 +156,6 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
   return config
 }
 
-/** How many problems a message lists. */
-const shownProblems = 20
-
 /** All of them, unless the file is something else altogether. */
 function listProblems(problems: readonly FieldProblem[]): string {
   const shown = problems.slice(0, shownProblems).map(formatFieldProblem).join('; ')
@@ -176,19 +179,6 @@ function readNetworks(reader: ManifestReader): readonly BridgeSettings[] {
   })
 }
 
-function readServices(reader: ManifestReader): ServicesConfig | undefined {
-  const serviceCIDRs = oneFamilyEach(reader, 'serviceCIDRs', reader.parsedTexts('serviceCIDRs', parseNetwork))
-  const services = {
-    mode: reader.oneOf('mode', ['nftables']) ?? ('nftables' as const),
-    serviceCIDRs: serviceCIDRs.length > 0 ? serviceCIDRs : [parseCidr('10.96.0.0/12'), parseCidr('fd00:10:96::/112')],
-    clusterCIDRs: reader.parsedTexts('clusterCIDRs', parseNetwork),
-    nodePortAddresses: reader.parsedTexts('nodePortAddresses', parseNetwork),
-    masqueradeAll: reader.boolean('masqueradeAll') ?? false,
-    minSyncPeriodMs: reader.integer('minSyncPeriodMs', { min: 0, max: 3_600_000 }) ?? 100,
-  }
-  return (reader.boolean('enabled') ?? true) ? services : undefined
-}
-
 function readDns(reader: ManifestReader, absolute: (text: string) => string): DnsConfig | undefined {
   const addresses = reader.parsedTexts('addresses', parseDnsAddress)
   const dns = {
@@ -204,15 +194,6 @@ function readDns(reader: ManifestReader, absolute: (text: string) => string): Dn
 function readHttp(reader: ManifestReader): Config['http']['listen'] {
   const listen = reader.parsedText('listen', parseListen) ?? { host: '127.0.0.1', port: 10_249 }
   return (reader.boolean('enabled') ?? true) ? listen : undefined
-}
-
-function oneFamilyEach(reader: ManifestReader, key: string, cidrs: readonly Cidr[]): readonly Cidr[] {
-  for (const marker of ['.', ':']) {
-    if (cidrs.filter((cidr) => cidr.address.includes(marker)).length > 1) {
-      reader.fail(key, `more than one ${marker === '.' ? 'IPv4' : 'IPv6'} network (expected at most one per family)`)
-    }
-  }
-  return cidrs
 }
 
 function parseNotEmpty(text: string): string {
@@ -233,54 +214,4 @@ function parseZone(text: string): string {
   if (zone.length <= 200 && /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(zone))
     return zone
   throw new ParseError(`"${text}" is not a DNS zone (expected a name like cluster.local)`)
-}
-
-function parseListen(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-fA-F:]+)\]|([0-9.]+)):(\d{1,5})$/.exec(text)
-  const port = Number(match?.[3])
-  if (match && port <= 65_535) return { host: parseIp(match[1] ?? match[2] ?? ''), port }
-  throw new ParseError(
-    `"${text}" is not an address to listen on (expected IP:PORT, like 127.0.0.1:10249 or [::1]:10249)`,
-  )
-}
-
-function unknownKeys(raw: unknown, known: KeyTree, path: string): FieldProblem[] {
-  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return []
-  return Object.entries(raw).flatMap(([key, value], index): FieldProblem[] => {
-    const full = path === '' ? key : `${path}.${key}`
-    const entry = Object.hasOwn(known, key) ? known[key] : undefined
-    if (entry === undefined) {
-      // Beyond those that are shown, nobody reads what was meant.
-      if (index >= shownProblems) return [{ path: full, reason: 'unknown key' }]
-      const near = nearest(key, Object.keys(known))
-      const expected =
-        near === undefined ? `expected one of: ${Object.keys(known).join(', ')}` : `did you mean ${near}?`
-      return [{ path: full, reason: `unknown key (${expected})` }]
-    }
-    return entry === true ? [] : unknownKeys(value, entry, full)
-  })
-}
-
-/** The word that a typo most likely meant: at most two edits away. */
-function nearest(word: string, words: readonly string[]): string | undefined {
-  const scored = words.map((candidate) => ({
-    candidate,
-    distance: editDistance(word.toLowerCase(), candidate.toLowerCase()),
-  }))
-  const best = scored.toSorted((a, b) => a.distance - b.distance)[0]
-  return best && best.distance <= 2 ? best.candidate : undefined
-}
-
-/** Levenshtein distance. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const substitution = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, substitution)
-    }
-    row = next
-  }
-  return row[b.length] ?? 0
 }

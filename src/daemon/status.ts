@@ -93,7 +93,7 @@ export class DaemonStatus {
     if (!sync) return undefined
     const compiled = sync.services
     return {
-      mode: this.#config.services?.mode ?? '',
+      mode: sync.mode,
       services: compiled?.services.size ?? 0,
       endpoints: this.sources ? countEndpoints(this.sources.current) : 0,
       problems: compiled ? [...compiled.problems.values()].flat() : [],

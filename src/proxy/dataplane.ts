@@ -18,8 +18,16 @@ export interface Dataplane {
   recall?(): Promise<RecalledSlots | undefined>
   /** Calls `listener` when something else changed what this mode programmed: time for a sync. */
   watch?(listener: () => void): void
-  /** Removes everything of this mode from the kernel, without any state. Nothing to remove is no error. */
-  cleanup(): Promise<void>
+  /**
+   * Removes everything of this mode from the kernel, without any state. Nothing to remove is no error. With `keepAnchor`
+   * another mode goes on: what keeps connections alive meanwhile (nftables-anchor.ts) stays.
+   */
+  cleanup(options?: CleanupOptions): Promise<void>
+}
+
+/** How a mode is removed. */
+export interface CleanupOptions {
+  readonly keepAnchor?: boolean
 }
 
 /** Whether a mode can run here. */

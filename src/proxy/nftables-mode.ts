@@ -5,7 +5,7 @@ import { diffTable } from '../nftables/diff.ts'
 import { isTableChanged } from '../nftables/nftables-error.ts'
 import type { Change, TransactionResult } from '../nftables/transaction.ts'
 import type { CompiledServices } from './compile-services.ts'
-import type { Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
+import type { CleanupOptions, Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
 import type { RecalledSlots } from './frontends.ts'
 import { anchorTable, anchorTableName } from './nftables-anchor.ts'
 import { changeTable, countChanges, programmedBy, type ProgrammedTable } from './nftables-changes.ts'
@@ -82,10 +82,11 @@ export class NftablesMode implements Dataplane {
     this.#listener = listener
   }
 
-  async cleanup(): Promise<void> {
+  async cleanup(options: CleanupOptions = {}): Promise<void> {
     this.#programmed = undefined
+    const ours = options.keepAnchor ? [servicesTable] : [servicesTable, anchorTableName]
     for (const table of await this.#client.listTables()) {
-      if (table.family !== 'inet' || (table.name !== servicesTable && table.name !== anchorTableName)) continue
+      if (table.family !== 'inet' || !ours.includes(table.name)) continue
       await this.#client.run({ family: 'inet', table: table.name, changes: [{ op: 'delete-table' }] })
     }
   }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { FakeClock } from '../base/clock.ts'
 import { silentLog, type Log } from '../base/log.ts'
 import { compileServices, defaultProxySettings, type CompiledServices } from './compile-services.ts'
-import type { Dataplane, SyncOptions, SyncResult } from './dataplane.ts'
+import type { CleanupOptions, Dataplane, SyncOptions, SyncResult } from './dataplane.ts'
 import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
 import { SyncLoop, type SyncLoopOptions, type SyncOutcome } from './sync-loop.ts'
 
@@ -19,15 +19,18 @@ const noCost: SyncResult = {
 
 /** A dataplane that notes the number of Services at each sync. */
 class NotingDataplane implements Dataplane {
-  readonly name = 'noting'
+  readonly name: string
   readonly syncs: { services: number; verify: boolean; at: number }[] = []
   duration = 0
   failing = false
+  differs = false
+  cleanups: (CleanupOptions | undefined)[] = []
   listener: (() => void) | undefined
   readonly #clock: FakeClock
 
-  constructor(clock: FakeClock) {
+  constructor(clock: FakeClock, name = 'noting') {
     this.#clock = clock
+    this.name = name
   }
 
   async sync(services: CompiledServices, options?: SyncOptions): Promise<SyncResult> {
@@ -46,8 +49,11 @@ class NotingDataplane implements Dataplane {
   }
 
   probe = () => Promise.resolve({ usable: true, limits: [] })
-  plan = () => Promise.resolve({ lines: [], elements: 0, rules: 0 })
-  cleanup = () => Promise.resolve()
+  plan = () => Promise.resolve({ lines: this.differs ? ['add element'] : [], elements: 0, rules: 0 })
+  cleanup = (options?: CleanupOptions) => {
+    this.cleanups.push(options)
+    return Promise.resolve()
+  }
 }
 
 function loopOver(options: Partial<SyncLoopOptions> = {}) {
@@ -176,5 +182,61 @@ describe('SyncLoop', () => {
     loop.update(snapshot)
     await clock.advance(0)
     expect(outcomes[0]?.services.services.get('default/web')?.frontends[0]?.verdict).toEqual({ kind: 'balance', slots })
+  })
+})
+
+describe('SyncLoop.switchTo()', () => {
+  async function running() {
+    const world = loopOver()
+    world.loop.update(snapshotOf(1))
+    world.loop.sourceComplete('files')
+    await world.clock.advance(100)
+    return { ...world, next: new NotingDataplane(world.clock, 'next') }
+  }
+
+  it('programs and verifies the new mode before the old one goes', async () => {
+    const { loop, clock, dataplane, next } = await running()
+    const order: string[] = []
+    next.plan = () => (order.push('verify'), Promise.resolve({ lines: [], elements: 0, rules: 0 }))
+    dataplane.cleanup = () => (order.push('remove'), Promise.resolve())
+    const switched = loop.switchTo(next)
+    await clock.advance(100)
+    await switched
+    expect(order).toEqual(['verify', 'remove'])
+    expect(next.syncs).toMatchObject([{ services: 1, verify: true }])
+    expect(loop.status().mode).toBe('next')
+    loop.update(snapshotOf(0))
+    await clock.advance(1000)
+    expect([dataplane.syncs.length, next.syncs.length]).toEqual([1, 2])
+  })
+
+  it.each([
+    ['cannot be programmed', (next: NotingDataplane) => (next.failing = true), 'the kernel said no'],
+    ['differs in the kernel', (next: NotingDataplane) => (next.differs = true), 'the kernel differs in 1 places'],
+    [
+      'cannot be used here',
+      (next: NotingDataplane) =>
+        (next.probe = () => Promise.resolve({ usable: false, reason: 'no tools', limits: [] })),
+      'no tools',
+    ],
+  ])('keeps the old mode when the new one %s', async (_, breakIt, message) => {
+    const { loop, clock, dataplane, next } = await running()
+    breakIt(next)
+    const switched = expect(loop.switchTo(next)).rejects.toThrow(message)
+    await clock.advance(100)
+    await switched
+    expect(loop.status().mode).toBe('noting')
+    expect([next.cleanups, dataplane.cleanups]).toEqual([[{ keepAnchor: true }], []])
+    expect(loop.status().failures).toBe(0)
+  })
+
+  it('takes the new mode at once when nothing is in the kernel yet', async () => {
+    const { loop, clock, dataplane } = loopOver()
+    const next = new NotingDataplane(clock, 'next')
+    await loop.switchTo(next)
+    loop.update(snapshotOf(0))
+    loop.sourceComplete('files')
+    await clock.advance(100)
+    expect([dataplane.syncs.length, next.syncs.length]).toEqual([0, 1])
   })
 })

@@ -40,8 +40,15 @@ export interface SyncOutcome {
   readonly latencyMs: number
 }
 
+/** A mode that cannot be switched to; what was there goes on. */
+export class SwitchError extends Error {
+  override readonly name = 'SwitchError'
+}
+
 /** Where the loop stands, for `/readyz`, `/healthz` and `status`. */
 export interface SyncStatus {
+  /** The mode that is in the kernel. */
+  readonly mode: string
   /** Sources that have not delivered their first complete list yet. Nothing is programmed before it is empty. */
   readonly waitingFor: readonly string[]
   /** A first sync is in the kernel. */
@@ -70,6 +77,8 @@ export class SyncLoop {
   readonly #options: SyncLoopOptions
   readonly #runner: BoundedRunner
   readonly #waitingFor: Set<string>
+  #dataplane: Dataplane
+  #change: { readonly to: Dataplane; readonly done: () => void; readonly failed: (error: unknown) => void } | undefined
   #settings: ProxySettings
   #snapshot: Snapshot | undefined
   #compiled: CompiledServices | undefined
@@ -83,6 +92,7 @@ export class SyncLoop {
 
   constructor(options: SyncLoopOptions) {
     this.#options = options
+    this.#dataplane = options.dataplane
     this.#settings = options.settings
     this.#waitingFor = new Set(options.waitFor)
     this.#runner = new BoundedRunner({
@@ -92,7 +102,7 @@ export class SyncLoop {
         this.#failures++
         this.#lastError = error
         options.log.error(
-          { err: error, mode: options.dataplane.name, ...next },
+          { err: error, mode: this.#dataplane.name, ...next },
           'cannot bring Services to the kernel; trying again',
         )
       },
@@ -101,7 +111,7 @@ export class SyncLoop {
       ...(options.retry && { retry: options.retry }),
       ...(options.signal && { signal: options.signal }),
     })
-    options.dataplane.watch?.(() => this.#requestIfOpen())
+    this.#follow(options.dataplane)
   }
 
   /** Takes over a newer snapshot. Returns at once. */
@@ -118,14 +128,34 @@ export class SyncLoop {
     this.#requestIfOpen()
   }
 
+  /** Changes `minIntervalMs`, from the next sync on. */
+  setMinInterval(ms: number): void {
+    this.#runner.setMinInterval(ms)
+  }
+
   /** Notes that the snapshots given since contain the source's first complete list. */
   sourceComplete(source: string): void {
     if (this.#waitingFor.delete(source)) this.#requestIfOpen()
   }
 
+  /**
+   * Changes the mode without an outage: the new one is programmed and verified beside the old one, then the old one goes.
+   * Connections live on as long as something keeps NAT hooks registered meanwhile (nftables-anchor.ts). Rejects with
+   * {@link SwitchError} when the new one cannot be had: it is removed again, and the old one goes on.
+   */
+  switchTo(to: Dataplane): Promise<void> {
+    if (this.#change) return Promise.reject(new SwitchError(`a switch to ${this.#change.to.name} is under way`))
+    return new Promise((done, failed) => {
+      this.#change = { to, done, failed }
+      if (this.#syncs > 0) this.#requestIfOpen()
+      else this.#adopt(to)
+    })
+  }
+
   status(): SyncStatus {
     const since = this.#pendingSince
     return {
+      mode: this.#dataplane.name,
       waitingFor: [...this.#waitingFor],
       ready: this.#syncs > 0,
       lastSync: this.#lastSync,
@@ -143,6 +173,8 @@ export class SyncLoop {
   /** Starts no more syncs and resolves when the one in progress has ended. What is in the kernel stays. */
   async stop(): Promise<void> {
     this.#runner.stop()
+    this.#change?.failed(new SwitchError('the daemon stops'))
+    this.#change = undefined
     await this.#runner.settled()
   }
 
@@ -150,15 +182,31 @@ export class SyncLoop {
     if (this.#waitingFor.size === 0 && this.#snapshot) this.#runner.request()
   }
 
+  #follow(dataplane: Dataplane): void {
+    dataplane.watch?.(() => {
+      if (dataplane === this.#dataplane) this.#requestIfOpen()
+    })
+  }
+
+  /** From now on syncs go there. */
+  #adopt(dataplane: Dataplane): void {
+    const change = this.#change
+    this.#change = undefined
+    this.#dataplane = dataplane
+    this.#follow(dataplane)
+    change?.done()
+  }
+
   async #sync(reason: RunReason, signal: AbortSignal): Promise<void> {
-    const { clock, dataplane, onSynced } = this.#options
+    const { clock, onSynced } = this.#options
     const began = clock.monotonic()
     const pendingSince = this.#pendingSince ?? began
     this.#pendingSince = undefined
     try {
       const services = await this.#compile()
       const compileMs = clock.monotonic() - began
-      const result = await dataplane.sync(services, { verify: reason === 'verify', signal })
+      const changed = this.#change && (await this.#changeOver(this.#change.to, services, signal))
+      const result = changed ?? (await this.#dataplane.sync(services, { verify: reason === 'verify', signal }))
       // Here stale UDP flows will be looked for: entries of conntrack that lead to endpoints which `services` no longer has.
       this.#syncs++
       this.#lastSync = clock.now()
@@ -172,8 +220,37 @@ export class SyncLoop {
     }
   }
 
+  /** New mode in, verified, old mode out. Undefined when the new one cannot be had. */
+  async #changeOver(to: Dataplane, services: CompiledServices, signal: AbortSignal): Promise<SyncResult | undefined> {
+    const { log } = this.#options
+    const from = this.#dataplane
+    let result: SyncResult
+    try {
+      result = await bringIn(to, services, signal)
+    } catch (error) {
+      const change = this.#change
+      this.#change = undefined
+      log.error({ err: error, from: from.name, to: to.name }, 'cannot switch the mode; the old one goes on')
+      await to.cleanup({ keepAnchor: true }).catch((cause: unknown) => {
+        log.error({ err: cause, mode: to.name }, 'cannot remove what a failed switch left')
+      })
+      change?.failed(error)
+      return undefined
+    }
+    this.#adopt(to)
+    try {
+      await from.cleanup({ keepAnchor: true })
+      log.info({ from: from.name, to: to.name }, `switched from ${from.name} to ${to.name}`)
+    } catch (error) {
+      // Both lead connections to the same endpoints, so that nothing is lost; "fairlead cleanup" or another start removes it.
+      log.error({ err: error, mode: from.name }, `switched to ${to.name}, but what ${from.name} had cannot be removed`)
+    }
+    return result
+  }
+
   async #compile(): Promise<CompiledServices> {
-    const { dataplane, nodeName, log } = this.#options
+    const { nodeName, log } = this.#options
+    const dataplane = this.#dataplane
     const previous = this.#compiled
     const recalled = previous ? undefined : await dataplane.recall?.()
     // Read after the wait: the newest is wanted.
@@ -190,4 +267,14 @@ export class SyncLoop {
     }
     return services
   }
+}
+
+/** Programs a mode beside another, and compares the kernel with what is wanted. */
+async function bringIn(to: Dataplane, services: CompiledServices, signal: AbortSignal): Promise<SyncResult> {
+  const { usable, reason } = await to.probe()
+  if (!usable) throw new SwitchError(`${to.name} cannot be used here: ${reason}`)
+  const result = await to.sync(services, { verify: true, signal })
+  const { lines } = await to.plan(services)
+  if (lines.length === 0) return result
+  throw new SwitchError(`${to.name} was programmed, but the kernel differs in ${lines.length} places: ${lines[0]}`)
 }

@@ -1,0 +1,31 @@
+import type { Log } from '../base/log.ts'
+import type { NftClient } from '../nftables/client.ts'
+import type { Dataplane } from '../proxy/dataplane.ts'
+import { NftablesMode } from '../proxy/nftables-mode.ts'
+import type { ServiceMode } from './services-config.ts'
+
+/** What modes are made of. */
+export interface DataplaneParts {
+  /** Undefined where the kernel has no nf_tables. */
+  readonly nft: NftClient | undefined
+  readonly log: Log
+}
+
+/** A mode that cannot be made; the message is for the user. */
+export class ModeUnavailableError extends Error {
+  override readonly name = 'ModeUnavailableError'
+}
+
+/** Makes the dataplane of a mode, without touching the kernel. Throws {@link ModeUnavailableError}. */
+export function createDataplane(mode: ServiceMode, { nft, log }: DataplaneParts): Dataplane {
+  switch (mode) {
+    case 'nftables':
+      if (nft) return new NftablesMode(nft, { log })
+      throw new ModeUnavailableError('mode nftables needs nf_tables, which this kernel does not have')
+    case 'iptables':
+    case 'userspace':
+      throw new ModeUnavailableError(`mode ${mode} is not there yet (expected nftables)`)
+    default:
+      return mode satisfies never
+  }
+}
