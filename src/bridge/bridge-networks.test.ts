@@ -12,7 +12,7 @@ import type { NetnsHandle } from '../netlink/link-requests.ts'
 import { FakeNftables } from '../nftables/fake-nftables.ts'
 import type { BridgeNetworks, BridgeNetworksOptions } from './bridge-networks.ts'
 import { openBridgeNetworks } from './open-bridge-networks.ts'
-import { followForwarding } from './forwarding.ts'
+import { followSysctls } from './forwarding.ts'
 import { cleanupBridge } from './cleanup.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
 import type { Owner } from './names.ts'
@@ -171,10 +171,10 @@ describe('BridgeNetworks on a fake kernel', () => {
     },
   )
 
-  test('switches forwarding on again when another program switched it off', async () => {
+  test('sets settings back that another program changed, of the host and of bridges', async () => {
     const clock = new FakeClock()
     await using networks = await open()
-    using _following = followForwarding(networks.plan.sysctls, {
+    using _following = followSysctls(() => networks.networks, {
       kernel: host.kernel,
       log,
       stateDir,
@@ -186,7 +186,14 @@ describe('BridgeNetworks on a fake kernel', () => {
     host.sysctls.set('net/ipv4/ip_forward', '0')
     await clock.advance(1000)
     expect(host.sysctls.get('net/ipv4/ip_forward')).toBe('1')
-    expect(warnings).toEqual(['Repaired what another program changed: settings of a router'])
+    host.sysctls.set('net/ipv4/conf/fl0/route_localnet', '0')
+    await clock.advance(1000)
+    expect(host.sysctls.get('net/ipv4/conf/fl0/route_localnet')).toBe('1')
+    await clock.advance(5000)
+    expect(warnings).toEqual([
+      'Repaired what another program changed: settings of a router',
+      'Repaired what another program changed: settings of fl0',
+    ])
   })
 
   test('keeps a picked subnet over restarts, although a better one has become free', async () => {

@@ -2,11 +2,12 @@ import { join } from 'node:path'
 import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { BridgeKernel } from './kernel.ts'
-import type { SysctlPlan } from './plan.ts'
+import type { Network } from './network.ts'
+import { bridgeSysctls, planSysctls, type SysctlPlan } from './plan.ts'
 import { readStateFile, removeStateFile, writeStateFile } from './state-file.ts'
 import { writeSysctls } from './write-sysctls.ts'
 
-/** Matches what {@link planHost} asks for IPv6. */
+/** Matches what {@link planSysctls} asks for IPv6. */
 const ipv6Forwarding = 'net/ipv6/conf/all/forwarding'
 
 /** Where the host's own values are kept while ours are set. */
@@ -48,20 +49,37 @@ export async function enableForwarding(sysctls: readonly SysctlPlan[], context: 
   }
 }
 
-/** How often {@link followForwarding} looks, ms: reading two files of /proc; the kernel tells nobody of IPv6's. */
+/** How often {@link followSysctls} looks, ms; the kernel tells nobody of these settings. */
 const lookInterval = 1000
 
-/** Switches forwarding on again when another program switched it off (`sysctl --system`, a firewall), until disposed. */
-export function followForwarding(
-  sysctls: readonly SysctlPlan[],
+/** Bridges that one look is about, for each costs five small files of /proc (40 µs): with more of them, they take turns. */
+const bridgesPerLook = 50
+
+/**
+ * Sets what another program changed back (`sysctl --system`, a firewall), until disposed: that this host forwards, and the
+ * settings of each bridge, of which `route_localnet` is what publications at 127.0.0.1 need.
+ */
+export function followSysctls(
+  networks: () => readonly Network[],
   context: ForwardingContext & { readonly clock: Clock },
 ): Disposable {
   const { kernel, log, clock } = context
+  let turn = 0
+  const isOff = ({ path, value }: SysctlPlan): boolean => ![undefined, value].includes(kernel.readSysctl(path))
   const look = async (): Promise<void> => {
-    const off = sysctls.filter(({ path, value }) => ![undefined, value].includes(kernel.readSysctl(path)))
-    if (off.length === 0) return
-    log.warn({ sysctls: off.map(({ path }) => path) }, 'Repaired what another program changed: settings of a router')
-    await enableForwarding(sysctls, context)
+    const all = networks()
+    const router = planSysctls(all)
+    if (router.some(isOff)) {
+      log.warn({ sysctls: router.filter(isOff) }, 'Repaired what another program changed: settings of a router')
+      await enableForwarding(router, context)
+    }
+    if (turn >= all.length) turn = 0
+    for (const { name, bridge, ...network } of all.slice(turn, turn + bridgesPerLook)) {
+      const changed = writeSysctls(bridgeSysctls({ bridge, subnets: network.subnets }), kernel)
+      if (changed.length === 0) continue
+      log.warn({ network: name, sysctls: changed }, `Repaired what another program changed: settings of ${bridge}`)
+    }
+    turn += bridgesPerLook
   }
   let timer: Timer | undefined
   let stopped = false
@@ -69,7 +87,7 @@ export function followForwarding(
     if (stopped) return
     timer = clock.after(lookInterval, () => {
       look()
-        .catch((error: unknown) => log.error({ err: error }, 'Cannot switch forwarding on'))
+        .catch((error: unknown) => log.error({ err: error }, 'Cannot keep the settings of this host'))
         .finally(next)
     })
   }

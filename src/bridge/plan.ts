@@ -166,7 +166,8 @@ export function leadsOut(network: Network, lease: Pick<Lease, 'ips'>, family: Ip
   return lease.ips.some((ip) => ipFamilyOf(ip) === family)
 }
 
-function bridgeSysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[] {
+/** Settings of a network's bridge. Pure. */
+export function bridgeSysctls(network: Pick<Network, 'bridge' | 'subnets'>): SysctlPlan[] {
   // What 127.0.0.1 sends to a published port leaves by the bridge; the firewall drops what pods send to 127.0.0.0/8.
   const local = { path: `net/ipv4/conf/${network.bridge}/route_localnet`, value: '1' }
   const quiet = { path: `net/ipv4/conf/${network.bridge}/send_redirects`, value: '0' }
@@ -215,7 +216,8 @@ export function planBridge(network: Network, serviceAddresses: readonly IpAddres
   }
 }
 
-function planSysctls(networks: readonly Network[]): SysctlPlan[] {
+/** Settings of a host that is the router of these networks' pods. Pure. */
+export function planSysctls(networks: readonly Network[]): SysctlPlan[] {
   const sysctls: SysctlPlan[] = []
   if (networks.some(hasIpv4)) {
     sysctls.push({ path: 'net/ipv4/ip_forward', value: '1' })

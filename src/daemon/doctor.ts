@@ -1,10 +1,13 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { readLegacyTables } from '../bridge/docker-user-rules.ts'
+import { SyscallError } from '../linux/errno.ts'
 import { probeMachine, probe, type Feature } from '../linux/features.ts'
 import { readSysctl, SysctlError } from '../linux/sysctl.ts'
 import { probeKernelFeatures } from '../netlink/kernel-features.ts'
+import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import { NftablesError } from '../nftables/nftables-error.ts'
 import { openNftables } from '../nftables/open-client.ts'
+import { bridgeFindings } from './bridge-findings.ts'
 import { firewallFindings } from './firewall-findings.ts'
 
 /** One thing that was looked at. */
@@ -46,7 +49,19 @@ export async function doctor(options: {
   return [
     ...features.map((feature) => ({ ...feature, needed: !optional.has(feature.name) })),
     ...(await readFirewalls(options.bridge ?? 'fl0')),
+    ...(await readBridges()),
   ]
+}
+
+async function readBridges(): Promise<Finding[]> {
+  try {
+    using rtnetlink = openRtnetlink()
+    return bridgeFindings(await rtnetlink.links.list())
+  } catch (error) {
+    // Without root; "forward firewalls" says so already.
+    if (error instanceof SyscallError) return []
+    throw error
+  }
 }
 
 async function readFirewalls(bridge: string): Promise<Finding[]> {

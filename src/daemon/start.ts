@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
-import { followForwarding } from '../bridge/forwarding.ts'
+import { followSysctls } from '../bridge/forwarding.ts'
 import { DockerUserRules, removeDockerUserRules } from '../bridge/docker-user-rules.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
 import { NetworkError } from '../bridge/check-network.ts'
@@ -23,14 +23,16 @@ import type { Pod } from '../model/pod.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
+import type { ProxySettings } from '../proxy/compile-services.ts'
+import { NftablesMode } from '../proxy/nftables-mode.ts'
+import { SyncLoop } from '../proxy/sync-loop.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
 import { cleanupMachine } from './cleanup.ts'
-import type { Config } from './config.ts'
+import type { Config, ServicesConfig } from './config.ts'
 import type { StatusView } from './control-api.ts'
 import { controlRoutes, listenOnSocket, SocketError, SocketTakenError } from './control.ts'
-import { createDataplane, ModeUnavailableError } from './dataplanes.ts'
 import { SyncDescriber } from './describe-sync.ts'
 import { EventLog } from './events.ts'
 import { healthRoutes } from './health.ts'
@@ -39,7 +41,6 @@ import { createMetrics, type Metrics } from './metrics.ts'
 import { PodNames } from './pod-names.ts'
 import { NetworkControl } from './network-control.ts'
 import { PodControl } from './pod-control.ts'
-import { ServiceProxy } from './service-proxy.ts'
 import { DaemonStatus } from './status.ts'
 
 /** A running daemon. */
@@ -91,14 +92,9 @@ export async function startDaemon(config: Config, options: { log: Log; version: 
       },
     }
   } catch (error) {
-    const mendable = [
-      NetworkError,
-      ListenError,
-      SocketTakenError,
-      SocketError,
-      StateFileError,
-      ModeUnavailableError,
-    ].some((kind) => error instanceof kind)
+    const mendable = [NetworkError, ListenError, SocketTakenError, SocketError, StateFileError].some(
+      (kind) => error instanceof kind,
+    )
     throw mendable ? new StartError((error as Error).message, { cause: error }) : error
   }
 }
@@ -132,13 +128,15 @@ async function startParts(
   const networks = opened?.networks
   podSource.markSynced()
   const sources = startSources(context, podSource)
-  const proxy = startServices(context, networks)
+  const loop = startServices(context, networks)
   networkControl.serve(
     opened && {
       ...opened,
       log: log.child({ part: 'network' }),
       clock: systemClock,
-      onChange: () => proxy?.refresh(),
+      onChange: () => {
+        if (config.services) loop?.configure(proxySettings(config, config.services, networks))
+      },
     },
   )
   const dns = await startDns(context, networks)
@@ -146,8 +144,8 @@ async function startParts(
     // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
     dns?.update(snapshot, true)
     void networkControl.apply(snapshot.networks)
-    proxy?.update(snapshot)
-    proxy?.loop.sourceComplete(allSources)
+    loop?.update(snapshot)
+    loop?.sourceComplete(allSources)
   })
   stack.use(networkControl)
   stack.defer(follow)
@@ -212,7 +210,7 @@ async function startNetwork(
     }),
   )
   const forwarding = { kernel, log: networkLog, stateDir, bootId, clock: systemClock }
-  stack.use(followForwarding(networks.plan.sysctls, forwarding))
+  stack.use(followSysctls(() => networks.networks, forwarding))
   await startDockerUser(context, networks)
   status.networks = networks
   const opened = stack.use(
@@ -284,37 +282,27 @@ function startSources(context: Context, podSource: MemorySource): MergedSources 
     mergeSources({
       sources: [podSource, ...files],
       log: sourceLog,
-      // A proxy beside a control plane takes the addresses that Services have, and gives none.
-      ...(services &&
-        services.serviceCIDRs.length > 0 && {
-          allocate: { serviceCIDRs: services.serviceCIDRs, reserved: dns?.addresses ?? [] },
-        }),
+      ...(services && { allocate: { serviceCIDRs: services.serviceCIDRs, reserved: dns?.addresses ?? [] } }),
     }),
   )
   status.sources = sources
   return sources
 }
 
-function startServices(context: Context, networks: BridgeNetworks | undefined): ServiceProxy | undefined {
+function startServices(context: Context, networks: BridgeNetworks | undefined): SyncLoop | undefined {
   const { config, log, nft, stack, status, events, metrics } = context
   const { services } = config
   if (!services) return undefined
   const servicesLog = log.child({ part: 'services' })
   const describer = new SyncDescriber()
-  const proxy = new ServiceProxy({
-    services,
-    nodeName: config.nodeName,
-    dataplane: (mode) => createDataplane(mode, { nft, log: servicesLog }),
-    facts() {
-      const subnets = networks?.networks.flatMap((network) => network.subnets) ?? []
-      return {
-        subnets: subnets.map(({ cidr }) => cidr),
-        ownAddresses: [...(config.dns?.addresses ?? []), ...subnets.map(({ gateway }) => gateway)],
-      }
-    },
-    waitFor: [allSources],
+  const loop = new SyncLoop({
+    dataplane: new NftablesMode(nft, { log: servicesLog }),
     clock: systemClock,
     log: servicesLog,
+    nodeName: config.nodeName,
+    settings: proxySettings(config, services, networks),
+    waitFor: [allSources],
+    minIntervalMs: services.minSyncPeriodMs,
     onSynced(outcome) {
       const view = status.noteSync(outcome)
       metrics.observeSync(view)
@@ -323,9 +311,21 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
       servicesLog.debug({ ...view, kind: outcome.result.kind }, 'services synced')
     },
   })
-  stack.defer(() => proxy.loop.stop())
-  status.loop = proxy.loop
-  return proxy
+  stack.defer(() => loop.stop())
+  status.loop = loop
+  return loop
+}
+
+function proxySettings(config: Config, services: ServicesConfig, networks: BridgeNetworks | undefined): ProxySettings {
+  const subnets = networks?.networks.flatMap((network) => network.subnets) ?? []
+  const own = subnets.map(({ cidr }) => cidr)
+  const gateways = subnets.map(({ gateway }) => gateway)
+  return {
+    localPods: [...own, ...services.clusterCIDRs],
+    masqueradeAll: services.masqueradeAll,
+    nodePortAddresses: services.nodePortAddresses.length > 0 ? services.nodePortAddresses : undefined,
+    ownAddresses: [...(config.dns?.addresses ?? []), ...gateways],
+  }
 }
 
 async function startDns(context: Context, networks: BridgeNetworks | undefined): Promise<DnsServer | undefined> {
