@@ -23,16 +23,14 @@ import type { Pod } from '../model/pod.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
-import type { ProxySettings } from '../proxy/compile-services.ts'
-import { NftablesMode } from '../proxy/nftables-mode.ts'
-import { SyncLoop } from '../proxy/sync-loop.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
 import { cleanupMachine } from './cleanup.ts'
-import type { Config, ServicesConfig } from './config.ts'
+import type { Config } from './config.ts'
 import type { StatusView } from './control-api.ts'
 import { controlRoutes, listenOnSocket, SocketError, SocketTakenError } from './control.ts'
+import { createDataplane, ModeUnavailableError } from './dataplanes.ts'
 import { SyncDescriber } from './describe-sync.ts'
 import { EventLog } from './events.ts'
 import { healthRoutes } from './health.ts'
@@ -41,6 +39,7 @@ import { createMetrics, type Metrics } from './metrics.ts'
 import { PodNames } from './pod-names.ts'
 import { NetworkControl } from './network-control.ts'
 import { PodControl } from './pod-control.ts'
+import { ServiceProxy } from './service-proxy.ts'
 import { DaemonStatus } from './status.ts'
 
 /** A running daemon. */
@@ -92,9 +91,14 @@ export async function startDaemon(config: Config, options: { log: Log; version: 
       },
     }
   } catch (error) {
-    const mendable = [NetworkError, ListenError, SocketTakenError, SocketError, StateFileError].some(
-      (kind) => error instanceof kind,
-    )
+    const mendable = [
+      NetworkError,
+      ListenError,
+      SocketTakenError,
+      SocketError,
+      StateFileError,
+      ModeUnavailableError,
+    ].some((kind) => error instanceof kind)
     throw mendable ? new StartError((error as Error).message, { cause: error }) : error
   }
 }
@@ -128,15 +132,13 @@ async function startParts(
   const networks = opened?.networks
   podSource.markSynced()
   const sources = startSources(context, podSource)
-  const loop = startServices(context, networks)
+  const proxy = startServices(context, networks)
   networkControl.serve(
     opened && {
       ...opened,
       log: log.child({ part: 'network' }),
       clock: systemClock,
-      onChange: () => {
-        if (config.services) loop?.configure(proxySettings(config, config.services, networks))
-      },
+      onChange: () => proxy?.refresh(),
     },
   )
   const dns = await startDns(context, networks)
@@ -144,8 +146,8 @@ async function startParts(
     // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
     dns?.update(snapshot, true)
     void networkControl.apply(snapshot.networks)
-    loop?.update(snapshot)
-    loop?.sourceComplete(allSources)
+    proxy?.update(snapshot)
+    proxy?.loop.sourceComplete(allSources)
   })
   stack.use(networkControl)
   stack.defer(follow)
@@ -282,27 +284,37 @@ function startSources(context: Context, podSource: MemorySource): MergedSources 
     mergeSources({
       sources: [podSource, ...files],
       log: sourceLog,
-      ...(services && { allocate: { serviceCIDRs: services.serviceCIDRs, reserved: dns?.addresses ?? [] } }),
+      // A proxy beside a control plane takes the addresses that Services have, and gives none.
+      ...(services &&
+        services.serviceCIDRs.length > 0 && {
+          allocate: { serviceCIDRs: services.serviceCIDRs, reserved: dns?.addresses ?? [] },
+        }),
     }),
   )
   status.sources = sources
   return sources
 }
 
-function startServices(context: Context, networks: BridgeNetworks | undefined): SyncLoop | undefined {
+function startServices(context: Context, networks: BridgeNetworks | undefined): ServiceProxy | undefined {
   const { config, log, nft, stack, status, events, metrics } = context
   const { services } = config
   if (!services) return undefined
   const servicesLog = log.child({ part: 'services' })
   const describer = new SyncDescriber()
-  const loop = new SyncLoop({
-    dataplane: new NftablesMode(nft, { log: servicesLog }),
+  const proxy = new ServiceProxy({
+    services,
+    nodeName: config.nodeName,
+    dataplane: (mode) => createDataplane(mode, { nft, log: servicesLog }),
+    facts() {
+      const subnets = networks?.networks.flatMap((network) => network.subnets) ?? []
+      return {
+        subnets: subnets.map(({ cidr }) => cidr),
+        ownAddresses: [...(config.dns?.addresses ?? []), ...subnets.map(({ gateway }) => gateway)],
+      }
+    },
+    waitFor: [allSources],
     clock: systemClock,
     log: servicesLog,
-    nodeName: config.nodeName,
-    settings: proxySettings(config, services, networks),
-    waitFor: [allSources],
-    minIntervalMs: services.minSyncPeriodMs,
     onSynced(outcome) {
       const view = status.noteSync(outcome)
       metrics.observeSync(view)
@@ -311,21 +323,9 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
       servicesLog.debug({ ...view, kind: outcome.result.kind }, 'services synced')
     },
   })
-  stack.defer(() => loop.stop())
-  status.loop = loop
-  return loop
-}
-
-function proxySettings(config: Config, services: ServicesConfig, networks: BridgeNetworks | undefined): ProxySettings {
-  const subnets = networks?.networks.flatMap((network) => network.subnets) ?? []
-  const own = subnets.map(({ cidr }) => cidr)
-  const gateways = subnets.map(({ gateway }) => gateway)
-  return {
-    localPods: [...own, ...services.clusterCIDRs],
-    masqueradeAll: services.masqueradeAll,
-    nodePortAddresses: services.nodePortAddresses.length > 0 ? services.nodePortAddresses : undefined,
-    ownAddresses: [...(config.dns?.addresses ?? []), ...gateways],
-  }
+  stack.defer(() => proxy.loop.stop())
+  status.loop = proxy.loop
+  return proxy
 }
 
 async function startDns(context: Context, networks: BridgeNetworks | undefined): Promise<DnsServer | undefined> {
