@@ -33,7 +33,16 @@ export function routesOfLease(lease: DhcpLease): Omit<AddRoute, 'dev'>[] {
  */
 export async function applyDhcpLease(
   rtnetlink: Rtnetlink,
-  { link: name, lease }: { readonly link: string; readonly lease: DhcpLease | undefined },
+  {
+    link: name,
+    lease,
+    leadsOut = true,
+  }: {
+    readonly link: string
+    readonly lease: DhcpLease | undefined
+    /** Whether its default route is wanted. @default true */
+    readonly leadsOut?: boolean
+  },
 ): Promise<void> {
   const { index: link, mtu } = await rtnetlink.links.get(name)
   const present = await rtnetlink.addresses.list({ link, family: 4 })
@@ -46,7 +55,7 @@ export async function applyDhcpLease(
       .map(({ address }) => deleteAddress(link, address)),
   ])
   if (lease?.mtu !== undefined && lease.mtu !== mtu) await setMtu(rtnetlink, { link, mtu: lease.mtu })
-  const routes = lease ? routesOfLease(lease) : []
+  const routes = lease ? routesOfLease(lease).filter(({ destination }) => leadsOut || destination.prefix > 0) : []
   for (const route of routes) await rtnetlink.routes.replace({ ...route, dev: link })
   const kept = new Set(routes.map(({ destination }) => formatCidr(destination)))
   const ours = await rtnetlink.routes.list({ family: 4, dev: link, protocol: dhcpProtocol })

@@ -1,11 +1,11 @@
 import { BoundedRunner } from '../base/bounded-runner.ts'
 import { systemClock, type Clock } from '../base/clock.ts'
 import type { BridgeSettings } from '../model/network.ts'
-import type { Cidr } from '../net/cidr.ts'
-import type { IpAddress } from '../net/ip-address.ts'
-import type { MacAddress } from '../net/mac-address.ts'
+import { formatCidr, type Cidr } from '../net/cidr.ts'
+import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { applyHostAction } from './apply.ts'
+import { AttachError, chooseLink, type AttachRequest } from './attach-request.ts'
 import { NetworkConflictError } from './check-network.ts'
 import { PublishError } from './choose-ports.ts'
 import { withdrawPublications, type WithdrawRequest } from './withdraw-ports.ts'
@@ -19,12 +19,21 @@ import { HostFirewall } from './host-firewall.ts'
 import { watchHost } from './host-watch.ts'
 import { leaseKey, type LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
 import { LinkDeletions } from './link-deletions.ts'
-import { isLinkName, isNetworkBridge, podInterface, portOf, type Owner } from './names.ts'
+import { isNetworkBridge, portOf, type Owner } from './names.ts'
 import { NetworkPools } from './network-pools.ts'
-import { followedMtu, stableMac, type Network } from './network.ts'
+import { followedMtu, stableMac, type HostFacts, type Network } from './network.ts'
 import { pickedSubnetsFile, writePickedSubnets } from './picked-subnets.ts'
 import type { Publication, PublishRequest } from './publication.ts'
-import { planBridge, planEndpoint, planHost, type EndpointPlan, type HostPlan } from './plan.ts'
+import {
+  leadsOut,
+  planBridge,
+  planEndpoint,
+  planHost,
+  type EndpointPlan,
+  type HostPlan,
+  type HostWishes,
+} from './plan.ts'
+import { PodWatch } from './pod-watch.ts'
 import { reconcileEndpoint, reconcileHost } from './reconcile.ts'
 
 /** What `openBridgeNetworks` needs. */
@@ -34,24 +43,19 @@ export interface BridgeNetworksOptions extends HostWish {
   /** The caller's, of the same namespace as `kernel`: it is not disposed here. */
   readonly nft: NftClient
   readonly clock?: Clock
+  /** The caller's, with the leases of other networks, too. Default: one of our own. */
+  readonly journal?: LeaseJournal
+  /** What there is besides bridge networks. */
+  readonly elsewhere?: OtherNetworks
 }
 
-/** What to attach. */
-export interface AttachRequest {
-  readonly owner: Owner
-  readonly network: string
-  /** Path of the namespace, which must exist. */
-  readonly netns: string
-  /** The link's name in the namespace. Default: the network's, or eth0, or the next number. */
-  readonly link?: string
-  /** Static addresses, at most one per family; a family without one gets the next of the pool. */
-  readonly ips?: readonly IpAddress[]
-  /** Default: derived from the address, so that neighbours who remember an address remember the right MAC. */
-  readonly mac?: MacAddress
-  /** Ports of the host that shall lead to the endpoint. */
-  readonly publish?: readonly PublishRequest[]
-  /** Other names for it among the pods of the network. */
-  readonly aliases?: readonly string[]
+/** What bridge networks must know of networks that have no bridge, whose leases are in the same journal. */
+export interface OtherNetworks {
+  has(network: string): boolean
+  /** The families in which a lease's endpoint leads out. */
+  leadsOut(lease: Lease): readonly IpFamily[]
+  /** What no subnet of a bridge may overlap. */
+  readonly reserved: HostFacts['reserved']
 }
 
 /** A change of what leads to an endpoint. */
@@ -65,11 +69,6 @@ export interface NetworkStatus {
   readonly network: Network
   readonly endpoints: number
   readonly pools: readonly { readonly subnet: string; readonly used: number; readonly size: number }[]
-}
-
-/** An attach or detach that cannot be done as asked; nothing was changed. */
-export class AttachError extends Error {
-  override readonly name = 'AttachError'
 }
 
 /** The bridge networks of a host: it makes them, attaches endpoints, and keeps the kernel as it should be until disposed. */
@@ -91,6 +90,7 @@ export class BridgeNetworks implements AsyncDisposable {
   /** Networks whose fullness was told. */
   readonly #nearlyFull = new Set<string>()
   #following = false
+  #podWatch: PodWatch | undefined
   #repairs = 0
 
   /** Use `openBridgeNetworks`. */
@@ -104,7 +104,7 @@ export class BridgeNetworks implements AsyncDisposable {
     this.#firewall = new HostFirewall({
       ...options,
       networks: () => this.networks,
-      leases: () => this.leases.values(),
+      leases: () => this.#ownLeases,
     })
     this.#runner = new BoundedRunner({
       run: async (reason) => {
@@ -127,7 +127,14 @@ export class BridgeNetworks implements AsyncDisposable {
     return this.#pools.networks
   }
 
-  /** All leases, by `network/owner`. */
+  /** The subnets of all networks, as what others must not overlap. */
+  get subnets(): HostFacts['reserved'] {
+    return this.networks.flatMap(({ name, subnets }) =>
+      subnets.map(({ cidr }) => ({ range: cidr, what: `subnet ${formatCidr(cidr)} of network ${name}` })),
+    )
+  }
+
+  /** All leases, by `network/owner`; with a journal of the caller's, those of other networks, too. */
   get leases(): ReadonlyMap<LeaseKey, Lease> {
     return this.#journal.leases
   }
@@ -146,7 +153,14 @@ export class BridgeNetworks implements AsyncDisposable {
   get plan(): HostPlan {
     const { serviceAddresses = [] } = this.#options
     const served = this.#served
-    return planHost({ networks: this.networks, leases: this.leases.values(), serviceAddresses, served })
+    const leases = this.leases.values()
+    return planHost({ networks: this.networks, leases, serviceAddresses, served, ...this.#leadsOutElsewhere })
+  }
+
+  /** The families in which a lease's endpoint leads out; none for leases of other networks. */
+  leadsOut(lease: Lease): readonly IpFamily[] {
+    const network = this.#pools.get(lease.network)
+    return network ? ipFamilies.filter((family) => leadsOut(network, lease, family)) : []
   }
 
   /** Networks with the use of their pools. */
@@ -168,7 +182,9 @@ export class BridgeNetworks implements AsyncDisposable {
   /** Makes one more network. On failure nothing of it is left. Throws NetworkError, NetlinkError, NftablesError. */
   async add(settings: BridgeSettings): Promise<Network> {
     return await this.#oneAfterTheOther(async () => {
-      const network = await defineAnother(settings, this.networks, this.#options)
+      const { reserved = [], elsewhere } = this.#options
+      const all = { ...this.#options, reserved: [...reserved, ...(elsewhere?.reserved ?? [])] }
+      const network = await defineAnother(settings, this.networks, all)
       await this.#make(network)
       return network
     })
@@ -201,7 +217,7 @@ export class BridgeNetworks implements AsyncDisposable {
     }
     const key = leaseKey({ network: name, owner })
     if (this.leases.has(key)) throw new AttachError(`${owner} has an endpoint already in network ${name}`)
-    const link = this.#chooseLink(network, request)
+    const link = chooseLink(request, { network, present: this.#leasesOf(owner) })
     const port = portOf({ owner, link })
     if (this.#busy.has(port)) throw new AttachError(`an endpoint of ${owner} is being made or removed`)
     this.#begin(port)
@@ -332,6 +348,15 @@ export class BridgeNetworks implements AsyncDisposable {
       onChange: () => this.#runner.request(),
       onUplink: () => this.#uplink.request(),
     })
+    this.#podWatch = new PodWatch({
+      kernel,
+      endpoints: () => this.plan.endpoints,
+      isBusy: (port) => this.#busy.has(port),
+      isUsualMtu: (mtu) => this.networks.some((network) => network.mtu === mtu),
+      onRepair: () => this.#repairs++,
+      log,
+      clock: this.#options.clock ?? systemClock,
+    })
     this.#firewall.follow()
   }
 
@@ -340,10 +365,11 @@ export class BridgeNetworks implements AsyncDisposable {
     this.#runner.stop()
     this.#uplink.stop()
     await this.#changing.catch(() => {})
+    await this.#podWatch?.[Symbol.asyncDispose]()
     await this.#firewall[Symbol.asyncDispose]()
     await this.#runner.settled()
     await this.#uplink.settled()
-    await this.#journal[Symbol.asyncDispose]()
+    if (!this.#options.journal) await this.#journal[Symbol.asyncDispose]()
   }
 
   async #reconcile(options: { everyEndpoint: boolean; because?: string }): Promise<readonly string[]> {
@@ -361,22 +387,19 @@ export class BridgeNetworks implements AsyncDisposable {
     return done
   }
 
+  /** Leases of networks that have a bridge. */
+  get #ownLeases(): Iterable<Lease> {
+    return Iterator.from(this.leases.values()).filter(({ network }) => this.#pools.get(network) !== undefined)
+  }
+
+  get #leadsOutElsewhere(): Pick<HostWishes, 'leadsOutElsewhere'> {
+    const { elsewhere } = this.#options
+    return elsewhere ? { leadsOutElsewhere: (lease) => elsewhere.leadsOut(lease) } : {}
+  }
+
   /** What the host serves to pods of internal networks, too. */
   get #served(): readonly Cidr[] {
     return this.#options.reserved?.map(({ range }) => range) ?? []
-  }
-
-  /** The link's name: the wanted one, the network's, or the first number that the owner does not have. */
-  #chooseLink(network: Network, { owner, link }: AttachRequest): string {
-    const taken = new Set(this.#leasesOf(owner).map((lease) => lease.link ?? podInterface))
-    const wanted = link ?? network.interfaceName
-    if (wanted !== undefined) {
-      if (!isLinkName(wanted))
-        throw new AttachError(`"${wanted}" cannot name a link (expected 1 to 15 bytes, no space)`)
-      if (!taken.has(wanted)) return wanted
-      throw new AttachError(`${owner} has a link ${wanted} already (expected another interface name)`)
-    }
-    for (let number = 0; ; number++) if (!taken.has(`eth${number}`)) return `eth${number}`
   }
 
   #leasesOf(owner: Owner): readonly Lease[] {
@@ -388,7 +411,8 @@ export class BridgeNetworks implements AsyncDisposable {
     const leases = this.#leasesOf(lease.owner)
     const { serviceAddresses = [] } = this.#options
     const networks = leases.flatMap(({ network }) => this.#pools.get(network) ?? [])
-    const { endpoints } = planHost({ networks, leases, serviceAddresses, served: this.#served })
+    const served = this.#served
+    const { endpoints } = planHost({ networks, leases, serviceAddresses, served, ...this.#leadsOutElsewhere })
     return endpoints.find(({ port }) => port === portOf(lease)) ?? planEndpoint(network, lease)
   }
 

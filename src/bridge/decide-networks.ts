@@ -104,7 +104,10 @@ function takenFrom(facts: HostFacts, bridges: ReadonlySet<string>): TakenRanges 
 }
 
 /** Forgets the leases of an older boot, of namespaces that are gone, and those that the caller does not keep. */
-export async function reclaimLeases(journal: LeaseJournal, options: HostWish): Promise<void> {
+export async function reclaimLeases(
+  journal: LeaseJournal,
+  options: Pick<HostWish, 'kernel' | 'log' | 'bootId' | 'keepLease'>,
+): Promise<void> {
   const { kernel, log, bootId, keepLease } = options
   const gone = [...journal.leases.values()].filter((lease) => {
     if (lease.bootId !== bootId || !keepLease(lease)) return true

@@ -32,6 +32,8 @@ export interface DhcpEndpointsOptions {
   readonly stateDir: string
   /** Called after the link has what the lease says, and after it lost it. Must not throw. */
   readonly onChange: (endpoint: DhcpEndpoint, lease: DhcpLease | undefined) => void
+  /** Whether the default route of a lease is wanted: another endpoint of the pod may have it. @default yes */
+  readonly leadsOut?: (endpoint: DhcpEndpoint) => boolean
   readonly log: Log
   readonly clock?: Clock
   /** Milliseconds that {@link DhcpEndpoints.attach} waits for a lease. @default 20000 */
@@ -59,8 +61,8 @@ interface Entry {
 
 /**
  * The endpoints of a host whose addresses come from DHCP servers: takes leases, puts them on links, and gives them back. It
- * works on links that somebody else makes, in this order: `createMacvlanLink` (which says the MAC address), {@link DhcpEndpoints.attach};
- * {@link DhcpEndpoints.detach}, `deleteMacvlanLink`; after a start of the daemon {@link DhcpEndpoints.resume} with all endpoints that it keeps.
+ * works on links that somebody else makes, in this order: `createLanLink` (which says the MAC address), {@link DhcpEndpoints.attach};
+ * {@link DhcpEndpoints.detach}, `deleteLanLink`; after a start of the daemon {@link DhcpEndpoints.resume} with all endpoints that it keeps.
  */
 export class DhcpEndpoints implements AsyncDisposable {
   readonly #options: DhcpEndpointsOptions
@@ -124,7 +126,7 @@ export class DhcpEndpoints implements AsyncDisposable {
     const work = entry.work.then(async () => {
       const lease = entry.client?.lease
       if (!lease) return
-      await apply(entry, lease)
+      await this.#apply(entry, lease)
       entry.applied = lease
     })
     entry.work = work.catch(() => {})
@@ -191,7 +193,7 @@ export class DhcpEndpoints implements AsyncDisposable {
     const { owner } = endpoint
     entry.work = entry.work.then(async () => {
       try {
-        await apply(entry, lease)
+        await this.#apply(entry, lease)
       } catch (error) {
         this.#options.log.error({ owner, link: endpoint.link, err: error }, 'Cannot put a DHCP lease on its link')
         // An address that is lost is not ours any more, wherever it still is.
@@ -201,6 +203,12 @@ export class DhcpEndpoints implements AsyncDisposable {
       if (lease) entry.onApplied(lease)
       this.#options.onChange(endpoint, lease)
     })
+  }
+
+  async #apply({ endpoint, netns }: Entry, lease: DhcpLease | undefined): Promise<void> {
+    const { leadsOut = () => true } = this.#options
+    using rtnetlink = openRtnetlink({ netns })
+    await applyDhcpLease(rtnetlink, { link: endpoint.link, lease, leadsOut: leadsOut(endpoint) })
   }
 
   #storage(endpoint: DhcpEndpoint): LeaseStorage {
@@ -224,9 +232,4 @@ export class DhcpEndpoints implements AsyncDisposable {
       throw error
     }
   }
-}
-
-async function apply({ endpoint, netns }: Entry, lease: DhcpLease | undefined): Promise<void> {
-  using rtnetlink = openRtnetlink({ netns })
-  await applyDhcpLease(rtnetlink, { link: endpoint.link, lease })
 }

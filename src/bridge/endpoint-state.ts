@@ -1,11 +1,12 @@
 import type { CountedLink, DirectionCounters } from '../netlink/link-counters.ts'
 import type { Rtnetlink } from '../netlink/rtnetlink.ts'
 import { leaseKey, type Lease, type LeaseKey } from './leases.ts'
-import { portOf } from './names.ts'
+import { podInterface, portOf } from './names.ts'
+import type { BridgeKernel } from './kernel.ts'
 
 /** How an endpoint is in the kernel, seen from its pod. */
 export interface EndpointState {
-  /** The link on the host. */
+  /** The link on the host: the endpoint's own, or the one that it is on. */
   readonly port: string
   /** `down`: switched off, or without a carrier. */
   readonly state: 'up' | 'down' | 'missing'
@@ -21,6 +22,28 @@ export async function readEndpointStates(
 ): Promise<ReadonlyMap<LeaseKey, EndpointState>> {
   const links = new Map((await rtnetlink.links.listCounted()).map((link) => [link.name, link]))
   return new Map(leases.map((lease) => [leaseKey(lease), stateOf(portOf(lease), links)]))
+}
+
+/** The state of an endpoint whose link is in the pod alone; `port` is the host's link below. Throws NetlinkError. */
+export async function readInsideState(
+  lease: Lease,
+  { port, kernel }: { readonly port: string; readonly kernel: BridgeKernel },
+): Promise<EndpointState> {
+  try {
+    using namespace = kernel.openNamespace(lease.netns)
+    const links = await namespace.rtnetlink.links.listCounted()
+    const link = links.find(({ name }) => name === (lease.link ?? podInterface))
+    if (!link) return { port, state: 'missing' }
+    const { counters } = link
+    return {
+      port,
+      state: link.up && link.carrier ? 'up' : 'down',
+      ...(counters && { received: counters.received, sent: counters.sent }),
+    }
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { port, state: 'missing' }
+    throw error
+  }
 }
 
 function stateOf(port: string, links: ReadonlyMap<string, CountedLink>): EndpointState {

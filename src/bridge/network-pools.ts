@@ -5,12 +5,12 @@ import type { Lease } from './leases.ts'
 import type { Network } from './network.ts'
 
 /** The networks of a host by name, with the pools that their endpoints' addresses come from. */
-export class NetworkPools {
+export class NetworkPools<N extends Pick<Network, 'name' | 'subnets'> = Network> {
   readonly #serviceAddresses: readonly IpAddress[]
-  readonly #entries = new Map<string, { network: Network; readonly pools: readonly AddressPool[] }>()
+  readonly #entries = new Map<string, { network: N; readonly pools: readonly AddressPool[] }>()
 
   constructor(
-    networks: Iterable<Network>,
+    networks: Iterable<N>,
     options: { readonly leases: Iterable<Lease>; readonly serviceAddresses: readonly IpAddress[] },
   ) {
     this.#serviceAddresses = options.serviceAddresses
@@ -19,16 +19,16 @@ export class NetworkPools {
   }
 
   /** In the order in which they were added. */
-  get networks(): readonly Network[] {
+  get networks(): readonly N[] {
     return Array.from(this.#entries.values(), ({ network }) => network)
   }
 
-  get(name: string): Network | undefined {
+  get(name: string): N | undefined {
     return this.#entries.get(name)?.network
   }
 
   /** Adds a network without endpoints. */
-  add(network: Network): void {
+  add(network: N): void {
     const pools = network.subnets.map(({ cidr, gateway, range, aux = [] }) => {
       return new AddressPool(cidr, [gateway, ...aux, ...this.#serviceAddresses], range)
     })
@@ -36,7 +36,7 @@ export class NetworkPools {
   }
 
   /** Puts another version in the place of a network; the subnets must be the same. */
-  replace(network: Network): void {
+  replace(network: N): void {
     const entry = this.#entries.get(network.name)
     if (entry) entry.network = network
   }

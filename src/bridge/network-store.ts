@@ -1,7 +1,7 @@
 import type { Log } from '../base/log.ts'
 import { formatFieldProblem } from '../model/manifest-error.ts'
 import { ManifestReader } from '../model/manifest-reader.ts'
-import type { BridgeSettings } from '../model/network.ts'
+import type { NetworkSettings } from '../model/network.ts'
 import { readNetworkSettings, unknownNetworkFields } from '../model/read-network-settings.ts'
 import { NetworkError } from './check-network.ts'
 import { readStateFile, writeStateFile } from './state-file.ts'
@@ -53,7 +53,7 @@ export class NetworkStore {
 }
 
 /** Checks what somebody said about a network. Throws {@link NetworkError} that lists all problems. */
-export function parseNetworkSpec({ name, spec }: Pick<RememberedNetwork, 'name' | 'spec'>): BridgeSettings {
+export function parseNetworkSpec({ name, spec }: Pick<RememberedNetwork, 'name' | 'spec'>): NetworkSettings {
   const reader = ManifestReader.of(spec)
   const settings = readNetworkSettings(reader, { name })
   const problems = [...unknownNetworkFields(spec), ...reader.problems]

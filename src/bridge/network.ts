@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { BridgeSettings, GatewayMode } from '../model/network.ts'
+import type { AddressSettings, BridgeSettings, GatewayMode } from '../model/network.ts'
 import { addressAt, cidrContains, cidrFamily, formatCidr, networkOf, type Cidr } from '../net/cidr.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
 import { macFromBytes, type MacAddress } from '../net/mac-address.ts'
@@ -142,7 +142,9 @@ export function stableMac(seed: string): MacAddress {
   return macFromBytes(bytes)
 }
 
-function subnetOf(cidr: Cidr, { gateways = [], ipRanges = [], auxAddresses = {} }: BridgeSettings): Subnet {
+/** A subnet with what a user said about its addresses. Pure. */
+export function subnetOf(cidr: Cidr, settings: AddressSettings): Subnet {
+  const { gateways = [], ipRanges = [], auxAddresses = {} } = settings
   const range = ipRanges.find((range) => cidrContains(cidr, range.address))
   const aux = Object.values(auxAddresses).filter((ip) => cidrContains(cidr, ip))
   return {

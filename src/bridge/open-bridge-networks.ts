@@ -10,23 +10,33 @@ import { pickedSubnetsFile, readPickedSubnets, writePickedSubnets } from './pick
  * already. Throws NetworkError for settings that cannot be used, before anything was changed.
  */
 export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
-  const { log, stateDir } = options
+  const { log, stateDir, elsewhere } = options
   const subnetsFile = pickedSubnetsFile(stateDir)
-  const networks = await defineNetworks(options, readPickedSubnets(subnetsFile, log))
+  const reserved = [...(options.reserved ?? []), ...(elsewhere?.reserved ?? [])]
+  const networks = await defineNetworks({ ...options, reserved }, readPickedSubnets(subnetsFile, log))
   writePickedSubnets(subnetsFile, networks)
-  const journal = await LeaseJournal.open(join(stateDir, 'leases'), { log })
+  const journal = options.journal ?? (await openJournal(options))
   try {
     await reclaimLeases(journal, options)
-    checkLeases(journal.leases.values(), networks)
+    const own = Iterator.from(journal.leases.values()).filter(({ network }) => !elsewhere?.has(network))
+    checkLeases(own, networks)
     const opened = new BridgeNetworks(networks, journal, options)
     await enableForwarding(opened.plan.sysctls, options)
     await firstReconciliation(opened, options)
     opened.follow()
     return opened
   } catch (error) {
-    await journal[Symbol.asyncDispose]()
+    if (!options.journal) await journal[Symbol.asyncDispose]()
     throw error
   }
+}
+
+/** The leases of all networks, as an earlier daemon left them. Throws StateFileError. */
+export async function openJournal({
+  stateDir,
+  log,
+}: Pick<BridgeNetworksOptions, 'stateDir' | 'log'>): Promise<LeaseJournal> {
+  return await LeaseJournal.open(join(stateDir, 'leases'), { log })
 }
 
 /** A pod that cannot be repaired must not keep the others from their network; a bridge that is not there would. */

@@ -1,5 +1,6 @@
 import type { Pod } from '../model/pod.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
+import { hostNetwork } from './built-in-networks.ts'
 import type { Lease } from './leases.ts'
 import type { PodRecord } from './pod-record.ts'
 
@@ -21,7 +22,7 @@ export function podModel(
     nodeName: host.nodeName,
     hostname: record.name,
     subdomain: undefined,
-    hostNetwork: false,
+    hostNetwork: record.network === hostNetwork,
     podIPs: onePerFamily(ips),
     phase: exit ? (exit.code === 0 ? 'Succeeded' : 'Failed') : 'Running',
     ready: exit === undefined,
@@ -43,4 +44,13 @@ export function formatResolvConf(
 /** The first of each family, in the order that they come in. */
 function onePerFamily(ips: readonly IpAddress[]): readonly IpAddress[] {
   return ips.filter((ip, index) => ips.findIndex((other) => ipFamilyOf(other) === ipFamilyOf(ip)) === index)
+}
+
+/** The /etc/resolv.conf of a pod that is on the LAN only: what a DHCP server said. Three servers are as many as resolvers look at. */
+export function formatLanResolvConf(lan: {
+  readonly addresses: readonly IpAddress[]
+  readonly domain: string | undefined
+}): string {
+  const servers = lan.addresses.slice(0, 3).map((address) => `nameserver ${address}`)
+  return [...servers, ...(lan.domain === undefined ? [] : [`search ${lan.domain}`]), ''].join('\n')
 }

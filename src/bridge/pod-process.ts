@@ -46,7 +46,8 @@ export interface PodProcess {
 export async function startPodProcess(
   command: readonly string[],
   options: {
-    readonly netns: Netns
+    /** Undefined: the host's own. */
+    readonly netns: Netns | undefined
     readonly files: PodFiles
     readonly resolvConf: string
     readonly environment: Readonly<Record<string, string>>
@@ -58,7 +59,7 @@ export async function startPodProcess(
     const argv = [...inOwnMounts, 'sh', '-c', superviseScript, 'fairlead', resolvConf, files.exit, ...command]
     const child = spawnIn(netns, argv, {
       cwd: '/',
-      env: environment,
+      env: netns ? environment : { ...environment, [markVariable]: files.folder },
       detached: true,
       stdio: ['ignore', log, log],
     })
@@ -94,6 +95,36 @@ export function readExitCode(files: PodFiles): number | undefined {
   }
 }
 
+/** How a pod's processes are known: by their network namespace, or, where that is the host's, by a mark in their environment. */
+export type ProcessScope = { readonly netnsPath: string } | { readonly mark: string }
+
+/** The environment variable that marks the processes of a pod in the host's network; its value is the pod's own. */
+export const markVariable = 'FAIRLEAD_POD_FILES'
+
+function processesOf(scope: ProcessScope): number[] {
+  return 'netnsPath' in scope ? processesIn(scope.netnsPath) : markedProcesses(scope.mark)
+}
+
+/** Processes with the mark, and all others of their sessions: some programs clear their environment. */
+function markedProcesses(mark: string): number[] {
+  const entry = `${markVariable}=${mark}`
+  const pids = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+  const marked = pids.filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(entry)
+    } catch {
+      // It ended meanwhile.
+      return false
+    }
+  })
+  // Only sessions that a process of the pod leads: the pod's shell does, and who else began one.
+  const sessions = new Set(marked.filter((pid) => sessionOf(pid) === pid))
+  const members = pids.filter((pid) => sessions.has(sessionOf(pid) ?? 0))
+  return [...new Set([...marked, ...members])].filter((pid) => startTimeOf(pid) !== undefined)
+}
+
 /** All processes in the network namespace at a path. A path without a namespace has none. */
 export function processesIn(netnsPath: string): number[] {
   const namespace = statSync(netnsPath, { throwIfNoEntry: false })
@@ -112,11 +143,16 @@ export function processesIn(netnsPath: string): number[] {
     })
 }
 
-/** Stops all processes in a namespace at once, until none is left: one may have forked while it was looked for. */
+/** As {@link killAll}, of all that is in a namespace. */
 export async function killAllIn(netnsPath: string): Promise<number> {
+  return await killAll({ netnsPath })
+}
+
+/** Stops all processes of a pod at once, until none is left: one may have forked while it was looked for. */
+export async function killAll(scope: ProcessScope): Promise<number> {
   const killed = new Set<number>()
   for (let attempt = 0; attempt < 100; attempt++) {
-    const pids = processesIn(netnsPath)
+    const pids = processesOf(scope)
     if (pids.length === 0) return killed.size
     for (const pid of pids) {
       killed.add(pid)
@@ -124,31 +160,43 @@ export async function killAllIn(netnsPath: string): Promise<number> {
     }
     await sleep(10)
   }
-  throw new Error(`processes ${processesIn(netnsPath).join(', ')} in ${netnsPath} do not end`)
+  const where = 'netnsPath' in scope ? `in ${scope.netnsPath}` : `with ${markVariable}=${scope.mark}`
+  throw new Error(`processes ${processesOf(scope).join(', ')} ${where} do not end`)
 }
 
-/** Asks the command's process group to end, waits, and then stops whatever is left in the namespace. */
+/** Asks the command's process group to end, waits, and then stops whatever is left of the pod. */
 export async function endProcesses(
   record: Pick<PodRecord, 'process'>,
-  options: { readonly netnsPath: string; readonly graceMs: number },
+  options: { readonly scope: ProcessScope; readonly graceMs: number },
 ): Promise<void> {
-  const { netnsPath, graceMs } = options
+  const { scope, graceMs } = options
   if (record.process && isAlive(record.process)) {
     // The shell leads the group (it began its session) and passes signals over.
     sendSignal(-record.process.pid, 'SIGTERM')
     const deadline = performance.now() + graceMs
-    while (performance.now() < deadline && processesIn(netnsPath).length > 0) await sleep(20)
+    while (performance.now() < deadline && processesOf(scope).length > 0) await sleep(20)
   }
-  await killAllIn(netnsPath)
+  await killAll(scope)
 }
 
 /** Field 22 of /proc/PID/stat (proc_pid_stat(5)); undefined when there is no such process, or only its zombie. */
 function startTimeOf(pid: number): string | undefined {
+  const fields = statOf(pid)
+  return fields?.[0] === 'Z' || fields?.[0] === 'X' ? undefined : fields?.[19]
+}
+
+/** Field 6: the process that began its session. */
+function sessionOf(pid: number): number | undefined {
+  const session = statOf(pid)?.[3]
+  return session === undefined ? undefined : Number(session)
+}
+
+/** The fields of /proc/PID/stat from the third on. */
+function statOf(pid: number): readonly string[] | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
     // The name, in parentheses, may contain anything: count from behind it.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   } catch {
     return undefined
   }

@@ -6,13 +6,15 @@ import type { Pod } from '../model/pod.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import { AttachError } from './attach-request.ts'
-import type { BridgeNetworks } from './bridge-networks.ts'
+import { hostNetnsPath, hostNetwork, isBuiltIn } from './built-in-networks.ts'
 import { PublishError } from './choose-ports.ts'
+import type { EndpointNetworks } from './endpoint-networks.ts'
 import { AddressUnavailableError, PoolExhaustedError } from './ipam.ts'
 import { leaseKey, type Lease } from './leases.ts'
 import { defaultNetnsPrefix, isPodNetns, netnsPath, podInterface, podNetnsName, podOwner, type Owner } from './names.ts'
-import { endProcesses, execPrefix, isAlive, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
-import { formatResolvConf, podModel } from './pod-model.ts'
+import { endProcesses, execPrefix, isAlive, killAll, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
+import type { ProcessScope } from './pod-process.ts'
+import { formatLanResolvConf, formatResolvConf, podModel } from './pod-model.ts'
 import { checkAliases, checkPodSpec, PodError } from './pod-spec.ts'
 import type { ConnectRequest, PodPortsRequest, PodSpec } from './pod-spec.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
@@ -21,7 +23,7 @@ import { splitByNetwork } from './withdraw-ports.ts'
 
 /** What {@link openPods} needs. */
 export interface PodsOptions {
-  readonly networks: BridgeNetworks
+  readonly networks: EndpointNetworks
   readonly store: PodStore
   readonly bootId: string
   readonly nodeName: string
@@ -75,6 +77,9 @@ export interface PodConnection {
 
 const defaultEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
 
+/** What the host resolves names with. */
+const hostResolvConf = '/etc/resolv.conf'
+
 /** How often the processes of pods that an earlier daemon started are looked after, in ms: they are not our children. */
 const pollInterval = 500
 
@@ -118,12 +123,13 @@ export class Pods implements Disposable {
       let record: PodRecord = { ...base, phase: 'creating', process: undefined, exit: undefined }
       try {
         store.put(record)
-        using netns = createNetns(podNetnsName(spec, this.#prefix))
+        // In the host's network there is nothing to make.
+        using netns = network === hostNetwork ? undefined : createNetns(podNetnsName(spec, this.#prefix))
         const { ips, mac, publish, aliases } = spec
         const lease = await networks.attach({
           owner,
           network,
-          netns: netns.path,
+          netns: netns?.path ?? hostNetnsPath,
           ...(ips && { ips }),
           ...(mac && { mac }),
           ...(publish && { publish }),
@@ -138,8 +144,11 @@ export class Pods implements Disposable {
           record = store.put({ ...record, phase: 'created', process })
           void ended.then((code) => this.#noteExit(record, code))
         }
-        netns.release()
-        log.info({ pod: owner, ips: lease.ips, pid: record.process?.pid }, `Made ${owner}: ${lease.ips.join(', ')}`)
+        netns?.release()
+        log.info(
+          { pod: owner, ips: lease.ips, pid: record.process?.pid },
+          `Made ${owner}: ${lease.ips.join(', ') || 'no address'}`,
+        )
         return this.#info(record, lease)
       } catch (error) {
         await this.#removeTraces(record)
@@ -156,6 +165,13 @@ export class Pods implements Disposable {
       const { record, lease } = this.#find(pod)
       const { network, ips, mac, link, publish, aliases } = request
       checkAliases(aliases ?? [])
+      if (record.network === hostNetwork || isBuiltIn(network)) {
+        const reason = record.network === hostNetwork ? 'it is in network host' : `network ${network} is no link`
+        throw new PodError(
+          'invalid',
+          `cannot connect ${owner} to network ${network}: ${reason} (make a pod in the network that it is to be in)`,
+        )
+      }
       try {
         const made = await networks.attach({
           owner,
@@ -172,6 +188,7 @@ export class Pods implements Disposable {
           await networks.detach(owner, network)
           throw error
         })
+        this.#writeResolvConf(record)
         log.info(
           { pod: owner, network, ips: made.ips },
           `Connected ${owner} to network ${network}: ${made.ips.join(', ')}`,
@@ -226,6 +243,7 @@ export class Pods implements Disposable {
       await networks.detach(owner, network)
       // Another endpoint may be the way out now.
       await networks.refresh(owner)
+      this.#writeResolvConf(record)
       log.info({ pod: owner, network }, `Disconnected ${owner} from network ${network}`)
       const left = this.#find(pod)
       return this.#info(left.record, left.lease)
@@ -239,9 +257,9 @@ export class Pods implements Disposable {
     if (!record) throw new PodError('not-found', `there is no ${owner}`)
     await this.#exclusively(record, async () => {
       const removing = this.#noteRemoving(record)
-      const path = netnsPath(podNetnsName(record, this.#prefix))
+      const scope = this.#scopeOf(record)
       this.#publish()
-      await endProcesses(removing, { netnsPath: path, graceMs: this.#options.graceMs ?? 5000 })
+      await endProcesses(removing, { scope, graceMs: this.#options.graceMs ?? 5000 })
       await this.#removeTraces(removing)
       this.#options.log.info({ pod: owner }, `Removed ${owner}`)
     })
@@ -251,7 +269,10 @@ export class Pods implements Disposable {
   exec(namespace: string, name: string): string[] {
     const record = this.#options.store.records.get(podOwner({ namespace, name }))
     if (record?.phase !== 'created') throw new PodError('not-found', `there is no pod ${namespace}/${name}`)
-    return execPrefix(netnsPath(podNetnsName(record, this.#prefix)), this.#resolvConfOf(record))
+    // Whoever runs it may be in a namespace of another kind: the host's is this process's own.
+    const path =
+      record.network === hostNetwork ? `/proc/${process.pid}/ns/net` : netnsPath(podNetnsName(record, this.#prefix))
+    return execPrefix(path, this.#resolvConfOf(record))
   }
 
   /** Removes all pods. Throws AggregateError after trying each. */
@@ -285,6 +306,7 @@ export class Pods implements Disposable {
       this.#writeResolvConf(record)
       log.info({ pod: podOwner(record) }, `Adopted ${podOwner(record)}`)
     }
+    this.#options.networks.watchAddresses?.((owner) => this.#noteAddresses(owner))
     this.#lookAfterProcesses()
     this.#publish()
   }
@@ -363,33 +385,54 @@ export class Pods implements Disposable {
 
   /** In this order, so that at every step what is left can still be found. */
   async #removeTraces(record: PodRecord): Promise<void> {
-    const name = podNetnsName(record, this.#prefix)
-    await killAllIn(netnsPath(name))
+    await killAll(this.#scopeOf(record))
     const owner = podOwner(record)
     for (const { network } of this.#leasesOf(owner)) await this.#options.networks.detach(owner, network)
-    deleteNetns(name)
+    deleteNetns(podNetnsName(record, this.#prefix))
     this.#options.store.delete(record)
   }
 
+  /** Everything in its namespace is the pod's; the host's namespace is not. */
+  #scopeOf(record: PodRecord): ProcessScope {
+    if (record.network === hostNetwork) return { mark: this.#options.store.files(record).folder }
+    return { netnsPath: netnsPath(podNetnsName(record, this.#prefix)) }
+  }
+
   #resolvConfOf(record: PodRecord): string {
-    return this.#options.dns ? this.#options.store.files(record).resolvConf : '/etc/resolv.conf'
+    const { dns, networks, store } = this.#options
+    const own = record.network !== hostNetwork && (dns !== undefined || networks.resolvers !== undefined)
+    return own ? store.files(record).resolvConf : hostResolvConf
   }
 
   /** In place, not by renaming: running pods have this very file mounted. */
   #writeResolvConf(record: PodRecord): string {
-    const { dns, store } = this.#options
-    if (!dns) return '/etc/resolv.conf'
-    const { folder, resolvConf } = store.files(record)
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const content = formatResolvConf(record.namespace, dns)
-    let present: string | undefined
-    try {
-      present = readFileSync(resolvConf, 'utf8')
-    } catch {
-      present = undefined
-    }
-    if (content !== present) writeFileSync(resolvConf, content, { mode: 0o644 })
+    const resolvConf = this.#resolvConfOf(record)
+    if (resolvConf === hostResolvConf) return resolvConf
+    mkdirSync(this.#options.store.files(record).folder, { recursive: true, mode: 0o700 })
+    const content = this.#resolversOf(record)
+    if (content !== readIfThere(resolvConf)) writeFileSync(resolvConf, content, { mode: 0o644 })
     return resolvConf
+  }
+
+  /** What its resolv.conf says: of a pod that is on the LAN only, what the LAN says, or else the host. */
+  #resolversOf(record: PodRecord): string {
+    const { dns, networks } = this.#options
+    const resolvers = networks.resolvers?.(podOwner(record)) ?? 'cluster'
+    if (typeof resolvers === 'object') return formatLanResolvConf(resolvers)
+    if (resolvers === 'cluster' && dns) return formatResolvConf(record.namespace, dns)
+    return readIfThere(hostResolvConf) ?? ''
+  }
+
+  /** After the addresses of an endpoint became others by themselves. */
+  #noteAddresses(owner: Owner): void {
+    const record = this.#options.store.records.get(owner)
+    if (this.#disposed || record?.phase !== 'created') return
+    try {
+      this.#writeResolvConf(record)
+    } catch (error) {
+      this.#options.log.warn({ pod: owner, err: error }, `Cannot write the resolv.conf of ${owner}`)
+    }
+    this.#publish()
   }
 
   #noteExit(pod: PodRecord, code: number | undefined): void {
@@ -442,6 +485,14 @@ export function keepsLease(store: PodStore, lease: Lease): boolean {
 function kindOf(error: unknown): 'invalid' | 'failed' {
   const refusals = [AttachError, AddressUnavailableError, PoolExhaustedError, PublishError]
   return refusals.some((kind) => error instanceof kind) ? 'invalid' : 'failed'
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return undefined
+  }
 }
 
 async function removeNetns(name: string): Promise<void> {

@@ -6,6 +6,8 @@ import type {
   NetworkSummaryView,
   PodView,
 } from '../daemon/control-api.ts'
+import { describeNetwork } from '../daemon/describe-network.ts'
+import { ipvlanModes, macvlanModes } from '../model/network.ts'
 import { callDaemon } from './control-client.ts'
 import { socketOption } from './socket-option.ts'
 import { formatTable } from './table.ts'
@@ -31,6 +33,10 @@ interface Common {
 interface CreateOptions extends Common {
   readonly driver: string
   readonly bridge?: string
+  readonly parent?: string
+  readonly macvlanMode?: string
+  readonly ipvlanMode?: string
+  readonly dhcp?: boolean
   readonly subnet: readonly string[]
   readonly gateway: readonly string[]
   readonly ipRange: readonly string[]
@@ -52,7 +58,17 @@ function createNetwork(): Command {
   return new Command('create')
     .description('make a network; it stays until it is removed, over restarts of the daemon, too')
     .argument('<name>', 'the name of the network')
-    .option('-d, --driver <driver>', 'what makes it', 'bridge')
+    .option('-d, --driver <driver>', 'what makes it: bridge, macvlan or ipvlan', 'bridge')
+    .option('--parent <link>', "macvlan, ipvlan: the host's link that pods are put on")
+    .addOption(
+      new Option('--macvlan-mode <mode>', 'how pods on one link see each other (default: bridge)').choices([
+        ...macvlanModes,
+      ]),
+    )
+    .addOption(
+      new Option('--ipvlan-mode <mode>', 'where the kernel looks for the pod (default: l2)').choices([...ipvlanModes]),
+    )
+    .option('--dhcp', "macvlan: the LAN's DHCP server gives addresses, instead of a --subnet")
     .option('--bridge <name>', 'the name of the bridge (default: fl-NAME)')
     .option('--subnet <cidr>', 'a subnet; may be repeated (default: one of each family, picked)', collect, [])
     .option('--gateway <ip>', "the bridge's address in a subnet (default: the first)", collect, [])
@@ -78,7 +94,8 @@ function createNetwork(): Command {
       `
 Examples:
   fairlead network create backend --internal
-  fairlead network create lan --subnet 10.20.0.0/24 --ip-range 10.20.0.128/25 --gateway-mode routed
+  fairlead network create office --driver macvlan --parent eth1 --dhcp
+  fairlead network create routed --subnet 10.20.0.0/24 --ip-range 10.20.0.128/25 --gateway-mode routed
   fairlead pod run db --network backend -- postgres`,
     )
     .action(async (name: string, options: CreateOptions) => {
@@ -89,19 +106,32 @@ Examples:
         requestOf(name, options),
       )
       if (options.json) return console.log(JSON.stringify(network))
-      const subnets = network.subnets.map(({ subnet }) => subnet).join(', ')
-      console.log(`network ${network.name} is up: bridge ${network.bridge}, ${subnets}`)
+      console.log(`network ${network.name} is up: ${describeNetwork(network)}`)
     })
 }
 
 /** Only what was said, so that the daemon's defaults count. */
 function requestOf(name: string, options: CreateOptions): NetworkRequest {
   const { driver, bridge, subnet, gateway, ipRange, auxAddress, internal, gatewayMode, mtu, interfaceName } = options
+  const { parent, dhcp, macvlanMode, ipvlanMode } = options
+  const [wrong] = [
+    ...(macvlanMode !== undefined && driver !== 'macvlan' ? ['--macvlan-mode'] : []),
+    ...(ipvlanMode !== undefined && driver !== 'ipvlan' ? ['--ipvlan-mode'] : []),
+  ]
+  if (wrong !== undefined) {
+    throw new UsageError(`${wrong} is not for driver ${driver} (expected --driver ${wrong.split('-')[2]})`, {
+      exitCode: 2,
+    })
+  }
+  const mode = macvlanMode ?? ipvlanMode
   const { icc, hairpin, ipv4, ipv6, masquerade, source, label } = options
   return {
     name,
     driver,
     ...(bridge !== undefined && { bridge }),
+    ...(parent !== undefined && { parent }),
+    ...(mode !== undefined && { mode }),
+    ...(dhcp && { addresses: 'dhcp' }),
     ...(subnet.length > 0 && { subnets: subnet }),
     ...(gateway.length > 0 && { gateways: gateway }),
     ...(ipRange.length > 0 && { ipRanges: ipRange }),
@@ -131,8 +161,8 @@ function listNetworks(): Command {
       const rows = networks.map((network) => [
         network.name,
         network.driver,
-        network.bridge,
-        network.subnets.map(({ subnet }) => subnet).join(','),
+        network.bridge ?? network.parent ?? '-',
+        network.subnets.map(({ subnet }) => subnet).join(',') || (network.addresses ?? '-'),
         String(network.endpoints),
         network.origin,
       ])

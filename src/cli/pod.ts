@@ -78,7 +78,7 @@ Examples:
         ...(options.alias.length > 0 && { aliases: options.alias }),
       }
       const pod = await callDaemon<PodView>(options.socket, 'POST', '/pods', request)
-      const where = [...pod.ips, ...pod.published].join(', ')
+      const where = [...pod.ips, ...pod.published].join(', ') || 'no address'
       console.log(options.json ? JSON.stringify(pod) : `pod ${pod.namespace}/${pod.name} ${pod.state}: ${where}`)
     })
 }
@@ -94,7 +94,7 @@ function listPods(): Command {
       const rows = pods.map((pod) => [
         pod.namespace,
         pod.name,
-        [pod, ...pod.connected].flatMap(({ ips }) => ips).join(','),
+        [pod, ...pod.connected].flatMap(({ ips }) => ips).join(',') || '-',
         publishedOf(pod).join(',') || '-',
         pod.state,
         String(pod.pid ?? '-'),

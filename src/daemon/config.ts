@@ -5,8 +5,13 @@ import { loadAll } from 'js-yaml'
 import { formatFieldProblem, type FieldProblem } from '../model/manifest-error.ts'
 import { ManifestReader } from '../model/manifest-reader.ts'
 import { unusableRangeOf } from '../bridge/unusable-ranges.ts'
-import type { BridgeSettings } from '../model/network.ts'
-import { networkFields, readNetworkSettings } from '../model/read-network-settings.ts'
+import type { BridgeSettings, NetworkSettings } from '../model/network.ts'
+import {
+  bridgeNetworkFields,
+  networkFields,
+  readBridgeSettings,
+  readNetworkSettings,
+} from '../model/read-network-settings.ts'
 import { parseLabelName } from '../model/names.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
@@ -34,7 +39,7 @@ export interface Config {
   /** The default network, whose bridge has the cluster DNS addresses. */
   readonly network: BridgeSettings | undefined
   /** Further networks. */
-  readonly networks: readonly BridgeSettings[]
+  readonly networks: readonly NetworkSettings[]
   /** `network.dockerUser`. `auto`: where Docker is, let packets of our bridges through its chain DOCKER-USER; `off`: do not. */
   readonly dockerUser: 'auto' | 'off'
   readonly services: ServicesConfig | undefined
@@ -71,7 +76,7 @@ export const knownKeys = {
   stateDir: true,
   controlSocket: true,
   sources: { files: true },
-  network: { enabled: true, dockerUser: true, name: true, ...networkFields },
+  network: { enabled: true, dockerUser: true, name: true, ...bridgeNetworkFields },
   // Its elements have the same keys.
   networks: true,
   services: servicesKeys,
@@ -164,11 +169,11 @@ function listProblems(problems: readonly FieldProblem[]): string {
 
 function readNetwork(reader: ManifestReader): BridgeSettings | undefined {
   const name = reader.parsedText('name', parseLabelName) ?? 'default'
-  const network = readNetworkSettings(reader, { name, bridge: 'fl0' })
+  const network = readBridgeSettings(reader, { name, bridge: 'fl0' })
   return (reader.boolean('enabled') ?? true) ? network : undefined
 }
 
-function readNetworks(reader: ManifestReader): readonly BridgeSettings[] {
+function readNetworks(reader: ManifestReader): readonly NetworkSettings[] {
   const elements = reader.list('networks')
   for (const [index, element] of elements.entries()) {
     reader.problems.push(...unknownKeys(element, { name: true, ...networkFields }, `networks[${index}]`))

@@ -89,7 +89,12 @@ export interface NetworkRequest {
 export interface NetworkSummaryView {
   readonly name: string
   readonly driver: string
-  readonly bridge: string
+  /** Of driver bridge, whose networks have all of the fields that are marked with it. */
+  readonly bridge?: string
+  /** Of drivers macvlan and ipvlan: the host's link, the driver's mode, and where addresses come from. */
+  readonly parent?: string
+  readonly mode?: string
+  readonly addresses?: 'pool' | 'dhcp'
   /** Who wants it: it can be removed by command only when a command made it. */
   readonly origin: 'configuration' | 'manifest' | 'command'
   readonly subnets: readonly {
@@ -98,21 +103,29 @@ export interface NetworkSummaryView {
     readonly ipRange?: string
     readonly auxAddresses?: readonly string[]
   }[]
-  readonly mtu: number
-  readonly internal: boolean
-  readonly icc: boolean
-  readonly masquerade: boolean | readonly string[]
-  readonly gatewayMode: { readonly ipv4: string; readonly ipv6: string }
+  /** Absent: the parent's. */
+  readonly mtu?: number
+  /** Of driver bridge. */
+  readonly internal?: boolean
+  /** Of driver bridge. */
+  readonly icc?: boolean
+  /** Of driver bridge. */
+  readonly masquerade?: boolean | readonly string[]
+  /** Of driver bridge. */
+  readonly gatewayMode?: { readonly ipv4: string; readonly ipv6: string }
   readonly labels: Readonly<Record<string, string>>
   readonly endpoints: number
 }
 
 /** `GET /networks/:name` */
 export interface NetworkDetailsView extends NetworkSummaryView {
-  readonly mac: string
-  readonly hairpin: boolean
+  /** The bridge's. */
+  readonly mac?: string
+  /** Of driver bridge. */
+  readonly hairpin?: boolean
   readonly interfaceName: string | undefined
-  readonly followsUplink: boolean
+  /** Of driver bridge. */
+  readonly followsUplink?: boolean
   readonly pools: readonly { readonly subnet: string; readonly used: number; readonly size: number }[]
   readonly attached: readonly {
     readonly owner: string
@@ -122,9 +135,11 @@ export interface NetworkDetailsView extends NetworkSummaryView {
     readonly published: readonly string[]
     readonly aliases: readonly string[]
     readonly netns: string
-    /** The link on the host. */
+    /** The link on the host: the endpoint's own, or the parent that it is on. */
     readonly port: string
     readonly state: 'up' | 'down' | 'missing'
+    /** With addresses of a DHCP server: which one, and until when they are ours (RFC 3339; absent: for ever). */
+    readonly dhcp?: { readonly server: string; readonly expires?: string }
     /** What came in to the pod since the link was made; absent where the kernel counts nothing. */
     readonly received?: CountersView
     readonly sent?: CountersView

@@ -2,21 +2,24 @@ import { isDeepStrictEqual } from 'node:util'
 import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { SharedMap } from '../base/shared-map.ts'
-import type { BridgeNetworks, NetworkStatus } from '../bridge/bridge-networks.ts'
+import type { HostNetworks } from '../bridge/host-networks.ts'
+import { isBuiltIn } from '../bridge/built-in-networks.ts'
 import { NetworkConflictError, NetworkError } from '../bridge/check-network.ts'
 import { leaseKey } from '../bridge/leases.ts'
 import { portOf } from '../bridge/names.ts'
 import { parseNetworkSpec, type NetworkStore } from '../bridge/network-store.ts'
 import { formatPublication } from '../bridge/publication.ts'
+import type { DhcpLease } from '../dhcp/lease.ts'
 import type { NetworkManifest } from '../model/network.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NetworkDetailsView, NetworkRequest, NetworkSummaryView } from './control-api.ts'
+import { describeNetwork } from './describe-network.ts'
 import type { EventLog } from './events.ts'
 import { HttpError } from './http-server.ts'
 
 /** What {@link NetworkControl.serve} takes up. */
 interface Served {
-  readonly networks: BridgeNetworks
+  readonly networks: HostNetworks
   readonly store: NetworkStore
   /** Networks that stand in the configuration: they go when they are taken out there. */
   readonly configured: ReadonlySet<string>
@@ -69,16 +72,21 @@ export class NetworkControl implements AsyncDisposable {
   async inspect(name: string): Promise<NetworkDetailsView> {
     const served = this.#need()
     const status = served.networks.status().find(({ network }) => network.name === name)
-    if (!status) throw new HttpError(404, `there is no network ${name}`)
+    if (!status) {
+      const builtIn = `network ${name} is always there, and has no options`
+      throw new HttpError(404, isBuiltIn(name) ? builtIn : `there is no network ${name}`)
+    }
     const states = await served.networks.inspect(name)
     const endpoints = [...served.networks.leases.values()].filter(({ network }) => network === name)
-    const { mac, hairpin, interfaceName, followsUplink } = status.network
+    const { network } = status
     return {
       ...summary(status, served),
-      mac,
-      hairpin,
-      interfaceName,
-      followsUplink,
+      ...(network.driver === 'bridge' && {
+        mac: network.mac,
+        hairpin: network.hairpin,
+        followsUplink: network.followsUplink,
+      }),
+      interfaceName: network.interfaceName,
       pools: status.pools,
       attached: endpoints.map((lease) => ({
         owner: lease.owner,
@@ -89,6 +97,7 @@ export class NetworkControl implements AsyncDisposable {
         netns: lease.netns,
         // Attached a moment ago: it has a lease, and was not there yet.
         ...(states.get(leaseKey(lease)) ?? { port: portOf(lease), state: 'missing' }),
+        ...dhcpView(served.networks.lan.dhcpLease(lease)),
       })),
     }
   }
@@ -97,24 +106,25 @@ export class NetworkControl implements AsyncDisposable {
   async create({ name, ...spec }: NetworkRequest): Promise<NetworkSummaryView> {
     await this.#with(async ({ networks, store, onChange }) => {
       const settings = parseNetworkSpec({ name, spec })
-      const made = await networks.add(settings)
+      await networks.add(settings)
       try {
         store.put({ name, origin: 'command', spec })
       } catch (error) {
         await networks.remove(name)
         throw error
       }
-      const subnets = made.subnets.map(({ cidr }) => formatCidr(cidr)).join(', ')
-      this.#events.add('network', `${name} is up: bridge ${made.bridge}, ${subnets}`)
       onChange()
     })
-    return this.inspect(name)
+    const made = await this.inspect(name)
+    this.#events.add('network', `${name} is up: ${describeNetwork(made)}`)
+    return made
   }
 
   /** Throws {@link HttpError}. */
   async remove(name: string): Promise<void> {
     await this.#with(async ({ networks, store, configured, onChange }) => {
-      if (!networks.networks.some((network) => network.name === name)) {
+      if (!networks.names.includes(name)) {
+        if (isBuiltIn(name)) throw new HttpError(409, `network ${name} is always there and cannot be removed`)
         if (!store.networks.has(name)) throw new HttpError(404, `there is no network ${name}`)
       } else if (configured.has(name)) {
         throw new HttpError(
@@ -166,7 +176,7 @@ export class NetworkControl implements AsyncDisposable {
         served.log.error({ network: name, err: error }, `Network ${name} of a manifest: ${(error as Error).message}`)
       }
     }
-    const present = new Set(networks.networks.map(({ name }) => name))
+    const present = new Set(networks.names)
     for (const { name, origin, spec } of store.networks.values()) {
       if (origin !== 'manifest') continue
       const manifest = manifests.get(name)
@@ -207,12 +217,17 @@ export class NetworkControl implements AsyncDisposable {
   }
 }
 
-function summary({ network, endpoints }: NetworkStatus, { configured, store }: Served): NetworkSummaryView {
-  const { name, driver, bridge, subnets, mtu, internal, icc, masquerade, gatewayModes, labels } = network
+function summary(
+  { network, endpoints }: ReturnType<HostNetworks['status']>[number],
+  { configured, store }: Served,
+): NetworkSummaryView {
+  const { name, driver, subnets, mtu, labels } = network
   return {
     name,
     driver,
-    bridge,
+    ...(network.driver === 'bridge'
+      ? { bridge: network.bridge }
+      : { parent: network.parent, mode: network.mode, addresses: network.addresses }),
     origin: configured.has(name) ? 'configuration' : (store.networks.get(name)?.origin ?? 'configuration'),
     subnets: subnets.map(({ cidr, gateway, range, aux }) => ({
       subnet: formatCidr(cidr),
@@ -220,12 +235,21 @@ function summary({ network, endpoints }: NetworkStatus, { configured, store }: S
       ...(range && { ipRange: formatCidr(range) }),
       ...(aux && { auxAddresses: aux }),
     })),
-    mtu,
-    internal,
-    icc,
-    masquerade,
-    gatewayMode: { ipv4: gatewayModes[4], ipv6: gatewayModes[6] },
+    ...(mtu !== undefined && { mtu }),
+    ...(network.driver === 'bridge' && {
+      internal: network.internal,
+      icc: network.icc,
+      masquerade: network.masquerade,
+      gatewayMode: { ipv4: network.gatewayModes[4], ipv6: network.gatewayModes[6] },
+    }),
     labels,
     endpoints,
   }
+}
+
+function dhcpView(lease: DhcpLease | undefined): Pick<NetworkDetailsView['attached'][number], 'dhcp'> {
+  if (!lease) return {}
+  const { server, obtainedAt, expiresAfter } = lease
+  const expires = Number.isFinite(expiresAfter) ? { expires: new Date(obtainedAt + expiresAfter).toISOString() } : {}
+  return { dhcp: { server, ...expires } }
 }

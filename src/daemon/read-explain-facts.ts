@@ -27,16 +27,16 @@ export async function readExplainFacts(known: {
     chains,
     legacyTables: { ip: [], ip6: [] },
     bridgeNetfilter: undefined,
-    bridge: known.networks[0]?.bridge ?? 'fl0',
+    bridge: known.networks.find(({ bridge }) => bridge !== undefined)?.bridge ?? 'fl0',
   })
   return {
     services: await nft.read('inet', servicesTable),
     bridge: await nft.read('inet', bridgeTable),
     isLocal: (ip) => local.has(ip) || ip.startsWith('127.'),
-    networks: known.networks.map(({ bridge, subnets }) => ({
-      bridge,
-      subnets: subnets.map(({ subnet }) => parseCidr(subnet)),
-    })),
+    // The others' packets pass none of our tables.
+    networks: known.networks.flatMap(({ bridge, subnets }) =>
+      bridge === undefined ? [] : [{ bridge, subnets: subnets.map(({ subnet }) => parseCidr(subnet)) }],
+    ),
     pods: known.pods.map(({ namespace, name, ips }) => ({ name: `${namespace}/${name}`, ips: ips.map(parseIp) })),
     refusing: findings.filter(({ ok }) => !ok).map(({ name, detail, hint }) => `${name}: ${detail} (${hint})`),
   }

@@ -9,7 +9,7 @@ import { DockerUserRules, removeDockerUserRules } from '../bridge/docker-user-ru
 import { openBridgeKernel } from '../bridge/kernel.ts'
 import { NetworkError } from '../bridge/check-network.ts'
 import { NetworkStore, parseNetworkSpec } from '../bridge/network-store.ts'
-import { openBridgeNetworks } from '../bridge/open-bridge-networks.ts'
+import { openHostNetworks, type HostNetworks } from '../bridge/host-networks.ts'
 import { PodStore } from '../bridge/pod-record.ts'
 import { keepsLease, openPods } from '../bridge/pods.ts'
 import { StateFileError } from '../bridge/state-file.ts'
@@ -17,7 +17,7 @@ import { ListenError } from '../dns/listen-error.ts'
 import { createDnsServer, type DnsServer } from '../dns/server.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { readMachineId } from '../linux/machine-id.ts'
-import type { BridgeSettings } from '../model/network.ts'
+import type { NetworkSettings } from '../model/network.ts'
 import { objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import { formatCidr } from '../net/cidr.ts'
@@ -129,7 +129,7 @@ async function startParts(
 
   const podSource = new MemorySource('pods of this machine', { synced: false })
   const opened = await startNetwork(context, podSource, pods)
-  const networks = opened?.networks
+  const networks = opened?.networks.bridges
   podSource.markSynced()
   const sources = startSources(context, podSource)
   const proxy = startServices(context, networks)
@@ -181,7 +181,7 @@ async function startNetwork(
   context: Context,
   podSource: MemorySource,
   pods: PodControl,
-): Promise<{ networks: BridgeNetworks; store: NetworkStore; configured: ReadonlySet<string> } | undefined> {
+): Promise<{ networks: HostNetworks; store: NetworkStore; configured: ReadonlySet<string> } | undefined> {
   const { config, log, nft, stack, status, events } = context
   const { services, dns, stateDir, nodeName } = config
   const wanted = [...(config.network ? [config.network] : []), ...config.networks]
@@ -196,7 +196,7 @@ async function startNetwork(
   const kernel = stack.use(openBridgeKernel())
   const networkLog = log.child({ part: 'network' })
   const networks = stack.use(
-    await openBridgeNetworks({
+    await openHostNetworks({
       stateDir,
       networks: wanted,
       optional: rememberedNetworks(networkStore, { configured, log: networkLog }),
@@ -212,8 +212,8 @@ async function startNetwork(
     }),
   )
   const forwarding = { kernel, log: networkLog, stateDir, bootId, clock: systemClock }
-  stack.use(followSysctls(() => networks.networks, forwarding))
-  await startDockerUser(context, networks)
+  stack.use(followSysctls(() => networks.bridges.networks, forwarding))
+  await startDockerUser(context, networks.bridges)
   status.networks = networks
   const opened = stack.use(
     await openPods({
@@ -227,8 +227,11 @@ async function startNetwork(
     }),
   )
   pods.serve(opened)
-  for (const { name, bridge, subnets } of networks.networks) {
+  for (const { name, bridge, subnets } of networks.bridges.networks) {
     events.add('network', `${name} is up: bridge ${bridge}, ${subnets.map(({ cidr }) => formatCidr(cidr)).join(', ')}`)
+  }
+  for (const { name, driver, parent } of networks.lan.networks) {
+    events.add('network', `${name} is up: ${driver} on ${parent}`)
   }
   return { networks, store: networkStore, configured }
 }
@@ -237,7 +240,7 @@ async function startNetwork(
 function rememberedNetworks(
   store: NetworkStore,
   { configured, log }: { configured: ReadonlySet<string>; log: Log },
-): BridgeSettings[] {
+): NetworkSettings[] {
   return [...store.networks.values()].flatMap((network) => {
     if (configured.has(network.name)) return []
     try {

@@ -1,5 +1,5 @@
 import { fullness } from '../bridge/bridge-full.ts'
-import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
+import type { HostNetworks } from '../bridge/host-networks.ts'
 import type { DnsServer } from '../dns/server.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { formatCidr } from '../net/cidr.ts'
@@ -14,7 +14,7 @@ const overdueMs = 60_000
 
 /** Where the daemon stands: asked by `status`, the metrics and the health routes. Parts are added as they start. */
 export class DaemonStatus {
-  networks: BridgeNetworks | undefined
+  networks: HostNetworks | undefined
   sources: MergedSources | undefined
   dns: DnsServer | undefined
   loop: SyncLoop | undefined
@@ -106,7 +106,7 @@ export class DaemonStatus {
   }
 
   #network(): NetworkView | undefined {
-    const all = this.networks?.status() ?? []
+    const all = this.networks?.bridges.status() ?? []
     const [first] = all
     if (!first) return undefined
     const { name, bridge, subnets, mtu } = first.network
@@ -116,9 +116,9 @@ export class DaemonStatus {
       subnets: subnets.map(({ cidr }) => formatCidr(cidr)),
       gateways: subnets.map(({ gateway }) => gateway),
       mtu,
-      pods: all.reduce((sum, { endpoints }) => sum + endpoints, 0),
+      pods: this.networks?.status().reduce((sum, { endpoints }) => sum + endpoints, 0) ?? 0,
       problems: all.flatMap(({ network, endpoints }) => fullness(network, endpoints) ?? []),
-      repairs: this.networks?.repairs ?? 0,
+      repairs: this.networks?.bridges.repairs ?? 0,
     }
   }
 

@@ -58,12 +58,30 @@ export interface MacvlanSettings extends AddressSettings {
   /** The host's link. */
   readonly parent: string
   readonly mode: MacvlanMode
-  /** Where addresses come from: our own pool, or the LAN's DHCP server (IPv4). */
+  /** Where addresses come from: our own pool (of `subnets`), or the LAN's DHCP server (IPv4). */
   readonly addresses: 'pool' | 'dhcp'
 }
 
+/** As in ipvlan_mode of include/uapi/linux/if_link.h. */
+export type IpvlanMode = 'l2' | 'l3' | 'l3s'
+
+export const ipvlanModes = ['l2', 'l3', 'l3s'] as const satisfies readonly IpvlanMode[]
+
+/** What a user says about a network whose pods share the MAC address of one of the host's links. */
+export interface IpvlanSettings extends AddressSettings {
+  readonly driver: 'ipvlan'
+  /** The host's link. */
+  readonly parent: string
+  readonly mode: IpvlanMode
+  /** A DHCP server could not tell the pods apart. */
+  readonly addresses: 'pool'
+}
+
+/** What a user says about a network on one of the host's links. */
+export type LanSettings = MacvlanSettings | IpvlanSettings
+
 /** What a user says about a network: the daemon's configuration, a Network manifest, `fairlead network create`. */
-export type NetworkSettings = BridgeSettings | MacvlanSettings
+export type NetworkSettings = BridgeSettings | LanSettings
 
 /** A network that a manifest asks for: its fields as they are written, which were checked. */
 export interface NetworkManifest {

@@ -4,10 +4,17 @@ import { ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-ad
 import { ParseError } from '../net/parse-error.ts'
 import type { FieldProblem } from './manifest-error.ts'
 import type { ManifestReader } from './manifest-reader.ts'
-import { gatewayModes, type AddressSettings, type BridgeSettings, type GatewayMode } from './network.ts'
+import {
+  gatewayModes,
+  type AddressSettings,
+  type BridgeSettings,
+  type GatewayMode,
+  type NetworkSettings,
+} from './network.ts'
+import { lanFields, readLanSettings } from './read-lan-settings.ts'
 
-/** The fields of a network that {@link readNetworkSettings} knows, besides its name. */
-export const networkFields = {
+/** The fields of a bridge network, besides its name. */
+export const bridgeNetworkFields = {
   driver: true,
   bridge: true,
   subnets: true,
@@ -26,6 +33,19 @@ export const networkFields = {
   labels: true,
 } as const
 
+/** The fields of a network that {@link readNetworkSettings} knows, besides its name. */
+export const networkFields = { ...bridgeNetworkFields, ...lanFields } as const
+
+/** Fields that mean something for bridges only. */
+const bridgeFields = [
+  'bridge',
+  'internal',
+  'icc',
+  'masquerade',
+  'gatewayMode',
+  'hairpin',
+] as const satisfies readonly (keyof typeof networkFields)[]
+
 /** Names that mean something else than a network that somebody makes. */
 export const builtInNetworks = ['host', 'none'] as const
 
@@ -36,9 +56,25 @@ export const builtInNetworks = ['host', 'none'] as const
 export function readNetworkSettings(
   reader: ManifestReader,
   identity: { readonly name: string; readonly bridge?: string },
+): NetworkSettings {
+  const driver = reader.oneOf('driver', ['bridge', 'macvlan', 'ipvlan']) ?? 'bridge'
+  if (driver === 'bridge') return readBridgeSettings(reader, identity)
+  for (const field of bridgeFields) {
+    if (reader.has(field)) reader.fail(field, `is for networks of driver bridge (expected none for driver ${driver})`)
+  }
+  return readLanSettings(reader, { driver, settings: readAddressSettings(reader, identity.name) })
+}
+
+/** As {@link readNetworkSettings}, for a network that must be a bridge. */
+export function readBridgeSettings(
+  reader: ManifestReader,
+  identity: { readonly name: string; readonly bridge?: string },
 ): BridgeSettings {
   const { name } = identity
   reader.oneOf('driver', ['bridge'])
+  for (const field of Object.keys(lanFields)) {
+    if (reader.has(field)) reader.fail(field, 'is for networks of driver macvlan or ipvlan (expected driver: macvlan)')
+  }
   const modes = readGatewayModes(reader)
   const internal = reader.boolean('internal')
   const icc = reader.boolean('icc')

@@ -14,8 +14,8 @@ test.each(['private', 'vepa', 'bridge', 'passthru'] as const)(
     using host = createAnonymousNetns()
     using pod = createAnonymousNetns()
     using rtnetlink = openRtnetlink({ netns: host })
-    await rtnetlink.run([createVeth({ name: 'eth0', mtu: 1400, peer: { name: 'lan' } })])
-    const { index: parent, mac: parentMac } = await rtnetlink.links.get('eth0')
+    await rtnetlink.run([createVeth({ name: 'uplink', mtu: 1400, peer: { name: 'lan' } })])
+    const { index: parent, mac: parentMac } = await rtnetlink.links.get('uplink')
     await rtnetlink.run([createMacvlan({ name: 'eth0', parent, mode, mac, netns: pod, group: 7 })])
     using inside = openRtnetlink({ netns: pod })
     expect(await inside.links.get('eth0')).toMatchObject({
