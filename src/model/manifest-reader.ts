@@ -56,6 +56,11 @@ export class ManifestReader {
     return this.path === '' ? key : `${this.path}.${key}`
   }
 
+  /** The names of all fields, absent ones too. */
+  keys(): readonly string[] {
+    return Object.keys(this.#fields)
+  }
+
   has(key: string): boolean {
     return (this.#fields[key] ?? undefined) !== undefined
   }

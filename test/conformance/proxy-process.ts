@@ -1,0 +1,155 @@
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { callDaemon, ControlError } from '../../src/cli/control-client.ts'
+import type { StatusView } from '../../src/daemon/control-api.ts'
+import { patience } from '../lab/patience.ts'
+import type { Host } from '../lab/host.ts'
+import type { Manifest } from './flow-case.ts'
+
+/** The proxy did not do what was asked of it in time, or ended. */
+export class ProxyError extends Error {
+  override readonly name = 'ProxyError'
+}
+
+/** How long a change may take until it is in the kernel, ms: far more than it does, for busy machines. */
+const syncTimeout = 30_000
+
+export interface ProxyOptions {
+  /** The launcher, bin/fairlead. */
+  readonly fairlead: string
+  /** The content of the configuration file. */
+  readonly config: Readonly<Record<string, unknown>>
+  /** Flags of `fairlead run` besides. */
+  readonly flags?: readonly string[]
+  /** Whether IPv6 is served. */
+  readonly ipv6: boolean
+}
+
+/**
+ * `fairlead run` as a user runs it, on the node of a world: objects are manifests in a folder that it watches. Each
+ * version of the objects has a Service without endpoints, at an address of its own: when connections to it are refused, that
+ * version is in the kernel.
+ */
+export class ProxyProcess implements AsyncDisposable {
+  readonly #node: Host
+  readonly #options: ProxyOptions
+  readonly #folder: string
+  #child: ChildProcess | undefined
+  #log = ''
+  #version = 0
+
+  constructor(node: Host, options: ProxyOptions) {
+    this.#node = node
+    this.#options = options
+    this.#folder = mkdtempSync(join(tmpdir(), 'fairlead-conformance-'))
+    mkdirSync(join(this.#folder, 'manifests'))
+  }
+
+  /** Brings the objects to the kernel; starts the proxy if it does not run yet. Throws {@link ProxyError}. */
+  async apply(objects: readonly Manifest[]): Promise<void> {
+    const version = ++this.#version
+    const before = this.#child ? ((await this.#status())?.services?.syncs ?? 0) : 0
+    const list = { apiVersion: 'v1', kind: 'List', items: [...objects, this.#sentinel(version)] }
+    // Renamed, so that all of it is read at once.
+    const draft = join(this.#folder, 'objects.draft')
+    writeFileSync(draft, JSON.stringify(list))
+    renameSync(draft, join(this.#folder, 'manifests', 'objects.json'))
+    if (!this.#child) this.#start()
+    const deadline = Date.now() + patience(syncTimeout)
+    await this.#until(deadline, `the rules of version ${version} of the objects`, () => this.#isProgrammed(version))
+    // The sync goes on after its rules are there: it removes what conntrack remembers.
+    await this.#until(deadline, 'the end of the sync', async () => {
+      const status = await this.#status()
+      return status?.ready === true && (status.services?.syncs ?? 0) > before
+    })
+  }
+
+  /** The last lines of the log. */
+  get log(): string {
+    return this.#log.trimEnd().split('\n').slice(-15).join('\n')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const child = this.#child
+    if (child && !hasEnded(child)) {
+      const ended = once(child, 'exit')
+      child.kill('SIGTERM')
+      const timer = setTimeout(() => child.kill('SIGKILL'), patience(5000))
+      await ended
+      clearTimeout(timer)
+    }
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  #start(): void {
+    const { fairlead, config, flags = [] } = this.#options
+    const file = join(this.#folder, 'config.yaml')
+    // JSON is YAML.
+    writeFileSync(file, JSON.stringify(config, undefined, 2))
+    const words = ['run', '--config', file, '--files', join(this.#folder, 'manifests'), '--socket', this.#socket]
+    const state = ['--state-dir', join(this.#folder, 'state')]
+    const child = this.#node.spawn([fairlead, ...words, ...state, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const note = (chunk: Buffer): void => void (this.#log += chunk.toString())
+    child.stdout?.on('data', note)
+    child.stderr?.on('data', note)
+    child.on('error', (error) => note(Buffer.from(`${String(error)}\n`)))
+    this.#child = child
+  }
+
+  get #socket(): string {
+    return join(this.#folder, 'control.sock')
+  }
+
+  async #status(): Promise<StatusView | undefined> {
+    try {
+      return await callDaemon<StatusView>(this.#socket, 'GET', '/status')
+    } catch (error) {
+      if (error instanceof ControlError) return undefined
+      throw error
+    }
+  }
+
+  #sentinel(version: number): Manifest {
+    const clusterIPs = this.#sentinelAddresses(version)
+    return {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { namespace: 'fairlead-conformance', name: 'sentinel' },
+      spec: {
+        clusterIP: clusterIPs[0],
+        clusterIPs,
+        ipFamilyPolicy: 'PreferDualStack',
+        ports: [{ name: 'sentinel', protocol: 'UDP', port: 9 }],
+      },
+    }
+  }
+
+  #sentinelAddresses(version: number): string[] {
+    return [`198.18.0.${version}`, ...(this.#options.ipv6 ? [`2001:2::${version}`] : [])]
+  }
+
+  async #isProgrammed(version: number): Promise<boolean> {
+    for (const address of this.#sentinelAddresses(version)) {
+      const outcome = await this.#node.connectUdp(address, 9, { timeout: 100 })
+      if (outcome !== 'refused') return false
+    }
+    return true
+  }
+
+  async #until(deadline: number, what: string, done: () => Promise<boolean>): Promise<void> {
+    while (!(await done())) {
+      if (this.#child && hasEnded(this.#child)) throw new ProxyError(`fairlead ended: ${this.log}`)
+      if (Date.now() > deadline)
+        throw new ProxyError(`not within ${syncTimeout / 1000} s: ${what}; its log: ${this.log}`)
+      await sleep(20)
+    }
+  }
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null || child.pid === undefined
+}

@@ -1,0 +1,99 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { socket } from '../../src/linux/libc.ts'
+import { closeSync } from 'node:fs'
+import type { Flow, FlowCase } from './flow-case.ts'
+import { CaseError, parseCase } from './parse-case.ts'
+import type { FlowResult } from './report.ts'
+import { runCase, type RunOptions } from './run-case.ts'
+
+/** The case files below paths, in order. Throws when a path does not exist. */
+export function findCaseFiles(paths: readonly string[]): string[] {
+  return paths.flatMap((path) => {
+    if (!statSync(path).isDirectory()) return [path]
+    const names = readdirSync(path, { recursive: true, encoding: 'utf8' })
+    return names
+      .filter((name) => name.endsWith('.yaml'))
+      .map((name) => join(path, name))
+      .toSorted()
+  })
+}
+
+export interface RunCasesOptions extends Omit<RunOptions, 'obstacle'> {
+  /** Cases at a time. */
+  readonly jobs: number
+  /** Called with the results of a file when all of them are there, in the order of the files. */
+  readonly onResults: (results: readonly FlowResult[]) => void
+}
+
+/** Runs case files, several at a time. A file that cannot be used is a failure that says where and why. */
+export async function runCases(files: readonly string[], options: RunCasesOptions): Promise<FlowResult[]> {
+  const obstacle = machineObstacle()
+  const run = async (file: string): Promise<FlowResult[]> => {
+    let flowCase: FlowCase
+    try {
+      flowCase = parseCase(readFileSync(file, 'utf8'), file)
+    } catch (error) {
+      if (!(error instanceof CaseError)) throw error
+      return error.problems.map(({ path, reason }) => malformed(file, path, reason))
+    }
+    return await collect(flowCase, { ...options, obstacle: (flow) => obstacle ?? flowObstacle(flow) })
+  }
+  const results: FlowResult[][] = []
+  let next = 0
+  let shown = 0
+  const work = async (): Promise<void> => {
+    for (let index = next++; index < files.length; index = next++) {
+      results[index] = await run(files[index]!)
+      for (let done = results[shown]; done; done = results[++shown]) options.onResults(done)
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(options.jobs, files.length) }, work))
+  return results.flat()
+}
+
+/** Whatever goes wrong with one case, the others are run. */
+async function collect(flowCase: FlowCase, options: RunOptions): Promise<FlowResult[]> {
+  const results: FlowResult[] = []
+  try {
+    for await (const result of runCase(flowCase, options)) results.push(result)
+  } catch (error) {
+    const { file, title } = flowCase
+    const seen = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    results.push({ result: 'not ok', file, title, step: undefined, flow: '', expected: 'to be run', seen })
+  }
+  return results
+}
+
+function malformed(file: string, path: string, reason: string): FlowResult {
+  const where = path === '' ? '(whole file)' : path
+  return {
+    result: 'not ok',
+    file,
+    title: `malformed at ${where}`,
+    step: undefined,
+    flow: '',
+    expected: 'a case',
+    seen: reason,
+  }
+}
+
+function machineObstacle(): string | undefined {
+  return process.getuid?.() === 0 ? undefined : 'making network namespaces needs root'
+}
+
+function flowObstacle(flow: Flow): string | undefined {
+  if (flow.protocol !== 'sctp') return undefined
+  return hasSctp() ? 'the runner has no SCTP client yet' : 'the kernel has no SCTP'
+}
+
+function hasSctp(): boolean {
+  const [AF_INET, SOCK_STREAM, IPPROTO_SCTP] = [2, 1, 132]
+  try {
+    closeSync(socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP))
+    return true
+  } catch {
+    // EPROTONOSUPPORT
+    return false
+  }
+}
