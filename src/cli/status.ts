@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import type { StatusView, SyncView } from '../daemon/control-api.ts'
+import type { ServiceConnectionsView, StatusView, SyncView } from '../daemon/control-api.ts'
 import { callDaemon } from './control-client.ts'
 import { socketOption } from './socket-option.ts'
 
@@ -32,6 +32,7 @@ export function formatStatus(status: StatusView): string {
     )
     if (services.firstSync) lines.push(`  first sync  ${formatSync(services.firstSync)}`)
     if (services.lastSync) lines.push(`  last sync   ${formatSync(services.lastSync)}`)
+    lines.push(...formatConnections(services.connections))
     lines.push(...services.problems.map((problem) => `  ! ${problem}`))
   }
   if (network) {
@@ -45,6 +46,22 @@ export function formatStatus(status: StatusView): string {
       `dns       ${dns.addresses.join(', ')} for ${dns.zone}: ${dns.queries} queries, ${dns.forwarded} forwarded`,
     )
   return lines.join('\n')
+}
+
+/** At most ten endpoints: a rolling update of everything has thousands. */
+function formatConnections(view: ServiceConnectionsView | undefined): string[] {
+  if (!view) return []
+  const { forgotten, reset, draining } = view
+  const lines: string[] = []
+  const stale = forgotten.ipv4 + forgotten.ipv6
+  if (stale + reset > 0)
+    lines.push(`  forgotten   ${stale} stale UDP connections; ${reset} ended after their drain time`)
+  for (const { service, endpoint, connections, endsInSeconds } of draining.slice(0, 10)) {
+    const end = endsInSeconds === undefined ? '' : `, ended in ${endsInSeconds} s`
+    lines.push(`  draining    ${service} ${endpoint}: ${connections ?? 'not yet counted'} connections${end}`)
+  }
+  if (draining.length > 10) lines.push(`  draining    and ${draining.length - 10} more endpoints (--json has all)`)
+  return lines
 }
 
 function formatSync(sync: SyncView): string {

@@ -51,6 +51,27 @@ export interface ServicesView {
   readonly repairs: number
   readonly firstSync: SyncView | undefined
   readonly lastSync: SyncView | undefined
+  /** Undefined where the kernel's connection table cannot be read. */
+  readonly connections: ServiceConnectionsView | undefined
+}
+
+/** Established connections of Services that changed. */
+export interface ServiceConnectionsView {
+  /** Stale UDP connections that were forgotten, ever. */
+  readonly forgotten: { readonly ipv4: number; readonly ipv6: number }
+  /** Connections that were ended because their Service says so (`fairlead.dev/drain-seconds`), ever. */
+  readonly reset: number
+  /** Endpoints that take no new connections, and may still have some. */
+  readonly draining: readonly {
+    readonly service: string
+    /** `10.0.0.1:80/tcp` */
+    readonly endpoint: string
+    readonly since: string
+    /** Undefined before the first count. */
+    readonly connections: number | undefined
+    /** Until what is left is ended; undefined: never. */
+    readonly endsInSeconds: number | undefined
+  }[]
 }
 
 /** One sync that changed something. */

@@ -50,6 +50,7 @@ test('createMetrics() reads the status at each scrape and counts syncs', async (
     repairs: 1,
     firstSync: undefined,
     lastSync: undefined,
+    connections: undefined,
   }
   const network = {
     name: 'default',

@@ -4,6 +4,7 @@ import type { Node } from '../model/node.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import type { Dataplane } from '../proxy/dataplane.ts'
+import type { ServiceConnections } from '../proxy/service-connections.ts'
 import { SyncLoop, type SyncOutcome } from '../proxy/sync-loop.ts'
 import { proxySettings, sameSettings, settingsProblem, type SettingsFacts } from './proxy-settings.ts'
 import type { ServiceMode, ServicesConfig } from './services-config.ts'
@@ -18,6 +19,8 @@ export interface ServiceProxyOptions {
   readonly waitFor: readonly string[]
   readonly clock: Clock
   readonly log: Log
+  /** What becomes of established connections; undefined: this kernel cannot tell of them. */
+  readonly connections: ServiceConnections | undefined
   readonly onSynced: (outcome: SyncOutcome) => void
 }
 
@@ -32,6 +35,7 @@ export class ServiceProxy {
   #problem: string | undefined
 
   constructor(options: ServiceProxyOptions) {
+    const { connections } = options
     this.#options = options
     this.#services = options.services
     this.#settings = proxySettings(this.#services, this.#facts())
@@ -43,6 +47,11 @@ export class ServiceProxy {
       settings: this.#settings,
       waitFor: options.waitFor,
       minIntervalMs: options.services.minSyncPeriodMs,
+      ...(connections && {
+        afterSync: async (services, { relays = false }) => {
+          await connections.follow(services, { relayed: relays })
+        },
+      }),
       onSynced: options.onSynced,
     })
   }

@@ -23,6 +23,7 @@ import type { Pod } from '../model/pod.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
+import { openServiceConnections, type ServiceConnections } from '../proxy/service-connections.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
@@ -132,7 +133,7 @@ async function startParts(
   const networks = opened?.networks.bridges
   podSource.markSynced()
   const sources = startSources(context, podSource)
-  const proxy = startServices(context, networks)
+  const proxy = await startServices(context, networks)
   networkControl.serve(
     opened && {
       ...opened,
@@ -298,12 +299,16 @@ function startSources(context: Context, podSource: MemorySource): MergedSources 
   return sources
 }
 
-function startServices(context: Context, networks: BridgeNetworks | undefined): ServiceProxy | undefined {
+async function startServices(
+  context: Context,
+  networks: BridgeNetworks | undefined,
+): Promise<ServiceProxy | undefined> {
   const { config, log, nft, stack, status, events, metrics } = context
   const { services } = config
   if (!services) return undefined
   const servicesLog = log.child({ part: 'services' })
   const describer = new SyncDescriber()
+  const connections = await openUsableConnections(context, servicesLog)
   const proxy = new ServiceProxy({
     services,
     nodeName: config.nodeName,
@@ -318,6 +323,7 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
     waitFor: [allSources],
     clock: systemClock,
     log: servicesLog,
+    connections,
     onSynced(outcome) {
       const view = status.noteSync(outcome)
       metrics.observeSync(view)
@@ -328,7 +334,21 @@ function startServices(context: Context, networks: BridgeNetworks | undefined): 
   })
   stack.defer(() => proxy.loop.stop())
   status.loop = proxy.loop
+  status.connections = connections
   return proxy
+}
+
+/** Without a connection table that can be read, Services work, and stale connections stay until they time out. */
+async function openUsableConnections({ stack }: Context, log: Log): Promise<ServiceConnections | undefined> {
+  const connections = openServiceConnections({ clock: systemClock, log })
+  try {
+    await connections.probe()
+    return stack.use(connections)
+  } catch (error) {
+    connections[Symbol.dispose]()
+    log.warn({ err: error }, 'the connection table cannot be read: stale UDP connections will not be forgotten')
+    return undefined
+  }
 }
 
 async function startDns(context: Context, networks: BridgeNetworks | undefined): Promise<DnsServer | undefined> {

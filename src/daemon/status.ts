@@ -3,11 +3,13 @@ import type { HostNetworks } from '../bridge/host-networks.ts'
 import type { DnsServer } from '../dns/server.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { formatCidr } from '../net/cidr.ts'
+import { ipFamilyOf } from '../net/ip-address.ts'
+import type { ServiceConnections } from '../proxy/service-connections.ts'
 import type { SyncLoop, SyncOutcome } from '../proxy/sync-loop.ts'
 import type { MergedSources } from '../sources/merge.ts'
 import { formatProblem } from '../sources/source.ts'
 import type { Config } from './config.ts'
-import type { DnsView, NetworkView, ServicesView, StatusView, SyncView } from './control-api.ts'
+import type { DnsView, NetworkView, ServiceConnectionsView, ServicesView, StatusView, SyncView } from './control-api.ts'
 
 /** A change older than this that is not in the kernel makes the daemon unhealthy, ms. Twice kube-proxy's sync period. */
 const overdueMs = 60_000
@@ -18,6 +20,7 @@ export class DaemonStatus {
   sources: MergedSources | undefined
   dns: DnsServer | undefined
   loop: SyncLoop | undefined
+  connections: ServiceConnections | undefined
   readonly #config: Config
   readonly #version: string
   readonly #started = performance.now()
@@ -102,6 +105,23 @@ export class DaemonStatus {
       repairs: sync.repairs,
       firstSync: this.#firstSync,
       lastSync: this.#lastSync,
+      connections: this.#connections(),
+    }
+  }
+
+  #connections(): ServiceConnectionsView | undefined {
+    if (!this.connections) return undefined
+    const { forgotten, connectionsReset, draining } = this.connections
+    return {
+      forgotten: { ipv4: forgotten[4], ipv6: forgotten[6] },
+      reset: connectionsReset,
+      draining: draining.map(({ service, protocol, ip, port, since, connections, endsInMs }) => ({
+        service,
+        endpoint: `${ipFamilyOf(ip) === 6 ? `[${ip}]` : ip}:${port}/${protocol}`,
+        since: since.toISOString(),
+        connections,
+        endsInSeconds: endsInMs === undefined ? undefined : Math.ceil(endsInMs / 1000),
+      })),
     }
   }
 

@@ -5,6 +5,8 @@ import type { RecalledSlots } from './frontends.ts'
 export interface Dataplane {
   /** The mode's name in configuration, metrics and logs. */
   readonly name: string
+  /** Connections end at this daemon, which makes others to the endpoints; else the kernel translates them. @default false */
+  readonly relays?: boolean
   /** Tries what the mode needs. What it cannot do stands here with its reason, and nowhere else. */
   probe(): Promise<ProbeResult>
   /** What a sync would change, without changing anything. */

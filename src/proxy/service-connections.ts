@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import type { IpAddress } from '../net/ip-address.ts'
+import { ipFamilies, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { protocolNumbers } from '../net/protocol.ts'
 import { openConntrack, type Conntrack } from '../netlink/conntrack.ts'
 import type { Netns } from '../linux/netns.ts'
 import type { CompiledServices } from './compile-services.ts'
@@ -9,9 +10,16 @@ import { ownAddresses, StaleFlows, type FlowsForgotten } from './stale-flows.ts'
 
 /** What becomes of established connections when Services change: stale UDP ones are forgotten, the rest may drain. */
 export interface ServiceConnections extends Disposable {
-  /** Call it once `services` are in the kernel. Throws NetlinkError; the next call makes up for it. */
-  follow(services: CompiledServices): Promise<FlowsForgotten>
+  /**
+   * Call it once `services` are in the kernel. With `relayed`, connections that end at this node are left to whoever relays
+   * them. Throws NetlinkError; the next call makes up for it.
+   */
+  follow(services: CompiledServices, options?: { readonly relayed?: boolean }): Promise<FlowsForgotten>
+  /** Looks whether the connection table can be read. Throws NetlinkError. */
+  probe(): Promise<void>
   readonly draining: readonly DrainingEndpoint[]
+  /** UDP connections that were forgotten, ever, by family. */
+  readonly forgotten: Readonly<Record<IpFamily, number>>
   /** Connections that were ended because their Service says so, ever. */
   readonly connectionsReset: number
 }
@@ -40,13 +48,20 @@ export function followConnections(options: {
 }): ServiceConnections {
   const flows = new StaleFlows(options)
   const draining = new Draining(options)
+  const forgotten = { 4: 0, 6: 0 }
   return {
-    async follow(services) {
+    async follow(services, { relayed = false } = {}) {
       draining.update(services)
-      return await flows.reconcile(services)
+      const result = await flows.reconcile(services, { relayed })
+      for (const family of ipFamilies) forgotten[family] += result.deleted[family]
+      return result
     },
     get draining() {
       return draining.endpoints
+    },
+    forgotten,
+    async probe() {
+      await options.conntrack.list({ family: 4, original: { protocol: protocolNumbers.udp, destinationPort: 0 } })
     },
     get connectionsReset() {
       return draining.connectionsReset

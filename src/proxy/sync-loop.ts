@@ -25,6 +25,11 @@ export interface SyncLoopOptions {
   /** Wait after failures, doubled each time. @default 100 ms to 30 s */
   readonly retry?: { readonly firstMs: number; readonly maxMs: number }
   readonly signal?: AbortSignal
+  /**
+   * What must happen once `services` are in the kernel, before the sync counts as done: stale connections are forgotten
+   * here. When it rejects, the sync has failed and is tried again.
+   */
+  readonly afterSync?: (services: CompiledServices, dataplane: Dataplane) => Promise<void>
   /** Called after each successful sync: for metrics and readiness. */
   readonly onSynced?: (outcome: SyncOutcome) => void
 }
@@ -198,7 +203,7 @@ export class SyncLoop {
   }
 
   async #sync(reason: RunReason, signal: AbortSignal): Promise<void> {
-    const { clock, onSynced } = this.#options
+    const { clock, afterSync, onSynced } = this.#options
     const began = clock.monotonic()
     const pendingSince = this.#pendingSince ?? began
     this.#pendingSince = undefined
@@ -207,7 +212,7 @@ export class SyncLoop {
       const compileMs = clock.monotonic() - began
       const changed = this.#change && (await this.#changeOver(this.#change.to, services, signal))
       const result = changed ?? (await this.#dataplane.sync(services, { verify: reason === 'verify', signal }))
-      // Here stale UDP flows will be looked for: entries of conntrack that lead to endpoints which `services` no longer has.
+      await afterSync?.(services, this.#dataplane)
       this.#syncs++
       this.#lastSync = clock.now()
       this.#lastResult = result
