@@ -67,7 +67,8 @@ const addressGone = (ip: string) => ({ what: 'address gone', address: { address:
 const routeGone = (destination: string, options: { via?: string; asked?: boolean } = {}): NearbyEvent => {
   const { via, asked = true } = options
   const family = destination.includes(':') ? 6 : 4
-  const route = { family, destination: parseCidr(destination), via: via && parseIp(via) } as Partial<Route> as Route
+  const fields = { family, type: 'unicast', destination: parseCidr(destination), via: via && parseIp(via) }
+  const route = fields as Partial<Route> as Route
   return { what: 'route gone', route, asked }
 }
 const ruleGone = (ip: string, protocol: number) =>

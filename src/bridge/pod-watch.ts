@@ -95,7 +95,7 @@ export class PodWatch implements AsyncDisposable {
       case 'route gone': {
         const { route, asked } = event
         // The kernel's own removals come with those of the link or its addresses.
-        if (route.family === 6 && !asked) return
+        if (route.type !== 'unicast' || (route.family === 6 && !asked)) return
         this.#gateways.add(route.via ?? route.destination.address)
         break
       }
