@@ -21,6 +21,9 @@ const getsockoptFunction = libc.func(
 const getsockoptBytesFunction = libc.func(
   'int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *length)',
 )
+const getsockoptStructFunction = libc.func(
+  'int getsockopt(int fd, int level, int name, _Inout_ uint8_t *value, _Inout_ uint32_t *length)',
+)
 const socketFunction = libc.func('int socket(int domain, int type, int protocol)')
 const bindFunction = libc.func('int bind(int fd, _In_ uint8_t *address, uint32_t length)')
 const sendtoFunction = libc.func(
@@ -75,6 +78,11 @@ export function setSocketOption(fd: number, level: number, option: number, value
 export function getSocketOption(fd: number, level: number, option: number): number | undefined {
   const value: [number] = [0]
   return getsockoptFunction(fd, level, option, value, [4]) === 0 ? value[0] : undefined
+}
+
+/** Fills in a struct of which the kernel reads a part first; false when it refuses, and then `value` may have changed. */
+export function getSocketStruct(fd: number, level: number, option: number, value: Uint8Array): boolean {
+  return getsockoptStructFunction(fd, level, option, value, [value.length]) === 0
 }
 
 /** How many messages the kernel dropped for a socket since it was opened, because nobody read them in time (SO_MEMINFO). */

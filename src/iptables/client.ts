@@ -1,0 +1,30 @@
+import type { IpFamily } from '../net/ip-address.ts'
+import type { Ruleset, TableChanges, TableName } from './objects.ts'
+
+/** Which kernel part the tools work with: the old tables, or nf_tables. */
+export type Variant = 'legacy' | 'nft'
+
+/** What a restore cost. */
+export interface RestoreResult {
+  /** Of the text that was handed over. */
+  readonly bytes: number
+  /** Milliseconds that iptables-restore ran, waiting for the lock included. */
+  readonly ms: number
+}
+
+/** The rules of one address family in one network namespace: the kernel's (`open-client.ts`) or the fake's (`fake-iptables.ts`). */
+export interface IptablesClient {
+  readonly family: IpFamily
+  readonly variant: Variant
+  /** Of the tools: `1.8.9`. */
+  readonly version: string
+  /** Reads whole tables; by default all that are in use. Throws IptablesError. */
+  save(tables?: readonly TableName[]): Promise<Ruleset>
+  /** Applies changes: one `iptables-restore --noflush --counters -w`. Nothing to do costs nothing. Throws IptablesError. */
+  restore(changes: readonly TableChanges[], options?: { readonly signal?: AbortSignal }): Promise<RestoreResult>
+  /**
+   * A number that nearly always changes when somebody changes a table, found out without reading it; undefined where
+   * there is none (nf_tables has notifications instead).
+   */
+  mark(table: TableName): string | undefined
+}

@@ -1,0 +1,27 @@
+/** The tables that hold rules of ours or of kubelet. */
+export type TableName = 'filter' | 'nat' | 'mangle' | 'raw'
+
+/** Rules of a chain, in order, as iptables-save prints them behind `-A CHAIN `. */
+export type ChainRules = readonly string[]
+
+/** The chains of one table, by name. */
+export type TableRules = ReadonlyMap<string, ChainRules>
+
+/** What iptables-save shows of one address family. Tables that were never used are not there. */
+export type Ruleset = ReadonlyMap<TableName, TableRules>
+
+/** Changes of one table; iptables-restore applies them all or not at all. */
+export interface TableChanges {
+  readonly table: TableName
+  /** Chains that are made, or emptied when they exist, and then filled. */
+  readonly chains: TableRules
+  /** Rules to put first in a chain that belongs to others, the first of them first. */
+  readonly prepend?: readonly { readonly chain: string; readonly rule: string }[]
+  /** Rules of ours to take out of a chain that belongs to others. */
+  readonly remove?: readonly { readonly chain: string; readonly rule: string }[]
+  /** Chains that are emptied and removed, after all else. */
+  readonly deleteChains?: readonly string[]
+}
+
+/** XT_EXTENSION_MAXNAMELEN - 1: the longest name that a chain may have. */
+export const maxChainName = 28

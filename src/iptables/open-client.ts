@@ -1,0 +1,166 @@
+import { closeSync } from 'node:fs'
+import { run, RunError, type RunResult } from '../linux/exec.ts'
+import { AF_INET, AF_INET6 } from '../netlink/families.ts'
+import { getSocketStruct, socket } from '../linux/libc.ts'
+import type { Netns } from '../linux/netns.ts'
+import type { IpFamily } from '../net/ip-address.ts'
+import type { IptablesClient, RestoreResult, Variant } from './client.ts'
+import { failure, IptablesError } from './iptables-error.ts'
+import type { Ruleset, TableChanges, TableName } from './objects.ts'
+import { formatRestore, parseSave } from './save-format.ts'
+
+export interface IptablesOptions {
+  readonly family: IpFamily
+  /** Which of the two kinds of tools; see `detectVariant`. */
+  readonly variant: Variant
+  /** The network namespace whose rules they are. Default: the calling thread's own. */
+  readonly netns?: Netns
+  /** Seconds to wait for the xtables lock. @default 5, as kube-proxy and kubelet do */
+  readonly lockSeconds?: number
+  /** Whether to find out if the kernel has its part, which makes it load the tables. @default true */
+  readonly probe?: boolean
+}
+
+/** How long a tool may take: 100,000 rules take the nft variant minutes. */
+const timeoutMs = 1_800_000
+
+/** Finds the tools. Throws IptablesError when they are missing, or cannot work in this family. */
+export async function openIptables(options: IptablesOptions): Promise<IptablesClient> {
+  const tools = await findTools(options)
+  const client = new ToolsClient(options, tools)
+  if (options.probe ?? true) await client.probe()
+  return client
+}
+
+/** Names of the tools, and their version. */
+interface Tools {
+  readonly command: string
+  readonly save: string
+  readonly restore: string
+  readonly version: string
+}
+
+/** `iptables-legacy` and `iptables-nft`, or plain `iptables` where that is the wanted kind. */
+async function findTools({ family, variant, netns }: IptablesOptions): Promise<Tools> {
+  const base = family === 4 ? 'iptables' : 'ip6tables'
+  const names = [`${base}-${variant}`, base]
+  const seen: string[] = []
+  for (const command of names) {
+    const found = await versionOf(command, netns)
+    if (!found) {
+      seen.push(`${command} is not installed`)
+      continue
+    }
+    if (found.variant === variant)
+      return { command, save: `${command}-save`, restore: `${command}-restore`, version: found.version }
+    seen.push(`${command} is of the ${found.variant} kind`)
+  }
+  throw new IptablesError(`no ${variant} ${base}: ${seen.join(', ')}`, { argv: names, exitCode: null, stderr: '' })
+}
+
+/** What `iptables --version` says: `iptables v1.8.9 (nf_tables)`; undefined when there is no such program. */
+export async function versionOf(
+  command: string,
+  netns?: Netns,
+): Promise<{ readonly version: string; readonly variant: Variant } | undefined> {
+  let result: RunResult
+  try {
+    result = await run([command, '--version'], { timeout: 10_000, ...(netns && { netns }) })
+  } catch (error) {
+    if (error instanceof RunError && error.code === 'ENOENT') return undefined
+    throw error
+  }
+  const match = /v(\d+(?:\.\d+)*)(?: \((\w+)\))?/.exec(result.stdout)
+  // Before 1.8 there was one kind only.
+  return match?.[1] === undefined
+    ? undefined
+    : { version: match[1], variant: match[2] === 'nf_tables' ? 'nft' : 'legacy' }
+}
+
+class ToolsClient implements IptablesClient {
+  readonly family: IpFamily
+  readonly variant: Variant
+  readonly version: string
+  readonly #tools: Tools
+  readonly #netns: Netns | undefined
+  readonly #lockSeconds: number
+
+  constructor(options: IptablesOptions, tools: Tools) {
+    this.family = options.family
+    this.variant = options.variant
+    this.version = tools.version
+    this.#tools = tools
+    this.#netns = options.netns
+    this.#lockSeconds = options.lockSeconds ?? 5
+  }
+
+  /** Throws when the kernel has no such table. */
+  async probe(): Promise<void> {
+    await this.#run([this.#tools.command, ...this.#wait(), '-t', 'nat', '-S', 'PREROUTING'])
+  }
+
+  async save(tables: readonly TableName[] = []): Promise<Ruleset> {
+    const argvs = tables.length === 0 ? [[this.#tools.save]] : tables.map((table) => [this.#tools.save, '-t', table])
+    const texts: string[] = []
+    for (const argv of argvs) texts.push((await this.#run(argv)).stdout)
+    return parseSave(texts.join(''))
+  }
+
+  async restore(
+    changes: readonly TableChanges[],
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<RestoreResult> {
+    const text = formatRestore(changes)
+    if (text === '') return { bytes: 0, ms: 0 }
+    const input = Buffer.from(text)
+    const start = performance.now()
+    const argv = [this.#tools.restore, '--noflush', '--counters', ...this.#wait()]
+    const result = await this.#try(argv, { input, ...options })
+    if (result.code !== 0) throw failure(argv, result, text)
+    return { bytes: input.length, ms: performance.now() - start }
+  }
+
+  mark(table: TableName): string | undefined {
+    if (this.variant === 'nft') return undefined
+    const read = (): string | undefined => tableInfo(this.family, table)
+    return this.#netns ? this.#netns.enter(read) : read()
+  }
+
+  /** iptables-nft takes it too, and has no lock. */
+  #wait(): readonly string[] {
+    return ['-w', String(this.#lockSeconds)]
+  }
+
+  async #run(argv: readonly string[]): Promise<RunResult> {
+    const result = await this.#try(argv)
+    if (result.code !== 0) throw failure(argv, result)
+    return result
+  }
+
+  async #try(argv: readonly string[], options: { input?: Uint8Array; signal?: AbortSignal } = {}): Promise<RunResult> {
+    return await run(argv, { timeout: timeoutMs, ...(this.#netns && { netns: this.#netns }), ...options })
+  }
+}
+
+/* include/uapi/linux/netfilter_ipv4/ip_tables.h and netfilter_ipv6/ip6_tables.h: the same layout in both */
+const IPT_SO_GET_INFO = 64
+const ipLevels = { 4: { domain: AF_INET, level: 0 }, 6: { domain: AF_INET6, level: 41 } } as const
+const SOCK_DGRAM = 2
+
+/**
+ * How many entries and bytes a table of the old kind has (struct ipt_getinfo), from one system call. It works on a
+ * socket of the calling thread's namespace. Undefined when the kernel does not say.
+ */
+function tableInfo(family: IpFamily, table: TableName): string | undefined {
+  const { domain, level } = ipLevels[family]
+  const fd = socket(domain, SOCK_DGRAM, 0)
+  try {
+    // name[32], valid_hooks, hook_entry[5], underflow[5], num_entries, size
+    const info = Buffer.alloc(84)
+    info.write(table)
+    if (!getSocketStruct(fd, level, IPT_SO_GET_INFO, info)) return undefined
+    return `${info.readUInt32LE(76)} entries, ${info.readUInt32LE(80)} bytes`
+  } finally {
+    closeSync(fd)
+  }
+}

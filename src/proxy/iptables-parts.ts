@@ -1,0 +1,112 @@
+import { silentLog, type Log } from '../base/log.ts'
+import type { IptablesClient, Variant } from '../iptables/client.ts'
+import { detectVariant } from '../iptables/detect-variant.ts'
+import { openIpSets, type IpSets } from '../iptables/ip-set.ts'
+import { isPermissionDenied } from '../iptables/iptables-error.ts'
+import { openIptables } from '../iptables/open-client.ts'
+import type { Netns } from '../linux/netns.ts'
+import { readSysctl, SysctlError } from '../linux/sysctl.ts'
+import { isNetlinkError } from '../netlink/netlink-error.ts'
+import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
+import type { NftClient } from '../nftables/client.ts'
+import { openNftables } from '../nftables/open-client.ts'
+import type { IptablesFeatures } from './iptables-tables.ts'
+
+/** What the iptables mode works with: the kernel's, or fakes. */
+export interface IptablesParts extends Disposable {
+  /** One for each address family that the machine has. Never empty. */
+  readonly clients: readonly IptablesClient[]
+  /** Undefined without ip_set in the kernel. */
+  readonly sets: IpSets | undefined
+  /** Tells when somebody changes the tables of the nft tools; undefined with the legacy ones. */
+  readonly nft: NftClient | undefined
+  readonly features: IptablesFeatures
+  /** What is missing, each with its reason. */
+  readonly limits: readonly string[]
+  /** The clients of the other kind of tools, if they are installed: what an earlier proxy left there has to go, too. */
+  others(): Promise<readonly IptablesClient[]>
+}
+
+export interface IptablesPartsOptions {
+  readonly netns?: Netns
+  /** @default `auto`: what the machine's other programs use */
+  readonly variant?: Variant | 'auto'
+  readonly log?: Log
+}
+
+/** Opens the tools that this machine uses, for the families that it has. Throws IptablesError when there are none. */
+export async function openIptablesParts(options: IptablesPartsOptions = {}): Promise<IptablesParts> {
+  const { netns, variant: asked = 'auto', log = silentLog } = options
+  const place = { ...(netns && { netns }) }
+  const found = asked === 'auto' ? await detectVariant(place) : { variant: asked, reason: 'it was asked for' }
+  const { variant } = found
+  log.info({ variant, reason: found.reason }, `iptables: the ${variant} tools are used, because ${found.reason}`)
+  const limits: string[] = []
+  const clients: IptablesClient[] = []
+  for (const family of ipFamilies) {
+    try {
+      clients.push(await openIptables({ family, variant, ...place }))
+    } catch (error) {
+      if (family === 4 || isPermissionDenied(error)) throw error
+      limits.push(`IPv6: ${messageOf(error)}`)
+    }
+  }
+  using scope = new DisposableStack()
+  const sets = scope.use(openIpSets(place))
+  const noSets = await whyNoSets(sets)
+  if (noSets !== undefined) {
+    limits.push(
+      `a port or protocol that a cluster IP does not have: not refused, its packets go where routes lead (${noSets})`,
+    )
+  }
+  const nft = variant === 'nft' ? scope.use(openNftables(place)) : undefined
+  const owned = scope.move()
+  return {
+    clients,
+    sets: noSets === undefined ? sets : undefined,
+    nft,
+    features: { addressSets: noSets === undefined, liberalConntrack: isLiberal(place) },
+    limits,
+    others: () => openOthers(variant === 'nft' ? 'legacy' : 'nft', place),
+    [Symbol.dispose]: () => owned.dispose(),
+  }
+}
+
+async function openOthers(variant: Variant, place: { netns?: Netns }): Promise<readonly IptablesClient[]> {
+  const clients: IptablesClient[] = []
+  for (const family of ipFamilies) {
+    try {
+      // Without a look at the kernel: the old tables come into being when somebody looks at them.
+      clients.push(await openIptables({ family, variant, probe: false, ...place }))
+    } catch {
+      // Not installed: then nobody can have used them either.
+    }
+  }
+  return clients
+}
+
+/** Why sets cannot be used; undefined when they can. */
+async function whyNoSets(sets: IpSets): Promise<string | undefined> {
+  const probe = { name: 'FAIRLEAD-PROBE', family: 4 as IpFamily }
+  try {
+    await sets.create(probe)
+    await sets.destroy(probe.name)
+    return undefined
+  } catch (error) {
+    if (!isNetlinkError(error)) throw error
+    return `the kernel has no ip_set: ${error.code}`
+  }
+}
+
+function isLiberal(place: { netns?: Netns }): boolean {
+  try {
+    return readSysctl('net.netfilter.nf_conntrack_tcp_be_liberal', place) !== '0'
+  } catch (error) {
+    if (error instanceof SysctlError) return false
+    throw error
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
