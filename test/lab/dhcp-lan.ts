@@ -85,7 +85,9 @@ export class DhcpLan implements AsyncDisposable {
   /** A namespace with a macvlan link `eth0` on the host's, up and without an address. */
   async createPod(mac: string): Promise<Netns> {
     const netns = createAnonymousNetns()
-    await ip(this.host, 'link add link eth0 name eth0 netns', netns.path, 'address', mac, 'type macvlan mode bridge')
+    // Linux 6.1 takes no name that a link of the asking namespace has.
+    await ip(this.host, 'link add link eth0 name born netns', netns.path, 'address', mac, 'type macvlan mode bridge')
+    await ip(netns, 'link set born name eth0')
     await ip(netns, 'link set eth0 up')
     return netns
   }
