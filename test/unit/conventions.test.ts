@@ -8,7 +8,7 @@ import { knownKeys, parseConfig } from '../../src/daemon/config.ts'
 /** The house of docs/architecture.md: what each folder of src may import besides itself. */
 const values = ['base', 'net']
 const wire = ['linux', 'netlink']
-const kernel = ['nftables', 'dhcp']
+const kernel = ['nftables', 'dhcp', 'relay']
 const domain = ['sources', 'proxy', 'dns', 'bridge']
 const belowDomain = [...values, 'model', ...wire, ...kernel]
 const mayImport: Readonly<Record<string, readonly string[]>> = {
@@ -19,6 +19,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   netlink: [...values, 'linux'],
   nftables: [...values, ...wire],
   dhcp: [...values, ...wire],
+  relay: [...values, 'linux'],
   ...Object.fromEntries(domain.map((folder) => [folder, belowDomain])),
   daemon: [...belowDomain, ...domain],
   cli: [...belowDomain, ...domain, 'daemon'],
