@@ -1,6 +1,8 @@
 import type { Log } from '../base/log.ts'
 import type { NftClient } from '../nftables/client.ts'
 import type { Dataplane } from '../proxy/dataplane.ts'
+import { IptablesMode } from '../proxy/iptables-mode.ts'
+import { openIptablesParts } from '../proxy/iptables-parts.ts'
 import { NftablesMode } from '../proxy/nftables-mode.ts'
 import type { ServiceMode } from './services-config.ts'
 
@@ -23,8 +25,9 @@ export function createDataplane(mode: ServiceMode, { nft, log }: DataplaneParts)
       if (nft) return new NftablesMode(nft, { log })
       throw new ModeUnavailableError('mode nftables needs nf_tables, which this kernel does not have')
     case 'iptables':
+      return new IptablesMode(() => openIptablesParts({ log }), { log })
     case 'userspace':
-      throw new ModeUnavailableError(`mode ${mode} is not there yet (expected nftables)`)
+      throw new ModeUnavailableError(`mode ${mode} is not there yet (expected nftables or iptables)`)
     default:
       return mode satisfies never
   }

@@ -113,6 +113,7 @@ export class IptablesMode implements Dataplane, Disposable {
       await this.#quietly(async () => client.restore(await removals(client)))
     }
     for (const family of ipFamilies) await parts.sets?.destroy(clusterIpSet(family).name)
+    this[Symbol.dispose]()
   }
 
   /**
@@ -131,6 +132,7 @@ export class IptablesMode implements Dataplane, Disposable {
 
   [Symbol.dispose](): void {
     this.#watch?.[Symbol.dispose]()
+    this.#watch = undefined
     const parts = this.#parts
     this.#parts = undefined
     // One that is still being opened is closed when it is there; if it fails, there is nothing to close.
@@ -268,9 +270,12 @@ async function differences(
 ): Promise<{ readonly changes: readonly TableChanges[]; readonly wanted: ProgrammedFamily }> {
   const { family } = client
   const context = contextOf(services, { family, terse: isLarge(services, family) })
-  const current = await client.save(touchedTables)
+  // The tool reads while we compute.
+  const saved = client.save()
+  saved.catch(() => {})
   const wanted = programmedFamily(services, context, features)
-  return { changes: diffTables(current, compileTables(services, context, wanted.shared)), wanted }
+  const tables = compileTables(services, context, wanted.shared)
+  return { changes: diffTables(await saved, tables), wanted }
 }
 
 /** Chains of ours and of a genuine kube-proxy, and what leads to them. Only tables that are in use are looked at. */
