@@ -3,7 +3,7 @@ import { ipFamilyOf } from '../../src/net/ip-address.ts'
 import { checkFlow } from './check-flow.ts'
 import type { Flow, FlowCase, Manifest, Step } from './flow-case.ts'
 import { placeAddresses } from './placement.ts'
-import { ownConfiguration, type Mode } from './proxy-config.ts'
+import { kubeProxyConfiguration, type Mode } from './proxy-config.ts'
 import { ProxyError, ProxyProcess } from './proxy-process.ts'
 import { describeExpectation, type FlowResult } from './report.ts'
 import { World } from './world.ts'
@@ -30,7 +30,7 @@ export async function* runCase(flowCase: FlowCase, options: RunOptions): AsyncGe
   await options.prepare?.(world)
   await using proxy = new ProxyProcess(world.node, {
     fairlead: options.fairlead,
-    config: ownConfiguration(flowCase, options.mode),
+    config: kubeProxyConfiguration(flowCase, options.mode),
     ipv6: flowCase.node.addresses.some((address) => ipFamilyOf(address) === 6),
   })
   const objects = new Objects(flowCase)
