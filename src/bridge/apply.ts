@@ -74,9 +74,9 @@ export async function deleteLinks(indexes: readonly number[], rtnetlink: Rtnetli
     await rtnetlink.links.delete(indexes[0]!).catch(unlessNotFound)
     return
   }
-  const marks = await Promise.allSettled(indexes.map((index) => rtnetlink.links.set(index, { group: deletionGroup })))
-  for (const mark of marks) if (mark.status === 'rejected') unlessNotFound(mark.reason)
-  if (marks.some(({ status }) => status === 'fulfilled')) await rtnetlink.links.deleteGroup(deletionGroup)
+  const marks = await rtnetlink.runEach(indexes.map((index) => setLink(index, { group: deletionGroup })))
+  for (const mark of marks) if (mark instanceof Error) unlessNotFound(mark)
+  if (marks.some((mark) => !(mark instanceof Error))) await rtnetlink.links.deleteGroup(deletionGroup)
 }
 
 /** The bridge is switched on last: its settings must be there before the kernel gives it a link-local address. */

@@ -29,6 +29,8 @@ import {
   planBridge,
   planEndpoint,
   planHost,
+  planPort,
+  type BridgePlan,
   type EndpointPlan,
   type HostPlan,
   type HostWishes,
@@ -205,7 +207,7 @@ export class BridgeNetworks implements AsyncDisposable {
   }
 
   /**
-   * Gives an owner an endpoint in a network: a lease first, then the kernel's part; on failure neither is left. Throws
+   * Gives an owner an endpoint in a network: a lease, and the kernel's part; on failure neither is left. Throws
    * {@link AttachError}, PoolExhaustedError, AddressUnavailableError, BridgeFullError, NetlinkError.
    */
   async attach(request: AttachRequest): Promise<Lease> {
@@ -239,11 +241,9 @@ export class BridgeNetworks implements AsyncDisposable {
         ...(aliases.length > 0 && { aliases }),
       }
       try {
-        await this.#journal.add([lease])
-        // Before the port is there: it must not send, nor be reached, otherwise than the rules say.
-        await this.#firewall.update()
-        await this.#creations.create(this.#planOf(network, lease))
-        await this.#firewall.forget(lease, 'published')
+        // At the same time: of an endpoint without a lease, and of a lease without an endpoint, the next start leaves nothing.
+        const steps = await Promise.allSettled([this.#journal.add([lease]), this.#build(network, lease)])
+        for (const step of steps) if (step.status === 'rejected') throw step.reason
       } catch (error) {
         await this.#undo(lease, error)
         throw error
@@ -270,7 +270,11 @@ export class BridgeNetworks implements AsyncDisposable {
     return await Promise.allSettled(endpoints.map(({ owner, network }) => this.detach(owner, network)))
   }
 
-  /** Takes the endpoint away. One that is not there is no error. Throws NetlinkError; then it can be tried again. */
+  /**
+   * Takes the endpoint away: its link, its publications and its lease are gone when this resolves, and its addresses free.
+   * UDP clients of its publications are forgotten; entries of TCP connections are deleted a moment later. One that is not
+   * there is no error. Throws NetlinkError; then it can be tried again.
+   */
   async detach(owner: Owner, network: string): Promise<void> {
     const lease = this.leases.get(leaseKey({ network, owner }))
     if (!lease) return
@@ -343,10 +347,19 @@ export class BridgeNetworks implements AsyncDisposable {
     const { kernel, log } = this.#options
     watchHost(kernel.rtnetlink, {
       log,
-      isBridge: (name) => this.networks.some(({ bridge }) => bridge === name),
+      bridge: (name) => {
+        const network = this.networks.find(({ bridge }) => bridge === name)
+        return network && this.#planOfBridge(network)
+      },
+      port: (name) => {
+        const lease = this.#journal.ports.get(name)
+        const network = lease && this.#pools.get(lease.network)
+        return network && planPort(network, lease)
+      },
       isBusy: (name) => this.#busy.has(name),
       onChange: () => this.#runner.request(),
       onUplink: () => this.#uplink.request(),
+      onGone: (index) => this.#deletions.noteGone(index),
     })
     this.#podWatch = new PodWatch({
       kernel,
@@ -416,6 +429,11 @@ export class BridgeNetworks implements AsyncDisposable {
     return endpoints.find(({ port }) => port === portOf(lease)) ?? planEndpoint(network, lease)
   }
 
+  #planOfBridge(network: Network): BridgePlan {
+    const isFirst = this.networks[0]?.name === network.name
+    return planBridge(network, isFirst ? (this.#options.serviceAddresses ?? []) : [])
+  }
+
   /** Once, until there is room again. */
   #tellFullness(network: Network): void {
     const { name } = network
@@ -441,16 +459,14 @@ export class BridgeNetworks implements AsyncDisposable {
 
   async #make(network: Network): Promise<void> {
     const { kernel } = this.#options
-    const { name, bridge } = network
+    const { bridge } = network
     this.#begin(bridge)
     try {
       // One of ours, or its name would not have been accepted: left over, and wanted by nobody until now.
       await this.#deleteBridge(network)
       this.#pools.add(network)
       await enableForwarding(this.plan.sysctls, this.#options)
-      const isFirst = this.networks[0]?.name === name
-      const plan = planBridge(network, isFirst ? (this.#options.serviceAddresses ?? []) : [])
-      await applyHostAction({ kind: 'create-bridge', bridge: plan }, kernel)
+      await applyHostAction({ kind: 'create-bridge', bridge: this.#planOfBridge(network) }, kernel)
       await this.#firewall.update()
       this.#rememberSubnets()
     } catch (error) {
@@ -514,19 +530,28 @@ export class BridgeNetworks implements AsyncDisposable {
     }
   }
 
+  /** The kernel's part of an endpoint. */
+  async #build(network: Network, lease: Lease): Promise<void> {
+    await this.#firewall.forgotten(lease)
+    // Before the port is there: it must not send, nor be reached, otherwise than the rules say.
+    await this.#firewall.update()
+    await this.#creations.create(this.#planOf(network, lease))
+    await this.#firewall.forget(lease, 'published')
+  }
+
   async #remove(lease: Lease): Promise<void> {
     const { rtnetlink } = this.#options.kernel
     const link = await rtnetlink.links.find(portOf(lease))
     if (link) await this.#deletions.delete(link.index)
-    try {
-      await this.#journal.remove([leaseKey(lease)])
-    } catch (error) {
+    const forgotten = this.#journal.remove([leaseKey(lease)]).catch((error: unknown) => {
       // The endpoint is gone, that is what counts: a lease without a namespace is reclaimed at the next start.
       const { owner } = lease
       this.#options.log.warn({ owner, err: error }, `Cannot write to disk that the lease of ${owner} has ended`)
-    }
-    await this.#firewall.update()
-    await this.#firewall.forget(lease, 'withdrawn')
+    })
+    await Promise.all([forgotten, this.#firewall.update()])
+    const ended = this.#firewall.forget(lease, 'withdrawn')
+    // A UDP client that goes on sending would go on being sent to the address; other connections die with the endpoint.
+    if (lease.published?.some(({ protocol }) => protocol === 'udp') === true) await ended
     for (const ip of lease.ips) this.#pools.release(lease.network, ip)
   }
 

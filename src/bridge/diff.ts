@@ -62,7 +62,8 @@ export class ForeignLinkError extends Error {
   override readonly name = 'ForeignLinkError'
 }
 
-const linkLocal = parseCidr('fe80::/10')
+/** Addresses that the kernel gives links by itself. */
+export const linkLocal = parseCidr('fe80::/10')
 
 /**
  * What to do on the host, in order. `busy` names ports and bridges that are being made or removed at this moment: they are left
@@ -237,8 +238,11 @@ function hasRoute(
   )
 }
 
-/** Links with an alias are ours on the host, and also belong into our group. */
-function linkChanges(
+/**
+ * What is to be changed of a link; undefined: nothing. Links with an alias are ours on the host, and also belong into our
+ * group. Pure.
+ */
+export function linkChanges(
   link: Link,
   plan: {
     readonly mac?: MacAddress | undefined

@@ -51,10 +51,11 @@ export async function forgetPublished(
   return found.length
 }
 
-/** Ends the connections of endpoints that go; those that go at the same time share the looks at the connection table. */
+/** Ends the connections of endpoints that go; those that go while it looks at the connection table share the next look. */
 export class WithdrawnConnections {
   readonly #conntrack: Conntrack
-  #next: { readonly leases: Lease[]; readonly done: Promise<unknown> } | undefined
+  #next: { readonly leases: Lease[]; readonly done: Promise<void> } | undefined
+  #previous: Promise<void> = Promise.resolve()
 
   constructor(conntrack: Conntrack) {
     this.#conntrack = conntrack
@@ -64,13 +65,17 @@ export class WithdrawnConnections {
   async forget(lease: Lease): Promise<void> {
     if (!this.#next) {
       const leases: Lease[] = []
-      this.#next = { leases, done: this.#forgetNext(leases) }
+      const done = this.#forgetNext(leases, this.#previous)
+      this.#next = { leases, done }
+      this.#previous = done
     }
     this.#next.leases.push(lease)
     await this.#next.done
   }
 
-  async #forgetNext(leases: readonly Lease[]): Promise<void> {
+  async #forgetNext(leases: readonly Lease[], previous: Promise<void>): Promise<void> {
+    // A batch that failed was told to those who asked for it.
+    await previous.catch(() => {})
     // What else this turn of the event loop brings.
     await setImmediate()
     this.#next = undefined

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import { ipFamilyOf } from '../net/ip-address.ts'
+import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import type { DiffOptions } from '../nftables/diff.ts'
 import { compileBridgeTable } from './bridge-table.ts'
@@ -36,6 +36,8 @@ export class HostFirewall implements AsyncDisposable {
   readonly #guard: KeptTable
   readonly #relays: LoopbackRelays
   readonly #withdrawn: WithdrawnConnections
+  /** Addresses whose publications ended, until the last connections by them are ended. */
+  readonly #ending = new Map<IpAddress, Promise<void>>()
 
   constructor(options: HostFirewallOptions) {
     const { networks, leases } = options
@@ -95,14 +97,31 @@ export class HostFirewall implements AsyncDisposable {
     if (kernel.handle === undefined) this.#relays.set(planRelays(networks(), leases()))
   }
 
-  /** After {@link update}: connections that began before a port was published, or whose port is not published any more. */
+  /**
+   * After {@link update}: ends connections that began before a port was published, or whose port is not published any more. The
+   * kernel looks through its whole table for them, which takes 10 ms and more.
+   */
   async forget(lease: Lease, why: 'published' | 'withdrawn'): Promise<void> {
     if (!lease.published?.length) return
+    if (why === 'published') return await this.#forget(lease, why)
+    const ended = this.#forget(lease, why).finally(() => {
+      for (const ip of lease.ips) if (this.#ending.get(ip) === ended) this.#ending.delete(ip)
+    })
+    for (const ip of lease.ips) this.#ending.set(ip, ended)
+    await ended
+  }
+
+  /** Before an address gets publications again: resolves when all connections by former ones are ended. */
+  async forgotten({ ips }: Pick<Lease, 'ips'>): Promise<void> {
+    for (const ip of ips) await this.#ending.get(ip)
+  }
+
+  async #forget(lease: Lease, why: 'published' | 'withdrawn'): Promise<void> {
     const { kernel, log } = this.#options
     const { conntrack, rtnetlink } = kernel
     try {
       if (why === 'withdrawn') await this.#withdrawn.forget(lease)
-      else if (lease.published.some(({ protocol }) => protocol === 'udp')) {
+      else if (lease.published?.some(({ protocol }) => protocol === 'udp') === true) {
         const addresses = (await rtnetlink.addresses.list()).map(({ address }) => address.address)
         await forgetUntranslated(conntrack, lease.published, new Set(addresses))
       }
@@ -119,6 +138,7 @@ export class HostFirewall implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#ending.values())
     await this.#table[Symbol.asyncDispose]()
     await this.#guard[Symbol.asyncDispose]()
     this.#relays[Symbol.dispose]()

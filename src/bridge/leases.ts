@@ -4,7 +4,7 @@ import type { Log } from '../base/log.ts'
 import { parseLabelName } from '../model/names.ts'
 import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { parseMac, type MacAddress } from '../net/mac-address.ts'
-import type { Owner } from './names.ts'
+import { portOf, type Owner } from './names.ts'
 import { parsePublication, type Publication } from './publication.ts'
 import { readStateFile, writeStateFile } from './state-file.ts'
 
@@ -53,6 +53,7 @@ export class LeaseJournal implements AsyncDisposable {
   #file: FileHandle
   #records: number
   #revision = 0
+  readonly #ports: Map<string, Lease>
   #queue: string[] = []
   #writing: Promise<void> | undefined
   /** A write failed half-way (a full disk): the file may end in a torn line, and must be written anew. */
@@ -62,6 +63,7 @@ export class LeaseJournal implements AsyncDisposable {
     this.#path = path
     this.#fsync = options.fsync
     this.#leases = options.leases
+    this.#ports = new Map(Array.from(options.leases.values(), (lease) => [portOf(lease), lease]))
     this.#records = options.leases.size
     this.#file = options.file
   }
@@ -82,6 +84,11 @@ export class LeaseJournal implements AsyncDisposable {
     return this.#leases
   }
 
+  /** The same, by the name of the port on the host. */
+  get ports(): ReadonlyMap<string, Lease> {
+    return this.#ports
+  }
+
   /** Another number after each change of {@link leases}. */
   get revision(): number {
     return this.#revision
@@ -89,14 +96,21 @@ export class LeaseJournal implements AsyncDisposable {
 
   /** Remembers leases, or what has changed of them: one with the same key is replaced. Resolves when the promise of the class is kept. */
   async add(leases: readonly Lease[]): Promise<void> {
-    for (const lease of leases) this.#leases.set(leaseKey(lease), lease)
+    for (const lease of leases) {
+      this.#leases.set(leaseKey(lease), lease)
+      this.#ports.set(portOf(lease), lease)
+    }
     this.#revision++
     await this.#append(leases.map((lease) => formatRecord({ add: lease })))
   }
 
   /** Forgets leases; keys that are not there are passed over. */
   async remove(keys: readonly LeaseKey[]): Promise<void> {
-    const known = keys.filter((key) => this.#leases.delete(key))
+    const known = keys.filter((key) => this.#leases.has(key))
+    for (const key of known) {
+      this.#ports.delete(portOf(this.#leases.get(key)!))
+      this.#leases.delete(key)
+    }
     this.#revision++
     await this.#append(known.map((key) => formatRecord({ remove: key })))
   }

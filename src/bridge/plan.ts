@@ -29,19 +29,23 @@ export interface PortOptions {
   readonly hairpin: boolean
 }
 
-/** An endpoint as it should be: a veth, one end a port of a bridge, the other in a namespace. */
-export interface EndpointPlan {
-  /** The end on the host. */
+/** The host's end of an endpoint as it should be. */
+export interface PortPlan {
+  /** The link's name. */
   readonly port: string
   readonly alias: string
   readonly bridge: string
+  readonly mtu: number
+  readonly options: PortOptions
+}
+
+/** An endpoint as it should be: a veth, one end a port of a bridge, the other in a namespace. */
+export interface EndpointPlan extends PortPlan {
   /** Path of the namespace. */
   readonly netns: string
   /** The end in the namespace. */
   readonly link: string
   readonly mac: MacAddress
-  readonly mtu: number
-  readonly options: PortOptions
   readonly addresses: readonly Cidr[]
   /** Without `via`: the destination is a neighbour on the link. */
   readonly routes: readonly { readonly destination: Cidr; readonly via?: IpAddress }[]
@@ -119,6 +123,11 @@ export interface EndpointContext {
   readonly several?: boolean
 }
 
+/** The host's end of the endpoint that a lease stands for. Pure. */
+export function planPort({ bridge, mtu, hairpin }: Network, lease: Lease): PortPlan {
+  return { port: portOf(lease), alias: ownerAlias(lease.owner), bridge, mtu, options: { hairpin } }
+}
+
 /** The endpoint that a lease stands for. Pure. */
 export function planEndpoint(network: Network, lease: Lease, context: EndpointContext = {}): EndpointPlan {
   const { defaults = ipFamilies.filter((family) => leadsOut(network, lease, family)), served = [], several } = context
@@ -129,14 +138,10 @@ export function planEndpoint(network: Network, lease: Lease, context: EndpointCo
   const isolated = homes.filter(({ ip }) => network.gatewayModes[ipFamilyOf(ip)] === 'isolated')
   const routed = homes.filter((home) => !isolated.includes(home))
   return {
-    port: portOf(lease),
-    alias: ownerAlias(lease.owner),
-    bridge: network.bridge,
+    ...planPort(network, lease),
     netns: lease.netns,
     link: lease.link ?? podInterface,
     mac: lease.mac,
-    mtu: network.mtu,
-    options: { hairpin: network.hairpin },
     addresses: [
       // Alone in its subnet, so that whatever a pod sends is routed by the host, also to its neighbours: answers of a Service's
       // endpoint on the same bridge are translated back there, with br_netfilter or without (docs/adr/0004-pods-are-routed.md).

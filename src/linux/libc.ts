@@ -29,6 +29,7 @@ const bindFunction = libc.func('int bind(int fd, _In_ uint8_t *address, uint32_t
 const sendtoFunction = libc.func(
   'int64_t sendto(int fd, _In_ uint8_t *bytes, size_t length, int flags, _In_ uint8_t *address, uint32_t addressLength)',
 )
+const sendFunction = libc.func('int64_t send(int fd, _In_ uint8_t *bytes, size_t length, int flags)')
 const recvfromFunction = libc.func(
   'int64_t recvfrom(int fd, _Out_ uint8_t *bytes, size_t length, int flags, _Out_ uint8_t *address, _Inout_ uint32_t *addressLength)',
 )
@@ -118,6 +119,23 @@ export function sendTo(fd: number, bytes: Uint8Array, address: Uint8Array): void
   if (Number(sendtoFunction(fd, bytes, bytes.length, 0, address, address.length)) < 0) {
     throw new SyscallError('sendto', koffi.errno())
   }
+}
+
+/**
+ * Sends one datagram to whom the socket is connected to, in a thread of Node's pool (it has four), so that a kernel that
+ * takes its time keeps nobody else waiting. Neither `fd` nor `bytes` may be given to others before it resolves. Rejects
+ * with {@link SyscallError}.
+ */
+export async function sendInPool(fd: number, bytes: Uint8Array): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    sendFunction.async(fd, bytes, bytes.length, 0, (error: Error | null, sent: number | bigint) => {
+      if (error) reject(error)
+      else if (Number(sent) < 0) reject(new SyscallError('send', koffi.errno()))
+      // `bytes` is named here so that it lives until now.
+      else if (Number(sent) < bytes.length) reject(new Error(`sent ${sent} of ${bytes.length} bytes`))
+      else resolve()
+    })
+  })
 }
 
 /**

@@ -76,14 +76,18 @@ export class Links {
     await this.#socket.request(setLink(ref, changes))
   }
 
+  /**
+   * Deletes a link. The kernel notifies (Rtnetlink's `watchLinks`) within a millisecond, and acknowledges only when no packet can
+   * use the link's memory any more (rcu_barrier() in netdev_run_todo(): about 16 ms): another thread waits for that.
+   */
   async delete(link: LinkRef): Promise<void> {
-    await this.#socket.request(deleteLink(link))
+    await this.#socket.request(deleteLink(link), { apart: true })
   }
 
   /** Deletes all links of a group at once. A group without links is no error. */
   async deleteGroup(group: number): Promise<void> {
     try {
-      await this.#socket.request(deleteLinkGroup(group))
+      await this.#socket.request(deleteLinkGroup(group), { apart: true })
     } catch (error) {
       if (!isNetlinkError(error, 'ENODEV')) throw error
     }

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { AttributeWriter } from './attribute-writer.ts'
 import { NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, type NetlinkMessage } from './message.ts'
 import { isAlreadyExists, NetlinkError, NetlinkSocketError } from './netlink-error.ts'
@@ -91,6 +91,37 @@ describe('pipeline', () => {
     ])
   })
 
+  test('pipeline: asks for the acknowledgement of the last request only, and answers and refusals still find their request', async () => {
+    const { kernel, socket } = open((request) => {
+      if (request.type === 101) return [{ kind: 'error', errno: 2 }]
+      return [{ kind: 'answer', type: 1000, payload: Buffer.from(`for ${request.type}.`) }, { kind: 'ack' }]
+    })
+    const results = await socket.pipeline(requests)
+    expect(kernel.requests.map(({ flags }) => (flags & NLM_F_ACK) !== 0)).toEqual([false, false, false, true])
+    expect(results.map((result) => (result instanceof Error ? 'refused' : textOf(result)[0]))).toEqual([
+      'for 100.',
+      'refused',
+      'for 102.',
+      'for 103.',
+    ])
+  })
+
+  test('pipeline: when messages were dropped, one of them may have been a refusal, and nothing has succeeded', async () => {
+    const { kernel, socket } = open(() => [{ kind: 'ack' }])
+    vi.spyOn(kernel, 'checkLoss').mockImplementation(() => kernel.overrun())
+    const results = await socket.pipeline(requests)
+    expect(results.map((result) => result instanceof NetlinkSocketError)).toEqual([true, true, true, true])
+  })
+
+  test('pipeline: apart, another thread sends it', async () => {
+    const { kernel, socket } = open(() => [{ kind: 'ack' }])
+    const apart = vi.spyOn(kernel, 'sendApart')
+    await socket.request(question)
+    expect(apart).toHaveBeenCalledTimes(0)
+    await socket.request(question, { apart: true })
+    expect(apart).toHaveBeenCalledTimes(1)
+  })
+
   test('runAll: gathers all errors, though every request was tried', async () => {
     const { kernel, socket } = open(refuseOdd)
     await expect(runAll(socket, requests)).rejects.toMatchObject({
@@ -157,7 +188,8 @@ describe('batch', () => {
   function batchOf(socket: NetlinkSocket, count: number): NetlinkBatch {
     const firstSeq = socket.takeSeqs(count + 2)
     const writer = new AttributeWriter()
-    for (let i = 0; i < count + 2; i++) writer.endMessage(writer.beginMessage(2000 + i, 1, firstSeq + i))
+    const flags = NLM_F_REQUEST | NLM_F_ACK
+    for (let i = 0; i < count + 2; i++) writer.endMessage(writer.beginMessage(2000 + i, flags, firstSeq + i))
     return { name: 'batch', datagram: writer.bytes(), firstSeq, lastSeq: firstSeq + count + 1 }
   }
 

@@ -21,7 +21,7 @@ export interface NetlinkRequest {
   /** What is asked, as a person would say it, for errors: `create link fl0`. */
   readonly name: string
   readonly type: number
-  /** Besides NLM_F_REQUEST and NLM_F_ACK. */
+  /** Besides NLM_F_REQUEST, and NLM_F_ACK or NLM_F_DUMP. */
   readonly flags?: number
   /** Family header and attributes. */
   readonly payload: Uint8Array
@@ -37,6 +37,15 @@ export interface NetlinkBatch {
   readonly lastSeq: number
 }
 
+/** How requests travel. */
+export interface SendOptions {
+  /**
+   * For what keeps the kernel busy for many milliseconds: another thread hands it over, so that this one goes on. Requests
+   * that are sent meanwhile may overtake it. @default false
+   */
+  readonly apart?: boolean
+}
+
 /** What the kernel said to a batch. */
 export interface BatchReply {
   /** Errors by the sequence number of the message that they are about, in the kernel's order. Empty: all was applied. */
@@ -48,6 +57,8 @@ export interface BatchReply {
 interface Pending {
   readonly name: string
   readonly messages: NetlinkMessage[]
+  /** Sequence numbers of requests of the same datagram: with the end of this one, those that were not refused have succeeded. */
+  readonly before: readonly number[]
   interrupted: boolean
   readonly resolve: (messages: NetlinkMessage[]) => void
   readonly reject: (error: Error) => void
@@ -86,41 +97,47 @@ export class NetlinkSocket implements Disposable {
   }
 
   /** Asks for one thing. Resolves with the answer's messages (none, when the kernel only acknowledges). */
-  async request(request: NetlinkRequest): Promise<NetlinkMessage[]> {
-    const [result] = await this.pipeline([request])
+  async request(request: NetlinkRequest, options: SendOptions = {}): Promise<NetlinkMessage[]> {
+    const [result] = await this.pipeline([request], options)
     if (result instanceof Error) throw result
     return result ?? []
   }
 
   /**
    * Sends many requests in one datagram. The kernel works through all of them, whatever becomes of each: the results,
-   * in order, are each request's messages or its error.
+   * in order, are each request's messages or its error. Only the last one asks for an acknowledgement (the kernel makes a
+   * datagram of each): refusals come without being asked for, and in order.
    */
-  async pipeline(requests: readonly NetlinkRequest[]): Promise<(NetlinkMessage[] | NetlinkError | Error)[]> {
+  async pipeline(
+    requests: readonly NetlinkRequest[],
+    options: SendOptions = {},
+  ): Promise<(NetlinkMessage[] | NetlinkError | Error)[]> {
     if (requests.length === 0) return []
     const writer = new AttributeWriter(256 * requests.length)
-    const answers = requests.map((request) => {
-      const seq = this.takeSeqs(1)
-      const message = writer.beginMessage(request.type, NLM_F_REQUEST | NLM_F_ACK | (request.flags ?? 0), seq)
+    const first = this.takeSeqs(requests.length)
+    const answers = requests.map((request, index) => {
+      const isLast = index === requests.length - 1
+      const flags = NLM_F_REQUEST | (isLast ? NLM_F_ACK : 0) | (request.flags ?? 0)
+      const message = writer.beginMessage(request.type, flags, first + index)
       writer.raw(request.payload)
       writer.endMessage(message)
-      return this.#expect(seq, request.name)
+      return this.#expect(first + index, request.name, isLast ? requests.map((_, before) => first + before) : [])
     })
     const settled = Promise.allSettled(answers)
-    this.#send(writer.bytes())
+    this.#send(writer.bytes(), options)
     return (await settled).map((outcome) =>
       outcome.status === 'fulfilled' ? outcome.value : (outcome.reason as Error),
     )
   }
 
   /** Lists things. Starts again when the kernel says that the list changed while it was read. */
-  async dump(request: NetlinkRequest): Promise<NetlinkMessage[]> {
-    const turn = this.#dumping.then(() => this.#dumpNow(request))
+  async dump(request: NetlinkRequest, options: SendOptions = {}): Promise<NetlinkMessage[]> {
+    const turn = this.#dumping.then(() => this.#dumpNow(request, options))
     this.#dumping = turn.catch(() => {})
     return await turn
   }
 
-  async #dumpNow(request: NetlinkRequest): Promise<NetlinkMessage[]> {
+  async #dumpNow(request: NetlinkRequest, options: SendOptions): Promise<NetlinkMessage[]> {
     for (let attempt = 1; ; attempt++) {
       const seq = this.takeSeqs(1)
       const writer = new AttributeWriter(64 + request.payload.length)
@@ -129,7 +146,7 @@ export class NetlinkSocket implements Disposable {
       writer.endMessage(message)
       const answer = this.#expect(seq, request.name)
       const entry = this.#pending.get(seq)
-      this.#send(writer.bytes())
+      this.#send(writer.bytes(), options)
       const messages = await answer
       if (!entry?.interrupted) return messages
       if (attempt === maxDumpAttempts)
@@ -172,17 +189,21 @@ export class NetlinkSocket implements Disposable {
     this.#transport.close()
   }
 
-  #send(datagram: Buffer): number {
+  #send(datagram: Buffer, { apart = false }: SendOptions = {}): number {
     // The answers that are awaited were rejected already.
     if (this.#closed) return 0
     this.#transport.ref()
+    if (apart) {
+      this.#transport.sendApart(datagram)
+      return 0
+    }
     return this.#transport.send(datagram)
   }
 
-  #expect(seq: number, name: string): Promise<NetlinkMessage[]> {
+  #expect(seq: number, name: string, before: readonly number[] = []): Promise<NetlinkMessage[]> {
     if (this.#closed) return Promise.reject(new NetlinkSocketError(`${name}: the netlink socket is closed`))
     return new Promise((resolve, reject) => {
-      this.#pending.set(seq, { name, messages: [], interrupted: false, resolve, reject })
+      this.#pending.set(seq, { name, messages: [], before, interrupted: false, resolve, reject })
     })
   }
 
@@ -203,6 +224,7 @@ export class NetlinkSocket implements Disposable {
   #answer(pending: Pending, message: NetlinkMessage): void {
     if (message.flags & NLM_F_DUMP_INTR) pending.interrupted = true
     if (message.type === NLMSG_ERROR) {
+      this.#settleBefore(pending)
       this.#pending.delete(message.seq)
       const { errno, ...details } = parseAcknowledgement(message)
       if (errno === 0) pending.resolve(pending.messages)
@@ -218,6 +240,17 @@ export class NetlinkSocket implements Disposable {
       pending.messages.push(message)
       // Requests ask for an acknowledgement, which ends them; dumps end with DONE.
       if (message.flags & NLM_F_MULTI) return
+    }
+  }
+
+  #settleBefore({ before }: Pending): void {
+    if (before.length < 2) return
+    // A refusal may have been dropped.
+    this.#transport.checkLoss()
+    for (const seq of before.slice(0, -1)) {
+      const pending = this.#pending.get(seq)
+      this.#pending.delete(seq)
+      pending?.resolve(pending.messages)
     }
   }
 

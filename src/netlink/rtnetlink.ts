@@ -2,6 +2,7 @@ import type { Netns } from '../linux/netns.ts'
 import { Addresses, decodeAddress, RTM_DELADDR, RTM_NEWADDR, type LinkAddress } from './addresses.ts'
 import { AF_UNSPEC } from './families.ts'
 import { decodeLink, RTM_DELLINK, RTM_NEWLINK, type Link } from './link.ts'
+import { getLink } from './link-requests.ts'
 import { Links } from './links.ts'
 import { NETLINK_ROUTE, type NetlinkMessage } from './message.ts'
 import { Neighbours } from './neighbours.ts'
@@ -127,6 +128,12 @@ export class Rtnetlink implements Disposable {
       },
     })
     return socket
+  }
+
+  /** Resolves when the listeners have heard of everything that happened before. Throws NetlinkError. */
+  async notified(): Promise<void> {
+    // The answer stands in the same queue as the notifications.
+    await this.#events?.request(getLink('lo'))
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 import { AttributeWriter } from './attribute-writer.ts'
 import {
+  NLM_F_ACK,
   NLM_F_ACK_TLVS,
   NLM_F_CAPPED,
   NLM_F_DUMP_INTR,
@@ -60,11 +61,21 @@ export class ScriptedKernel implements NetlinkTransport {
     return 0
   }
 
+  sendApart(datagram: Buffer): void {
+    this.send(datagram)
+  }
+
+  checkLoss(): void {}
+
   /** Answers a request now, all replies in one datagram. */
   answer(request: NetlinkMessage, replies: readonly ScriptedReply[]): void {
     if (this.closed) return
     const writer = new AttributeWriter()
-    for (const reply of replies) writeReply(writer, request, reply)
+    for (const reply of replies) {
+      // Success is acknowledged to who asks for it only; refusals always are.
+      if (reply.kind !== 'ack' || request.flags & NLM_F_ACK) writeReply(writer, request, reply)
+    }
+    if (writer.bytes().length === 0) return
     this.receive(Buffer.from(writer.bytes()))
   }
 

@@ -1,6 +1,6 @@
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import { RawNetlinkSocket } from 'netlink'
-import { getSocketDrops, getSocketName, getSocketOption, setSocketOption } from '../linux/libc.ts'
+import { getSocketDrops, getSocketName, getSocketOption, sendInPool, setSocketOption } from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
 
 /** What carries datagrams to a kernel: the real one, or a scripted one in tests. */
@@ -12,10 +12,14 @@ export interface NetlinkTransport {
    * later. Returns the milliseconds that the kernel took.
    */
   send(datagram: Buffer): number
+  /** As {@link send}, in another thread: the kernel may work on it long after this has returned. */
+  sendApart(datagram: Buffer): void
   /** Called for each datagram from the kernel. Set before the first send. */
   receive: (datagram: Buffer) => void
   /** Called when the kernel dropped messages for us (ENOBUFS) or the socket broke. */
   failed: (error: Error) => void
+  /** Calls `failed` now if messages were dropped; by itself, the transport does so a moment later. */
+  checkLoss(): void
   join(group: number): void
   /** While referenced, the socket keeps the process alive. */
   ref(): void
@@ -73,6 +77,8 @@ export function openTransport(options: TransportOptions): NetlinkTransport {
   const { socket, fd } = netns ? netns.enter(open) : open()
   let isOpen = true
   let drops = 0
+  /** Datagrams that another thread sends at this moment. */
+  const apart = new Set<Promise<void>>()
   const transport: NetlinkTransport = {
     port: socket.address().port,
     send(datagram) {
@@ -82,6 +88,13 @@ export function openTransport(options: TransportOptions): NetlinkTransport {
       })
       return performance.now() - start
     },
+    sendApart(datagram) {
+      const sending = sendInPool(fd, datagram)
+        .catch((error: Error) => transport.failed(error))
+        .finally(() => apart.delete(sending))
+      apart.add(sending)
+    },
+    checkLoss,
     receive: () => {},
     failed: () => {},
     join: (group) => socket.addMembership(group),
@@ -93,16 +106,27 @@ export function openTransport(options: TransportOptions): NetlinkTransport {
       transport.failed = () => {}
       // Not from within the package's own callback, where whoever awaited an answer runs: it goes on to use what a close has
       // just freed when the socket is writable at the same time (PollHandler in its netlink.cc), and the process dies.
-      setImmediate(() => socket.close())
+      // And not while another thread sends, which would then write into whatever gets the descriptor next.
+      void Promise.all(apart).then(() => setImmediate(() => socket.close()))
     },
   }
-  socket.on('message', (datagram) => {
-    transport.receive(datagram)
-    // The kernel drops messages only while others wait to be read, so no loss is missed here.
+  let willCheck = false
+  function checkLoss(): void {
     const now = isOpen ? getSocketDrops(fd) : drops
     if (now === drops) return
     drops = now
     transport.failed(Object.assign(new Error('ENOBUFS: the receive buffer was full'), { code: 'ENOBUFS' }))
+  }
+  socket.on('message', (datagram) => {
+    transport.receive(datagram)
+    // The kernel drops messages only while others wait to be read, so no loss is missed here. Once for all that this turn of
+    // the event loop reads: the look costs as much as the reading.
+    if (willCheck) return
+    willCheck = true
+    setImmediate(() => {
+      willCheck = false
+      checkLoss()
+    })
   })
   socket.on('error', (error) => transport.failed(error))
   return transport

@@ -115,6 +115,7 @@ Object.assign(koffi, {
     return {
       func(prototype: string): AnyFunction {
         const original = func(prototype)
+        if (prototype.startsWith('int64_t send(')) return dyingSend(original)
         const [, name] = changing.exec(prototype) ?? []
         if (name === undefined) return original
         return (...args) => {
@@ -136,27 +137,40 @@ function isQuestion({ type }: NetlinkMessage): boolean {
   return type >> 8 === nfTables || type === conntrackGet
 }
 
+/** A step for each message that changes something. When the process dies in their midst, the kernel has worked on those before. */
+function countMessages(datagram: Buffer, sendPart: (part: Buffer) => void): void {
+  if (!armed) return
+  const messages = splitMessages(datagram)
+  if (messages.some(isBatch)) return step(`nftables transaction of ${messages.length} messages`)
+  let end = 0
+  for (const message of messages) {
+    if (!isQuestion(message)) {
+      if (count >= deadline) {
+        if (end > 0) sendPart(datagram.subarray(0, end))
+        die()
+      }
+      step(`netlink message of type ${message.type}`)
+    }
+    end += (16 + message.payload.length + 3) & ~3
+  }
+}
+
+/** send(2) of libc, which another thread may call: the process then goes on, and can die while the kernel works on it. */
+function dyingSend(original: AnyFunction): AnyFunction {
+  const { async: sendInPool } = original as unknown as { async: (...args: unknown[]) => void }
+  const wrapped: AnyFunction = (...args) => original(...args)
+  return Object.assign(wrapped, {
+    async(fd: number, datagram: Buffer, length: number, flags: number, done: unknown) {
+      countMessages(datagram, (part) => original(...([fd, part, part.length, flags] as never[])))
+      sendInPool.call(original, fd, datagram, length, flags, done)
+    },
+  })
+}
+
 const rawSockets = RawNetlinkSocket.prototype
 // oxlint-disable-next-line typescript/unbound-method -- called with its `this` below
 const { send } = rawSockets
 rawSockets.send = function (this: RawNetlinkSocket, datagram: Buffer, ...rest: never[]) {
-  if (armed) {
-    const messages = splitMessages(datagram)
-    if (messages.some(isBatch)) step(`nftables transaction of ${messages.length} messages`)
-    else {
-      let end = 0
-      for (const message of messages) {
-        if (!isQuestion(message)) {
-          if (count >= deadline) {
-            // The kernel has worked on the messages before this one when the process dies.
-            if (end > 0) send.call(this, datagram.subarray(0, end), ...rest)
-            die()
-          }
-          step(`netlink message of type ${message.type}`)
-        }
-        end += (16 + message.payload.length + 3) & ~3
-      }
-    }
-  }
+  countMessages(datagram, (part) => send.call(this, part, ...rest))
   return send.call(this, datagram, ...rest)
 }
