@@ -6,10 +6,12 @@ import { getLink } from './link-requests.ts'
 import { Links } from './links.ts'
 import { NETLINK_ROUTE, type NetlinkMessage } from './message.ts'
 import { Neighbours } from './neighbours.ts'
+import { nearbyFilter } from './nearby-filter.ts'
 import { openNetlink, type NetlinkRequest, type NetlinkSocket } from './netlink-socket.ts'
 import { decodeRoute, Routes, RTM_DELROUTE, RTM_NEWROUTE, type Route } from './routes.ts'
 import { decodeRule, RTM_DELRULE, Rules, type RoutingRule } from './rules.ts'
 import { runAll, runEach } from './run-all.ts'
+import type { TransportOptions } from './transport.ts'
 
 /** enum rtnetlink_groups of include/uapi/linux/rtnetlink.h. */
 const groups = {
@@ -112,7 +114,7 @@ export class Rtnetlink implements Disposable {
    * it was: the addresses must. Dispose what it returns to hear no more.
    */
   watchNearby(onEvent: (event: NearbyEvent) => void, onLost: OnLost): Disposable {
-    const socket = this.#openSocket({ everyNamespace: true })
+    const socket = this.#openSocket({ everyNamespace: true, filter: nearbyFilter })
     join(socket, Object.values(groups), {
       onLost,
       onMessage({ type, payload, port }) {
@@ -150,7 +152,7 @@ export class Rtnetlink implements Disposable {
   }
 }
 
-type OpenSocket = (options?: { readonly everyNamespace?: boolean }) => NetlinkSocket
+type OpenSocket = (options?: Pick<TransportOptions, 'everyNamespace' | 'filter'>) => NetlinkSocket
 
 function join(
   socket: NetlinkSocket,

@@ -1,6 +1,13 @@
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import { RawNetlinkSocket } from 'netlink'
-import { getSocketDrops, getSocketName, getSocketOption, sendInPool, setSocketOption } from '../linux/libc.ts'
+import {
+  attachSocketFilter,
+  getSocketDrops,
+  getSocketName,
+  getSocketOption,
+  sendInPool,
+  setSocketOption,
+} from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
 
 /** What carries datagrams to a kernel: the real one, or a scripted one in tests. */
@@ -37,6 +44,8 @@ export interface TransportOptions {
    * of its veth pairs are. Which one it was is in a control message, which the package does not hand on.
    */
   readonly everyNamespace?: boolean
+  /** Classic BPF: what the kernel does not hand over at all. */
+  readonly filter?: Uint8Array
   /** Bytes that one send may have. Default 1 MiB. Needs CAP_NET_ADMIN. */
   readonly sendBuffer?: number
   /** Bytes of answers and notifications that the kernel keeps for us. Default 4 MiB. Needs CAP_NET_ADMIN. */
@@ -68,9 +77,18 @@ const AF_NETLINK = 16
  * (docs/adr/0002-netlink-socket.md).
  */
 export function openTransport(options: TransportOptions): NetlinkTransport {
-  const { protocol, netns, sendBuffer = 1 << 20, receiveBuffer = 4 << 20, datagramSize, everyNamespace } = options
+  const {
+    protocol,
+    netns,
+    sendBuffer = 1 << 20,
+    receiveBuffer = 4 << 20,
+    datagramSize,
+    everyNamespace,
+    filter,
+  } = options
   const open = (): OpenedSocket => {
     const opened = openAndConfigure(protocol, { sendBuffer, receiveBuffer, datagramSize })
+    if (filter) attachSocketFilter(opened.fd, filter)
     if (everyNamespace) setSocketOption(opened.fd, SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
     return opened
   }
