@@ -4,8 +4,10 @@ import { ipFamilyOf, ipFromBytes, type IpAddress, type IpFamily } from '../net/i
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
 import { registerBytes } from '../nftables/keys.ts'
-import type { NftSet, RegisterBytes, TableState } from '../nftables/objects.ts'
-import { classFromNumber, sets, type ClassKind } from '../proxy/nftables-layout.ts'
+import type { Elements, NftSet, RegisterBytes, TableState } from '../nftables/objects.ts'
+import { readSlotsAt } from '../proxy/nftables-elements.ts'
+import { classFromNumber, type ClassKind } from '../proxy/nftables-numbers.ts'
+import { sets, views, type View } from '../proxy/nftables-sets.ts'
 
 /** Where a packet is sent to. */
 export interface Destination {
@@ -93,18 +95,24 @@ function decideServices(to: Destination, facts: ExplainFacts): Decision | undefi
   const s = sets[family]
   const vip = registerBytes(to, { protocol: to.protocol }, { port: to.port })
   const found = lookUp(facts, s.frontends, vip)
-  const byVip = { frontends: s.localFrontends, endpoints: s.endpoints, localEndpoints: s.localEndpoints, key: vip }
-  if (found !== undefined) return decideClass(found, { ...byVip, name: s.frontends.name, facts, family })
+  if (found !== undefined) {
+    return decideClass(found, { view: 'cluster', localView: 'local', key: vip, name: s.frontends.name, facts, family })
+  }
   if (lookUp(facts, s.clusterIps, registerBytes(to)) !== undefined) {
     const what = `set ${s.clusterIps.name}: a cluster IP without this port, refused`
     return { what, endpoints: [], outcome: 'refused', masquerade: undefined }
+  }
+  const bytes = registerBytes(to)
+  if (!facts.isLocal(to.ip) && isInRanges(bytes, facts.services?.elements.get(s.serviceRanges.name))) {
+    const what = `set ${s.serviceRanges.name}: an address for Services that none has, dropped`
+    return { what, endpoints: [], outcome: 'dropped', masquerade: undefined }
   }
   if (!facts.isLocal(to.ip) || isLoopback(to.ip) || !isNodePortAddress(to.ip, facts)) return undefined
   const key = registerBytes({ protocol: to.protocol }, { port: to.port })
   const number = lookUp(facts, s.nodePorts, key)
   if (number === undefined) return undefined
-  const maps = { frontends: s.localNodePorts, endpoints: s.nodePortEndpoints, localEndpoints: s.localNodePortEndpoints }
-  return decideClass(number, { ...maps, key, name: s.nodePorts.name, facts, family })
+  const at = { view: 'nodePort', localView: 'localNodePort' } as const
+  return decideClass(number, { ...at, key, name: s.nodePorts.name, facts, family })
 }
 
 /** The elements that a class of frontends leads on to. */
@@ -113,10 +121,9 @@ interface ClassContext {
   readonly key: RegisterBytes
   readonly family: IpFamily
   readonly facts: ExplainFacts
+  readonly view: View
   /** Of the second lookup. */
-  readonly frontends: NftSet
-  readonly endpoints: NftSet
-  readonly localEndpoints: NftSet
+  readonly localView: View
 }
 
 function decideClass(number: RegisterBytes, context: ClassContext): Decision {
@@ -130,15 +137,18 @@ function decideClass(number: RegisterBytes, context: ClassContext): Decision {
   if (found.kind === 'drop') return { ...none, outcome: 'dropped', what: `${element}: nothing to send it to, dropped` }
   const { kind } = found
   if (kind === 'short-circuit' || kind === 'node-port-short-circuit') {
-    const local = lookUp(facts, context.frontends, key)
+    const frontends = sets[family][views[context.localView].frontends]
+    const local = lookUp(facts, frontends, key)
     if (local === undefined)
       return { ...none, outcome: 'dropped', what: `${element}: no endpoint on this node, dropped` }
-    return decideClass(local, { ...context, name: `${name}, then ${context.frontends.name}` })
+    return decideClass(local, { ...context, name: `${name}, then ${frontends.name}` })
   }
-  const isLocalKind = kind === 'local' || kind === 'node-port-local'
-  const map = isLocalKind ? context.localEndpoints : context.endpoints
-  const endpoints = endpointsAt(map, { key, family, facts, count: found.endpoints })
-  const what = `${element}: ${kindText[kind]}; one of ${endpoints.length} in map ${map.name}: ${formatList(endpoints)}`
+  const view = kind === 'local' || kind === 'node-port-local' ? context.localView : context.view
+  const endpoints = endpointsAt(view, context)
+  const map = sets[family][views[view].endpoints].name
+  const affinity =
+    'affinitySeconds' in found.choice ? `, the same for a client for ${found.choice.affinitySeconds} s` : ''
+  const what = `${element}: ${kindText[kind]}; one of ${endpoints.length} in map ${map}${affinity}: ${formatList(endpoints)}`
   return { what, endpoints, outcome: 'endpoints', masquerade: masqueradeOf[kind] }
 }
 
@@ -148,6 +158,7 @@ const kindText = {
   'node-port': 'a node port, all endpoints',
   local: 'an external address, endpoints of this node only',
   'node-port-local': 'a node port, endpoints of this node only',
+  draw: 'a draw',
 } as const satisfies Partial<Record<ClassKind, string>>
 
 const masqueradeOf = {
@@ -156,6 +167,7 @@ const masqueradeOf = {
   'node-port': 'masqueraded',
   local: undefined,
   'node-port-local': undefined,
+  draw: undefined,
 } as const satisfies Partial<Record<ClassKind, string | undefined>>
 
 /** The ports that pods publish: at this address, then at all addresses of the host. */
@@ -206,27 +218,30 @@ function lookUp(facts: ExplainFacts, { name }: NftSet, key: RegisterBytes): stri
 /** Without such a set every address of the host has node ports. Its elements are ranges, in network order, so text compares. */
 function isNodePortAddress(ip: IpAddress, { services }: ExplainFacts): boolean {
   const ranges = services?.elements.get(sets[ipFamilyOf(ip)].nodePortAddresses.name)
-  const bytes = registerBytes({ ip })
-  return !ranges?.size || [...ranges].some(([first, last]) => first <= bytes && bytes <= (last === '' ? first : last))
+  return !ranges?.size || isInRanges(registerBytes({ ip }), ranges)
 }
 
-/** The endpoints in the slots of a frontend: the key goes on with the slot's number. */
-function endpointsAt(
-  { name }: NftSet,
-  { key, count, family, facts }: Pick<ClassContext, 'key' | 'family' | 'facts'> & { readonly count: number },
-): Endpoint[] {
-  const slots = facts.services?.elements.get(name) ?? new Map<string, string>()
-  return Array.from({ length: count }, (_, slot) => slots.get(key + registerBytes({ number: slot })))
-    .filter((data) => data !== undefined)
-    .map((data) => readEndpoint(data, family, facts))
+function isInRanges(bytes: RegisterBytes, ranges: Elements | undefined): boolean {
+  return [...(ranges ?? [])].some(([first, last]) => first <= bytes && bytes <= (last === '' ? first : last))
+}
+
+/** The endpoints in the slots of a frontend, each once. */
+function endpointsAt(view: View, { key, family, facts }: Pick<ClassContext, 'key' | 'family' | 'facts'>): Endpoint[] {
+  const slots = readSlotsAt(view, family, { key, table: facts.services?.elements ?? new Map() }) ?? []
+  const distinct = new Map(slots.map(({ ip, port }) => [`${ip} ${port}`, { ip, port, pod: podAt(ip, facts) }]))
+  return [...distinct.values()]
 }
 
 /** Data of a map: an address, and a port in the next register. */
-function readEndpoint(data: string, family: IpFamily, { pods }: ExplainFacts): Endpoint {
+function readEndpoint(data: string, family: IpFamily, facts: ExplainFacts): Endpoint {
   const bytes = Buffer.from(data, 'latin1')
   const size = family === 4 ? 4 : 16
   const ip = ipFromBytes(bytes.subarray(0, size))
-  return { ip, port: bytes.readUInt16BE(size), pod: pods.find(({ ips }) => ips.includes(ip))?.name }
+  return { ip, port: bytes.readUInt16BE(size), pod: podAt(ip, facts) }
+}
+
+function podAt(ip: IpAddress, { pods }: ExplainFacts): string | undefined {
+  return pods.find(({ ips }) => ips.includes(ip))?.name
 }
 
 function isLoopback(ip: IpAddress): boolean {

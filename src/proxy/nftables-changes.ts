@@ -1,22 +1,17 @@
 import { SharedMap } from '../base/shared-map.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import { withFingerprint } from '../nftables/fingerprint.ts'
-import type { Chain, NftSet, RegisterBytes } from '../nftables/objects.ts'
+import type { Chain, Elements, NftSet, RegisterBytes } from '../nftables/objects.ts'
 import type { Change } from '../nftables/transaction.ts'
+import type { AffinityNumbers } from './affinity-numbers.ts'
 import type { CompiledServices, ProxySettings } from './compile-services.ts'
 import type { ServiceFrontends } from './frontends.ts'
+import { classElement } from './nftables-classes.ts'
 import { frontendElements, sharedElements, sharedKey, sharedRoles, type SharedRole } from './nftables-elements.ts'
-import {
-  allSets,
-  classElement,
-  classFromNumber,
-  classMaps,
-  classNumber,
-  origins,
-  sets,
-  standingClasses,
-} from './nftables-layout.ts'
-import { compileLayout } from './nftables-table.ts'
+import { staticElements } from './nftables-layout.ts'
+import { classFromNumber, classNumber } from './nftables-numbers.ts'
+import { allSets, classMaps, origins, sets } from './nftables-sets.ts'
+import { compileLayout, standingClasses } from './nftables-table.ts'
 
 /**
  * What is remembered of our table between syncs. No elements, of which there may be millions: those of a Service are
@@ -28,22 +23,24 @@ export interface ProgrammedTable {
   readonly classes: Map<number, number>
   /** How many Services need an address in a shared set. */
   readonly shared: Readonly<Record<SharedRole, Map<IpAddress, number>>>
+  /** What the kernel remembers clients by. */
+  readonly numbers: AffinityNumbers
 }
 
 /** Elements by set name. */
 type ElementsBySet = Map<string, Map<RegisterBytes, string>>
 
 /** What to remember of a table that was just written in full. */
-export function programmedBy(services: CompiledServices): ProgrammedTable {
+export function programmedBy(services: CompiledServices, numbers: AffinityNumbers): ProgrammedTable {
   const shared = { clusterIps: new Map<IpAddress, number>(), hairpin: new Map<IpAddress, number>() }
   const classes = new Map<number, number>()
   for (const service of services.services.values()) {
     sharedElements(service, (role, ip) => count(shared[role], ip, 1))
     for (const frontend of service.frontends) {
-      frontendElements(frontend, undefined, (of) => count(classes, classNumber(of), 1))
+      frontendElements(frontend, numbers, { class: (of) => count(classes, classNumber(of), 1) })
     }
   }
-  return { services, classes, shared }
+  return { services, classes, shared, numbers }
 }
 
 /**
@@ -57,8 +54,17 @@ export function changeTable(
   services: CompiledServices,
 ): { readonly changes: readonly Change[]; readonly servicesChanged: number; readonly after: () => ProgrammedTable } {
   const keys = SharedMap.changedKeys(programmed.services.services, services.services)
-  const before = collect(keys, programmed.services)
-  const wanted = collect(keys, services)
+  const { numbers } = programmed
+  for (const key of keys) {
+    const service = services.services.get(key)
+    if (service) numbers.claim(service)
+  }
+  const before = collect(keys, programmed.services, numbers)
+  const wanted = collect(keys, services, numbers)
+  if (programmed.services.serviceCIDRs !== services.serviceCIDRs) {
+    addElements(before.elements, staticElements(programmed.services))
+    addElements(wanted.elements, staticElements(services))
+  }
   const shared = sharedChanges(programmed.shared, before.services, wanted.services)
   const classes = new Map<number, number>()
   for (const number of before.classes) count(classes, number, -1)
@@ -73,6 +79,7 @@ export function changeTable(
   const after = (): ProgrammedTable => {
     for (const [number, by] of classes) count(programmed.classes, number, by)
     shared.commit()
+    for (const key of keys) numbers.release(programmed.services.services.get(key), services.services.get(key))
     return { ...programmed, services }
   }
   return { changes, servicesChanged: keys.size, after }
@@ -89,7 +96,7 @@ export function countChanges(changes: readonly Change[]): { readonly elements: n
   return { elements, rules }
 }
 
-function collect(keys: ReadonlySet<string>, from: CompiledServices) {
+function collect(keys: ReadonlySet<string>, from: CompiledServices, numbers: AffinityNumbers) {
   const elements: ElementsBySet = new Map()
   /** One entry per use. */
   const classes: number[] = []
@@ -99,11 +106,10 @@ function collect(keys: ReadonlySet<string>, from: CompiledServices) {
     if (!service) continue
     services.push(service)
     for (const frontend of service.frontends) {
-      frontendElements(
-        frontend,
-        (set, key, data) => elementsOf(elements, set).set(key, data),
-        (of) => classes.push(classNumber(of)),
-      )
+      frontendElements(frontend, numbers, {
+        element: (set, key, data) => elementsOf(elements, set).set(key, data),
+        class: (of) => classes.push(classNumber(of)),
+      })
     }
   }
   return { elements, classes, services }
@@ -193,10 +199,11 @@ function classChanges(
       ...classMapChanges('delete-elements', gone),
       ...classMapChanges('add-elements', come),
     ],
-    last: removed.flatMap((chain): Change[] => [
-      { op: 'flush-chain', chain },
-      { op: 'delete-chain', chain },
-    ]),
+    // Those that go may lead to each other.
+    last: [
+      ...removed.map((chain): Change => ({ op: 'flush-chain', chain })),
+      ...removed.map((chain): Change => ({ op: 'delete-chain', chain })),
+    ],
   }
 }
 
@@ -220,6 +227,10 @@ function count<K>(counts: Map<K, number>, key: K, by: number): void {
   const now = (counts.get(key) ?? 0) + by
   if (now === 0) counts.delete(key)
   else counts.set(key, now)
+}
+
+function addElements(to: ElementsBySet, from: ReadonlyMap<string, Elements>): void {
+  for (const [set, elements] of from) for (const [key, data] of elements) elementsOf(to, set).set(key, data)
 }
 
 function elementsOf(group: ElementsBySet, set: string): Map<RegisterBytes, string> {

@@ -1,13 +1,26 @@
 import { ipFromBytes, type IpAddress } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
-import { registerBytes } from '../nftables/keys.ts'
+import { addressRange, registerBytes } from '../nftables/keys.ts'
 import type { Elements, RegisterBytes } from '../nftables/objects.ts'
+import type { AffinityNumbers, FoundMember } from './affinity-numbers.ts'
 import type { Frontend, ServiceFrontends, Verdict } from './frontends.ts'
-import { classNumber, sets, type ClassKind, type FrontendClass, type SetRole } from './nftables-layout.ts'
+import { widestNetworks } from './nftables-layout.ts'
+import {
+  classNumber,
+  drawQuestion,
+  firstSlot,
+  groupQuestion,
+  maxSlots,
+  memberFromNumber,
+  memberNumber,
+  type ClassKind,
+  type FrontendClass,
+} from './nftables-numbers.ts'
+import { sets, views, type View } from './nftables-sets.ts'
 import type { ServiceEndpoint } from './select-endpoints.ts'
 import type { Slots } from './slots.ts'
 
-/** Where the elements of one frontend go. Called once per element. */
+/** Where elements go. Called once per element, or more often with the same data. */
 export type ElementSink = (set: string, key: RegisterBytes, data: string) => void
 
 /** Elements that several Services may need: the element is there as long as one of them does. By the address alone. */
@@ -19,29 +32,96 @@ export type SharedRole = (typeof sharedRoles)[number]
 /** Hands the elements that belong to one frontend alone to `sink`, and its classes to `onClass`. */
 export function frontendElements(
   frontend: Frontend,
-  sink: ElementSink | undefined,
-  onClass: (of: FrontendClass) => void,
+  numbers: AffinityNumbers,
+  on: { readonly element?: ElementSink; readonly class: (of: FrontendClass) => void },
 ): void {
   const key = frontendKeyBytes(frontend)
-  const atNode = frontend.kind === 'node-port'
   const { verdict, family } = frontend
+  if (on.element) guardElements(frontend, key, on.element)
   // Only a balanced verdict has two views: when nothing is usable anywhere, both say `reject`.
   const outside = verdict.kind === 'balance' ? frontend.outside : undefined
-  const put = (verdict: Verdict, kind: ClassKind, frontends: SetRole, endpoints: SetRole): void => {
-    const of: FrontendClass =
-      verdict.kind === 'balance' ? { kind, family, endpoints: verdict.slots.length } : { kind: verdict.kind }
-    onClass(of)
-    if (!sink) return
-    sink(sets[family][frontends].name, key, classBytes(of))
-    if (verdict.kind === 'balance') slotElements(key, verdict.slots, sets[family][endpoints].name, sink)
+  const put = (verdict: Verdict, kind: ClassKind, which: 'verdict' | 'outside'): void => {
+    const view = viewOf(frontend, which)
+    const affine = verdict.kind === 'balance' ? affineSlots(frontend, verdict.slots, numbers) : undefined
+    const of = classOf(frontend, verdict, kind, affine !== undefined)
+    on.class(of)
+    if (affine) on.class(drawOf(frontend, affine.slots.length))
+    if (!on.element) return
+    const s = sets[family]
+    on.element(s[views[view].frontends].name, key, numberBytes(classNumber(of)))
+    const maps = { endpoints: s[views[view].endpoints].name, next: s[views[view].next].name }
+    if (affine) affineElements(frontend, affine, { ...maps, key, sink: on.element })
+    else if (verdict.kind === 'balance') {
+      for (const [slot, endpoint] of cut(verdict.slots).entries()) {
+        on.element(maps.endpoints, key + numberBytes(firstSlot + slot), endpointBytes(endpoint))
+      }
+    }
   }
-  const kind = classKindOf(frontend)
-  if (atNode) {
-    put(verdict, kind, 'nodePorts', 'nodePortEndpoints')
-    if (outside) put(outside, 'node-port-local', 'localNodePorts', 'localNodePortEndpoints')
-  } else {
-    put(verdict, kind, 'frontends', 'endpoints')
-    if (outside) put(outside, 'local', 'localFrontends', 'localEndpoints')
+  put(verdict, classKindOf(frontend), 'verdict')
+  if (outside) put(outside, frontend.kind === 'node-port' ? 'node-port-local' : 'local', 'outside')
+}
+
+function classOf(frontend: Frontend, verdict: Verdict, kind: ClassKind, affine: boolean): FrontendClass {
+  if (verdict.kind !== 'balance') return { kind: verdict.kind }
+  const { family, algorithm, affinity } = frontend
+  const choice =
+    affinity && affine
+      ? { affinitySeconds: affinity.timeoutSeconds }
+      : { algorithm, slots: Math.min(verdict.slots.length, maxSlots) }
+  return { kind, family, choice }
+}
+
+function drawOf({ family, algorithm }: Frontend, slots: number): FrontendClass {
+  return { kind: 'draw', family, choice: { algorithm, slots } }
+}
+
+function cut(slots: Slots): Slots {
+  return slots.length > maxSlots ? slots.slice(0, maxSlots) : slots
+}
+
+/** Slots as members of a group of session affinity. */
+interface AffineSlots {
+  readonly group: number
+  readonly slots: readonly { readonly member: number; readonly endpoint: ServiceEndpoint }[]
+}
+
+/** Undefined without session affinity, and where there are no numbers left for it. */
+function affineSlots({ affinity }: Frontend, slots: Slots, numbers: AffinityNumbers): AffineSlots | undefined {
+  if (!affinity) return undefined
+  const group = numbers.groupNumber(affinity)
+  if (group === undefined) return undefined
+  const members = cut(slots).flatMap((endpoint) => {
+    const member = numbers.memberNumber(affinity, endpoint)
+    return member === undefined ? [] : [{ member: memberNumber(group, member), endpoint }]
+  })
+  return members.length > 0 ? { group, slots: members } : undefined
+}
+
+/** Answers of the map `next`, as the chains of session affinity ask them (nftables-classes.ts). */
+function affineElements(
+  frontend: Frontend,
+  { group, slots }: AffineSlots,
+  to: { readonly key: RegisterBytes; readonly endpoints: string; readonly next: string; readonly sink: ElementSink },
+): void {
+  const { key, endpoints, next, sink } = to
+  const answer = (from: number, number: number): void => sink(next, key + numberBytes(from), numberBytes(number))
+  answer(groupQuestion, memberNumber(group, 0))
+  answer(drawQuestion, classNumber(drawOf(frontend, slots.length)))
+  for (const [slot, { member, endpoint }] of slots.entries()) {
+    answer(firstSlot + slot, member)
+    answer(member, member)
+    sink(endpoints, key + numberBytes(member), endpointBytes(endpoint))
+  }
+}
+
+function guardElements(frontend: Frontend, key: RegisterBytes, sink: ElementSink): void {
+  const { sourceRanges, family } = frontend
+  if (!sourceRanges) return
+  const s = sets[family]
+  const atNode = frontend.kind === 'node-port'
+  sink((atNode ? s.guardedNodePorts : s.guarded).name, key, '')
+  for (const [first, last] of widestNetworks(sourceRanges).map(addressRange)) {
+    sink((atNode ? s.nodePortSourceRanges : s.sourceRanges).name, key + first, key + last)
   }
 }
 
@@ -66,15 +146,14 @@ export function sharedKey(role: SharedRole, ip: IpAddress): RegisterBytes {
 }
 
 /** A frontend as its maps are keyed: address . protocol . port, or protocol . port at the node. */
-export function frontendKeyBytes(frontend: Frontend): RegisterBytes {
+function frontendKeyBytes(frontend: Frontend): RegisterBytes {
   const where = [{ protocol: frontend.protocol }, { port: frontend.port }] as const
   return frontend.kind === 'node-port' ? registerBytes(...where) : registerBytes({ ip: frontend.ip }, ...where)
 }
 
-/** Which set role holds the slots of a frontend's two views. */
-export function slotRole(frontend: Frontend, which: 'verdict' | 'outside'): SetRole {
-  if (frontend.kind === 'node-port') return which === 'verdict' ? 'nodePortEndpoints' : 'localNodePortEndpoints'
-  return which === 'verdict' ? 'endpoints' : 'localEndpoints'
+function viewOf(frontend: Frontend, which: 'verdict' | 'outside'): View {
+  if (frontend.kind === 'node-port') return which === 'verdict' ? 'nodePort' : 'localNodePort'
+  return which === 'verdict' ? 'cluster' : 'local'
 }
 
 function classKindOf(frontend: Frontend): ClassKind {
@@ -91,25 +170,68 @@ function classKindOf(frontend: Frontend): ClassKind {
   }
 }
 
-/** The slots of one view of a frontend, as `elements` of its map have them; undefined when there are none. */
-export function readSlots(frontend: Frontend, elements: Elements): Slots | undefined {
-  const key = frontendKeyBytes(frontend)
+/** The slots of one view of a frontend, as the table has them; undefined when there are none. */
+export function readSlots(
+  frontend: Frontend,
+  which: 'verdict' | 'outside',
+  table: ReadonlyMap<string, Elements>,
+): Slots | undefined {
+  return readSlotsAt(viewOf(frontend, which), frontend.family, { key: frontendKeyBytes(frontend), table })
+}
+
+/** The slots that a key of frontends has in one view of the table, with or without session affinity. */
+export function readSlotsAt(
+  view: View,
+  family: Frontend['family'],
+  { key, table }: { readonly key: RegisterBytes; readonly table: ReadonlyMap<string, Elements> },
+): Slots | undefined {
+  const [endpoints, next] = [views[view].endpoints, views[view].next].map((role) => table.get(sets[family][role].name))
   const slots: ServiceEndpoint[] = []
-  for (let number = 0; ; number++) {
-    const data = elements.get(key + registerBytes({ number }))
+  for (let slot = firstSlot; ; slot++) {
+    const number = numberBytes(slot)
+    const data = endpoints?.get(key + (next?.get(key + number) ?? number))
     if (data === undefined) return slots.length > 0 ? slots : undefined
-    const bytes = Buffer.from(data, 'latin1')
-    const length = frontend.family === 4 ? 4 : 16
-    slots.push({ ip: ipFromBytes(bytes.subarray(0, length)), port: bytes.readUInt16BE(length) as Port })
+    slots.push(endpointFromBytes(data, family))
   }
 }
 
-function slotElements(key: RegisterBytes, slots: Slots, set: string, sink: ElementSink): void {
-  for (const [number, slot] of slots.entries()) {
-    sink(set, key + registerBytes({ number }), registerBytes({ ip: slot.ip }, { port: slot.port }))
+/** What the table knows of the frontend's session affinity in one view, for {@link AffinityNumbers.adopt}. */
+export function readAffinity(
+  frontend: Frontend,
+  which: 'verdict' | 'outside',
+  table: ReadonlyMap<string, Elements>,
+): { readonly group: number; readonly members: readonly FoundMember[] } | undefined {
+  const view = viewOf(frontend, which)
+  const { family } = frontend
+  const key = frontendKeyBytes(frontend)
+  const [endpoints, next] = [views[view].endpoints, views[view].next].map((role) => table.get(sets[family][role].name))
+  const answer = next?.get(key + numberBytes(groupQuestion))
+  if (answer === undefined) return undefined
+  const { group } = memberFromNumber(numberFromBytes(answer))
+  const members: FoundMember[] = []
+  for (let slot = firstSlot; ; slot++) {
+    const number = next?.get(key + numberBytes(slot))
+    const data = number === undefined ? undefined : endpoints?.get(key + number)
+    if (number === undefined || data === undefined) return { group, members }
+    const { member } = memberFromNumber(numberFromBytes(number))
+    members.push({ endpoint: endpointFromBytes(data, family), number: member })
   }
 }
 
-function classBytes(of: FrontendClass): RegisterBytes {
-  return registerBytes({ number: classNumber(of) })
+function endpointBytes({ ip, port }: ServiceEndpoint): RegisterBytes {
+  return registerBytes({ ip }, { port })
+}
+
+function endpointFromBytes(data: RegisterBytes, family: Frontend['family']): ServiceEndpoint {
+  const bytes = Buffer.from(data, 'latin1')
+  const length = family === 4 ? 4 : 16
+  return { ip: ipFromBytes(bytes.subarray(0, length)), port: bytes.readUInt16BE(length) as Port }
+}
+
+function numberBytes(number: number): RegisterBytes {
+  return registerBytes({ number })
+}
+
+function numberFromBytes(bytes: RegisterBytes): number {
+  return Buffer.from(bytes, 'latin1').readUInt32LE()
 }

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { silentLog, type Log } from '../base/log.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { parseCidr } from '../net/cidr.ts'
+import { parseIp } from '../net/ip-address.ts'
 import { fakeNftables, type FakeNftables } from '../nftables/fake-nftables.ts'
 import { formatTable } from '../nftables/format.ts'
 import { compileServices, defaultProxySettings, type CompiledServices } from './compile-services.ts'
@@ -12,7 +13,11 @@ import { NftablesMode } from './nftables-mode.ts'
 import { planTable } from './nftables-plan.ts'
 import { compileTable } from './nftables-table.ts'
 
-const settings = { ...defaultProxySettings, localPods: ['10.0.0.0/8', 'fd00::/64'].map(parseCidr) }
+const settings = {
+  ...defaultProxySettings,
+  serviceCIDRs: [parseCidr('10.96.0.0/16')],
+  localPods: ['10.0.0.0/8', 'fd00::/64'].map(parseCidr),
+}
 
 const compile = (snapshot: Snapshot, previous?: CompiledServices) =>
   compileServices(snapshot, { nodeName: 'this-node', settings, previous })
@@ -38,8 +43,24 @@ function smallSnapshot(): Snapshot {
   const open = exampleService('open', { clusterIPs: ['10.96.0.7'], externalIPs: ['192.0.2.10'] })
   const empty = exampleService('empty', { clusterIPs: ['10.96.0.8'] })
   const elsewhere = exampleService('elsewhere', { clusterIPs: ['10.96.0.9'], internalTrafficPolicy: 'Local' })
+  const sticky = exampleService('sticky', {
+    type: 'LoadBalancer',
+    clusterIPs: ['10.96.0.10'],
+    ports: ['80:30082/tcp'],
+    externalTrafficPolicy: 'Local',
+    sessionAffinity: { kind: 'ClientIP', timeoutSeconds: 90 },
+    loadBalancerIngress: [{ ip: parseIp('192.0.2.11'), ipMode: 'VIP' }],
+    loadBalancerSourceRanges: ['198.51.100.0/24', '198.51.100.128/25'].map(parseCidr),
+    annotations: { 'fairlead.dev/source-ranges': 'all' },
+  })
+  const turns = exampleService('turns', {
+    clusterIPs: ['10.96.0.11'],
+    annotations: { 'fairlead.dev/algorithm': 'round-robin' },
+  })
   const ports = ['http=8080/tcp', 'dns=5353/udp']
   return exampleSnapshot([
+    [sticky, exampleSlice(sticky, [here('10.0.0.6'), '10.0.2.6'])],
+    [turns, exampleSlice(turns, ['10.0.0.7', '10.0.0.8'])],
     [
       web,
       exampleSlice(web, ['10.0.0.1', '10.0.0.2'], { ports }),
@@ -93,7 +114,7 @@ describe('NftablesMode', () => {
     const nft = fakeNftables()
     const mode = modeOver(nft)
     const compiled = compile(smallSnapshot())
-    expect(await mode.sync(compiled)).toMatchObject({ kind: 'full', servicesChanged: 5 })
+    expect(await mode.sync(compiled)).toMatchObject({ kind: 'full', servicesChanged: 7 })
     expect(await mode.sync(compiled)).toMatchObject({ kind: 'change', servicesChanged: 0, messages: 0 })
     expect(await mode.sync(compiled, { verify: true })).toMatchObject({ kind: 'full', messages: 0 })
     expect(await modeOver(nft).sync(compile(smallSnapshot()))).toMatchObject({ kind: 'full', messages: 0, elements: 0 })

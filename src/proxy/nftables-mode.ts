@@ -4,15 +4,16 @@ import type { ForeignChange, NftClient, ReadTable } from '../nftables/client.ts'
 import { diffTable } from '../nftables/diff.ts'
 import { isTableChanged } from '../nftables/nftables-error.ts'
 import type { Change, TransactionResult } from '../nftables/transaction.ts'
+import { AffinityNumbers } from './affinity-numbers.ts'
 import type { CompiledServices } from './compile-services.ts'
 import type { CleanupOptions, Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
 import type { RecalledSlots } from './frontends.ts'
 import { anchorTable, anchorTableName } from './nftables-anchor.ts'
 import { changeTable, countChanges, programmedBy, type ProgrammedTable } from './nftables-changes.ts'
-import { readSlots, slotRole } from './nftables-elements.ts'
-import { servicesTable, sets } from './nftables-layout.ts'
+import { readSlots } from './nftables-elements.ts'
 import { planTable } from './nftables-plan.ts'
-import { compileTable } from './nftables-table.ts'
+import { servicesTable } from './nftables-sets.ts'
+import { claimNumbers, compileTable } from './nftables-table.ts'
 
 /** The nftables mode: a static ruleset, all else is data. See README.md and docs/packet-path.md. */
 export class NftablesMode implements Dataplane {
@@ -26,6 +27,8 @@ export class NftablesMode implements Dataplane {
   /** The table as {@link recall} read it, for the sync that follows. */
   #recalled: ReadTable | undefined
   #listener: (() => void) | undefined
+  /** Undefined until the kernel was read for the first time. */
+  #numbers: AffinityNumbers | undefined
 
   constructor(client: NftClient, options: { readonly log: Log }) {
     this.#client = client
@@ -72,10 +75,7 @@ export class NftablesMode implements Dataplane {
     const table = await this.#client.read('inet', servicesTable)
     this.#recalled = table
     if (!table) return undefined
-    return (frontend, which) => {
-      const elements = table.elements.get(sets[frontend.family][slotRole(frontend, which)].name)
-      return elements && readSlots(frontend, elements)
-    }
+    return (frontend, which) => readSlots(frontend, which, table.elements)
   }
 
   watch(listener: () => void): void {
@@ -84,6 +84,7 @@ export class NftablesMode implements Dataplane {
 
   async cleanup(options: CleanupOptions = {}): Promise<void> {
     this.#programmed = undefined
+    this.#numbers = undefined
     const ours = options.keepAnchor ? [servicesTable] : [servicesTable, anchorTableName]
     for (const table of await this.#client.listTables()) {
       if (table.family !== 'inet' || !ours.includes(table.name)) continue
@@ -109,9 +110,12 @@ export class NftablesMode implements Dataplane {
       if (anchor.length > 0) await this.#client.run({ family: 'inet', table: anchorTableName, changes: anchor })
       const current = this.#recalled ?? (await this.#client.read('inet', servicesTable))
       this.#recalled = undefined
-      const changes = rulesFirst(diffTable(current, compileTable(services), options))
+      this.#numbers ??= claimNumbers(new AffinityNumbers(), services, current?.elements)
+      const numbers = claimNumbers(this.#numbers, services, undefined)
+      const changes = rulesFirst(diffTable(current, compileTable(services, numbers), options))
       const cost = await this.#run(changes)
-      this.#programmed = programmedBy(services)
+      numbers.releaseAllBut(services.services.values())
+      this.#programmed = programmedBy(services, numbers)
       const { rules } = countChanges(changes)
       const repaired = before !== undefined && drift !== undefined && (drift !== 'lost' || cost.elements > 0)
       if (repaired) this.#logRepair(drift, { elements: cost.elements, rules })
@@ -168,6 +172,6 @@ async function unlessTableChanged<T>(work: () => Promise<T>): Promise<T | undefi
 
 /** What this mode does not do, each with its reason. */
 const nftablesLimits: readonly string[] = [
-  'session affinity: not programmed yet, connections are spread as without it',
-  'loadBalancerSourceRanges: not programmed yet, load balancer IPs of such Services are not served',
+  'round-robin: the turn is counted per number of slots, so Services with as many slots share one count',
+  'session affinity: 1,000,000 clients per family are remembered; 262,144 Service ports can have it, with 2,047 endpoints each',
 ]

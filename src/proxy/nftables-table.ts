@@ -1,25 +1,18 @@
 import { ipFamilyOf } from '../net/ip-address.ts'
 import type { Chain, Elements, RegisterBytes, TableState } from '../nftables/objects.ts'
+import { affineFrontends, AffinityNumbers } from './affinity-numbers.ts'
 import type { CompiledServices, ProxySettings } from './compile-services.ts'
-import { frontendElements, sharedElements, sharedKey } from './nftables-elements.ts'
-import {
-  allSets,
-  classChains,
-  classElement,
-  classFromNumber,
-  classMaps,
-  classNumber,
-  origins,
-  servicesTable,
-  sets,
-  standingClasses,
-  staticChains,
-  staticElements,
-  type FrontendClass,
-} from './nftables-layout.ts'
+import { classChains, classElement } from './nftables-classes.ts'
+import { frontendElements, readAffinity, sharedElements, sharedKey } from './nftables-elements.ts'
+import { staticChains, staticElements } from './nftables-layout.ts'
+import { classFromNumber, classNumber, type FrontendClass } from './nftables-numbers.ts'
+import { allSets, classMaps, origins, servicesTable, sets } from './nftables-sets.ts'
 
-/** The whole table for all Services: what a full sync compares the kernel with. Pure. */
-export function compileTable(services: CompiledServices): TableState {
+/** The whole table for all Services: what a full sync compares the kernel with. Pure. `numbers` has claimed all that they need. */
+export function compileTable(
+  services: CompiledServices,
+  numbers: AffinityNumbers = claimNumbers(new AffinityNumbers(), services, undefined),
+): TableState {
   const elements = new Map<string, Map<RegisterBytes, string>>(allSets().map((set) => [set.name, new Map()]))
   const put = (set: string, key: RegisterBytes, data: string): void => {
     elements.get(set)?.set(key, data)
@@ -30,7 +23,7 @@ export function compileTable(services: CompiledServices): TableState {
   }
   for (const of of standingClasses) use(of)
   for (const service of services.services.values()) {
-    for (const frontend of service.frontends) frontendElements(frontend, put, use)
+    for (const frontend of service.frontends) frontendElements(frontend, numbers, { element: put, class: use })
     sharedElements(service, (role, ip) => put(sets[ipFamilyOf(ip)][role].name, sharedKey(role, ip), ''))
   }
   for (const of of classes.values()) {
@@ -41,9 +34,12 @@ export function compileTable(services: CompiledServices): TableState {
   }
   return {
     ...compileLayout(services.settings, classes.keys()),
-    elements: new Map<string, Elements>([...elements, ...staticElements(services.settings)]),
+    elements: new Map<string, Elements>([...elements, ...staticElements(services)]),
   }
 }
+
+/** The classes that are in the table whether or not a frontend has them. */
+export const standingClasses: readonly FrontendClass[] = [{ kind: 'reject' }, { kind: 'drop' }]
 
 /** The table without elements: sets, static chains, and chains of the standing classes and of those in use (by number). */
 export function compileLayout(settings: ProxySettings, classes: Iterable<number>): TableState {
@@ -51,7 +47,7 @@ export function compileLayout(settings: ProxySettings, classes: Iterable<number>
   const numbers = new Set([...standingClasses.map(classNumber), ...classes])
   for (const number of [...numbers].sort((a, b) => a - b)) {
     const of = classFromNumber(number)
-    if (of) for (const chain of classChains(of)) chains.set(chain.name, chain)
+    if (of) for (const chain of classChains(of, settings)) chains.set(chain.name, chain)
   }
   return {
     family: 'inet',
@@ -60,4 +56,24 @@ export function compileLayout(settings: ProxySettings, classes: Iterable<number>
     sets: allSets(),
     elements: new Map(),
   }
+}
+
+/** Lets `numbers` learn what `table` holds of the Services, then gives numbers to the rest. */
+export function claimNumbers(
+  numbers: AffinityNumbers,
+  services: CompiledServices,
+  table: ReadonlyMap<string, Elements> | undefined,
+): AffinityNumbers {
+  if (table) {
+    for (const service of services.services.values()) {
+      for (const { frontend, affinity } of affineFrontends(service)) {
+        for (const which of ['verdict', 'outside'] as const) {
+          const found = readAffinity(frontend, which, table)
+          if (found) numbers.adopt(affinity, found)
+        }
+      }
+    }
+  }
+  for (const service of services.services.values()) numbers.claim(service)
+  return numbers
 }
