@@ -1,0 +1,108 @@
+import { describe, expect, test } from 'vitest'
+import type { IptablesClient } from '../../src/iptables/client.ts'
+import { diffTable, removalOf } from '../../src/iptables/diff.ts'
+import { IptablesError } from '../../src/iptables/iptables-error.ts'
+import type { TableChanges } from '../../src/iptables/objects.ts'
+
+/** A client under test, with tables that nobody has used. */
+export interface IptablesClientUnderTest extends Disposable {
+  readonly client: IptablesClient
+}
+
+const rules = (client: IptablesClient, count: number): string[] =>
+  Array.from({ length: count }, (_, i) => {
+    const address = client.family === 4 ? `192.0.2.${i + 1}/32` : `2001:db8::${(i + 1).toString(16)}/128`
+    return `-d ${address} -p tcp -m comment --comment "ns/svc:p${i} cluster IP" -m tcp --dport 80 -j TARGET`
+  })
+
+const nat = (client: IptablesClient, count = 2): TableChanges => ({
+  table: 'nat',
+  chains: new Map([
+    ['DISPATCH', rules(client, count)],
+    ['TARGET', []],
+  ]),
+  prepend: [
+    { chain: 'OUTPUT', rule: '-m comment --comment "first of two" -j DISPATCH' },
+    { chain: 'OUTPUT', rule: '-m comment --comment second -j TARGET' },
+  ],
+})
+
+const refusals: readonly { readonly name: string; readonly change: (client: IptablesClient) => TableChanges }[] = [
+  {
+    name: 'a rule that leads nowhere',
+    change: () => ({ table: 'nat', chains: new Map([['A', ['-j NOWHERE']]]) }),
+  },
+  {
+    name: 'to remove a chain that a rule leads to',
+    change: () => ({ table: 'nat', chains: new Map(), deleteChains: ['TARGET'] }),
+  },
+  {
+    name: 'to take out a rule that is not there',
+    change: () => ({ table: 'nat', chains: new Map(), remove: [{ chain: 'OUTPUT', rule: '-j ACCEPT' }] }),
+  },
+  {
+    name: 'a chain whose name is longer than 28 characters',
+    change: () => ({ table: 'nat', chains: new Map([['KUBE-SEP-ABCDEFGHIJKLMNOPQRST', []]]) }),
+  },
+]
+
+/** What every {@link IptablesClient} does: the same on the fake and on the kernel with either kind of tools. */
+export function testIptablesClient(open: () => Promise<IptablesClientUnderTest>): void {
+  describe('IptablesClient', () => {
+    test('shows what it was given, text for text, so that a second diff is empty', async () => {
+      using under = await open()
+      const { client } = under
+      const change = nat(client)
+      await client.restore([change])
+      const saved = await client.save(['nat'])
+      expect(saved.get('nat')?.get('DISPATCH')).toEqual(rules(client, 2))
+      expect(saved.get('nat')?.get('OUTPUT')).toEqual(change.prepend?.map(({ rule }) => rule))
+      const wanted = { table: 'nat', chains: change.chains, jumps: change.prepend ?? [], owns: () => false } as const
+      const again = diffTable(saved.get('nat'), wanted)
+      expect(again).toEqual({ table: 'nat', chains: new Map(), prepend: [], deleteChains: [] })
+      expect(await client.restore([again])).toEqual({ bytes: 0, ms: 0 })
+    })
+
+    test('replaces the chains of a restore and leaves the others', async () => {
+      using under = await open()
+      const { client } = under
+      await client.restore([nat(client, 3)])
+      await client.restore([{ table: 'nat', chains: new Map([['TARGET', ['-j RETURN']]]) }])
+      await client.restore([{ table: 'nat', chains: new Map([['DISPATCH', rules(client, 1)]]) }])
+      const table = (await client.save(['nat'])).get('nat')
+      expect(table?.get('DISPATCH')).toEqual(rules(client, 1))
+      expect(table?.get('TARGET')).toEqual(['-j RETURN'])
+    })
+
+    test('removes chains with the rules that lead to them', async () => {
+      using under = await open()
+      const { client } = under
+      await client.restore([nat(client)])
+      const before = (await client.save(['nat'])).get('nat') ?? new Map()
+      await client.restore([removalOf('nat', before, (chain) => chain === 'DISPATCH' || chain === 'TARGET')])
+      const after = (await client.save(['nat'])).get('nat')
+      expect([...(after?.keys() ?? [])].sort()).toEqual(['INPUT', 'OUTPUT', 'POSTROUTING', 'PREROUTING'])
+      expect(after?.get('OUTPUT')).toEqual([])
+    })
+
+    test.each(refusals)('refuses $name, and changes nothing', async ({ change }) => {
+      using under = await open()
+      const { client } = under
+      await client.restore([nat(client)])
+      const before = await client.save(['nat'])
+      await expect(client.restore([change(client)])).rejects.toThrow(IptablesError)
+      expect(await client.save(['nat'])).toEqual(before)
+    })
+
+    test('has another mark after a change, where it has marks', async () => {
+      using under = await open()
+      const { client } = under
+      await client.restore([nat(client)])
+      const before = client.mark('nat')
+      expect(client.mark('nat')).toBe(before)
+      await client.restore([{ table: 'nat', chains: new Map([['TARGET', ['-j RETURN']]]) }])
+      if (client.variant === 'legacy') expect(client.mark('nat')).not.toBe(before)
+      else expect(before).toBeUndefined()
+    })
+  })
+}
