@@ -4,7 +4,7 @@ import { deleteLinks } from './apply.ts'
 import { restoreForwarding } from './forwarding.ts'
 import type { BridgeKernel } from './kernel.ts'
 import { defaultNetnsPrefix, isOurs, isPodNetns, netnsPath } from './names.ts'
-import { killAllIn } from './pod-process.ts'
+import { killAllIn, killAllOnHost } from './pod-process.ts'
 
 /** The names of all our nftables tables begin so, whichever part made them. */
 const tablePrefix = 'fairlead-'
@@ -38,6 +38,11 @@ export async function cleanupBridge(options: {
       if (processes > 0) removed.push(`${processes} processes in ${name}`)
       deleteNetns(name)
     })
+  }
+  // Only tests have another namespace play the host: pods in its network are not looked for.
+  if (kernel.handle === undefined) {
+    const processes = await killAllOnHost()
+    if (processes > 0) removed.push(`${processes} processes of pods in network host`)
   }
   const links = (await kernel.rtnetlink.links.list()).filter(isOurs)
   if (links.length > 0) {

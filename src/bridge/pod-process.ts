@@ -102,27 +102,38 @@ export type ProcessScope = { readonly netnsPath: string } | { readonly mark: str
 export const markVariable = 'FAIRLEAD_POD_FILES'
 
 function processesOf(scope: ProcessScope): number[] {
-  return 'netnsPath' in scope ? processesIn(scope.netnsPath) : markedProcesses(scope.mark)
+  return 'netnsPath' in scope ? processesIn(scope.netnsPath) : markedProcesses(`${markVariable}=${scope.mark}`)
 }
 
-/** Processes with the mark, and all others of their sessions: some programs clear their environment. */
-function markedProcesses(mark: string): number[] {
-  const entry = `${markVariable}=${mark}`
+/** Processes with an entry in their environment, and all others of their sessions: some programs clear their environment. */
+function markedProcesses(entry: string): number[] {
   const pids = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-  const marked = pids.filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0').includes(entry)
-    } catch {
-      // It ended meanwhile.
-      return false
-    }
-  })
+  const marked = pids.filter((pid) => marksOf(pid).includes(entry))
   // Only sessions that a process of the pod leads: the pod's shell does, and who else began one.
   const sessions = new Set(marked.filter((pid) => sessionOf(pid) === pid))
   const members = pids.filter((pid) => sessions.has(sessionOf(pid) ?? 0))
   return [...new Set([...marked, ...members])].filter((pid) => startTimeOf(pid) !== undefined)
+}
+
+/** Our entries in a process's environment. */
+function marksOf(pid: number): string[] {
+  try {
+    const entries = readFileSync(`/proc/${pid}/environ`, 'latin1').split('\0')
+    return entries.filter((entry) => entry.startsWith(`${markVariable}=`))
+  } catch {
+    // It ended meanwhile.
+    return []
+  }
+}
+
+/** Stops the processes of all pods that are in the same network namespace as this process: those of the host's network. */
+export async function killAllOnHost(): Promise<number> {
+  const marks = new Set(processesIn('/proc/self/ns/net').flatMap(marksOf))
+  let killed = 0
+  for (const mark of marks) killed += await killAll({ mark: mark.slice(markVariable.length + 1) })
+  return killed
 }
 
 /** All processes in the network namespace at a path. A path without a namespace has none. */
