@@ -1,16 +1,20 @@
 import type { Config } from '../daemon/config.ts'
 import { createLogger } from '../daemon/logger.ts'
+import type { ConfigSource } from '../daemon/reload.ts'
 import { startDaemon, StartError, type Daemon } from '../daemon/start.ts'
 import { UsageError } from './usage-error.ts'
 import { versionText } from './version.ts'
 
-/** Starts the daemon in this process. What keeps it from starting becomes a message for the user. */
-export async function startForeground(config: Config): Promise<Daemon> {
+/**
+ * Starts the daemon in this process. What keeps it from starting becomes a message for the user. With `source`, changes of the
+ * configuration file are taken over.
+ */
+export async function startForeground(config: Config, source?: ConfigSource): Promise<Daemon> {
   if (process.getuid?.() !== 0) {
     throw new UsageError('needs root: it creates network namespaces, links and nf_tables rules (try sudo)')
   }
   try {
-    return await startDaemon(config, { log: createLogger(config.log), version: versionText() })
+    return await startDaemon(config, { log: createLogger(config.log), version: versionText(), source })
   } catch (error) {
     if (error instanceof StartError) throw new UsageError(error.message, { cause: error })
     throw error

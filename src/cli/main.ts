@@ -5,6 +5,7 @@ import { doctorCommand } from './doctor.ts'
 import { eventsCommand } from './events.ts'
 import { explainCommand } from './explain.ts'
 import { helloCommand } from './hello.ts'
+import { modeCommand } from './mode.ts'
 import { networkCommand } from './network.ts'
 import { planCommand } from './plan.ts'
 import { podCommand } from './pod.ts'
@@ -39,6 +40,7 @@ for (const command of [
   statusCommand(),
   eventsCommand(),
   planCommand(),
+  modeCommand(),
   networkCommand(),
   podCommand(),
   cleanupCommand(),

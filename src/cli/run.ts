@@ -54,7 +54,9 @@ Examples:
     .action(async (options: RunOptions) => {
       const config = readConfig(options)
       const stop = stopSignal()
-      const daemon = await startForeground(config)
+      const file = configFile(options)
+      const source = file === undefined ? undefined : { file, load: () => readConfig(options) }
+      const daemon = await startForeground(config, source)
       await stopped(stop)
       await daemon.close({ cleanup: config.cleanupOnExit })
     })
@@ -62,9 +64,9 @@ Examples:
 
 /** The file's configuration with the flags over it. Throws {@link UsageError}. */
 export function readConfig(options: RunOptions): Config {
-  const file = options.config ?? (existsSync(defaultConfigFile) ? defaultConfigFile : undefined)
+  const file = configFile(options)
   try {
-    const config = file === undefined ? defaultConfig() : loadConfig(resolve(file))
+    const config = file === undefined ? defaultConfig() : loadConfig(file)
     const files = filesOf(options)
     if (config.kubeProxy && files.length === 0) {
       throw new ConfigError(
@@ -90,6 +92,11 @@ export function readConfig(options: RunOptions): Config {
     if (error instanceof ConfigError) throw new UsageError(error.message, { exitCode: 2, cause: error })
     throw error
   }
+}
+
+function configFile({ config }: RunOptions): string | undefined {
+  if (config !== undefined) return resolve(config)
+  return existsSync(defaultConfigFile) ? defaultConfigFile : undefined
 }
 
 function filesOf({ files = [], manifests = [] }: RunOptions): readonly string[] {

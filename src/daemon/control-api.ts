@@ -4,6 +4,8 @@
  *
  *     GET    /status
  *     GET    /events                          one JSON object a line, for ever
+ *     GET    /mode                            ModeView
+ *     POST   /mode                            {mode} -> ModeView, once the old mode is gone
  *     GET    /networks
  *     POST   /networks                        NetworkRequest -> NetworkSummaryView
  *     GET    /networks/:name                  NetworkDetailsView
@@ -16,6 +18,13 @@
  *     POST   /pods/:namespace/:name/ports     PodPortsBody -> PodView
  *     DELETE /pods/:namespace/:name
  */
+
+/** `GET /mode` */
+export interface ModeView {
+  /** The one that is in the kernel. */
+  readonly mode: string
+  readonly modes: readonly string[]
+}
 
 /** `GET /status` */
 export interface StatusView {

@@ -7,10 +7,14 @@ import { HttpError, type Request, type Routes } from './http-server.ts'
 import type { Daemon } from './start.ts'
 
 /** The routes of the control socket; see control-api.ts. */
-export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'events'>): Routes {
+export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'modes' | 'events'>): Routes {
   const name = ({ params }: Request): [string, string] => [params['namespace'] ?? '', params['name'] ?? '']
   return {
     'GET /status': () => ({ json: daemon.status() }),
+    'GET /mode': () => ({ json: daemon.modes.view() }),
+    'POST /mode': async ({ body }) => ({
+      json: await daemon.modes.set((body as { mode?: unknown } | undefined)?.mode),
+    }),
     'GET /networks': () => ({ json: { networks: daemon.networks.list() } }),
     'POST /networks': async ({ body }) => ({
       status: 201,

@@ -18,19 +18,19 @@ const status: StatusView = {
 }
 
 test('createMetrics() has exactly the names that docs/metrics.md lists', () => {
-  const { registry } = createMetrics(() => status)
-  const documented = [...readFileSync('docs/metrics.md', 'utf8').matchAll(/`(fairlead_\w+)`/g)].map(
+  const { registry } = createMetrics(() => status, {})
+  const documented = [...readFileSync('docs/metrics.md', 'utf8').matchAll(/`((?:fairlead|kubeproxy)_\w+)`/g)].map(
     (match) => match[1] ?? '',
   )
   const names = registry
     .getMetricsAsArray()
     .map((metric) => metric.name)
-    .filter((name) => name.startsWith('fairlead_'))
+    .filter((name) => /^(fairlead|kubeproxy)_/.test(name))
   expect(names.toSorted()).toEqual(documented.toSorted())
 })
 
 test('createMetrics() gives counters, and only counters, names that end in _total', async () => {
-  const metrics = await createMetrics(() => status).registry.getMetricsAsJSON()
+  const metrics = await createMetrics(() => status, {}).registry.getMetricsAsJSON()
   for (const { name, type } of metrics.filter(({ name }) => name.startsWith('fairlead_'))) {
     expect({ name, type }).toEqual({
       name,
@@ -63,7 +63,7 @@ test('createMetrics() reads the status at each scrape and counts syncs', async (
     repairs: 4,
   }
   let view = status
-  const metrics = createMetrics(() => view)
+  const metrics = createMetrics(() => view, {})
   metrics.observeSync({ time: '', changedServices: 1, elements: 12, bytes: 800, messages: 4, wallMs: 2, kernelMs: 0.2 })
   const before = await metrics.registry.metrics()
   expect(before).toContain('fairlead_build_info{version="1.2.3"} 1')

@@ -1,15 +1,26 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { ServiceConnections } from '../proxy/service-connections.ts'
+import type { SyncLoop } from '../proxy/sync-loop.ts'
 import type { StatusView, SyncView } from './control-api.ts'
+import { createKubeProxyMetrics, type KubeProxyMetrics } from './kube-proxy-metrics.ts'
 
 /** The daemon's metrics. Every name stands in docs/metrics.md (a test compares). */
 export interface Metrics {
   readonly registry: Registry
   /** Called after each successful sync of the Services. */
   observeSync(sync: SyncView): void
+  /** The same under kube-proxy's names. */
+  readonly kubeProxy: KubeProxyMetrics
 }
 
-/** Creates the metrics; values that the status has are read from it at scrape time. */
-export function createMetrics(status: () => StatusView): Metrics {
+/** Creates the metrics; values that the status and the `parts` have are read from them at scrape time. */
+export function createMetrics(
+  status: () => StatusView,
+  parts: {
+    readonly loop?: Pick<SyncLoop, 'status'> | undefined
+    readonly connections?: ServiceConnections | undefined
+  },
+): Metrics {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry })
@@ -102,6 +113,11 @@ export function createMetrics(status: () => StatusView): Metrics {
 
   return {
     registry,
+    kubeProxy: createKubeProxyMetrics(
+      registry,
+      () => parts.loop?.status(),
+      () => parts.connections,
+    ),
     observeSync(sync) {
       elements.inc(sync.elements)
       bytes.inc(sync.bytes)

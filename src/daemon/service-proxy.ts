@@ -1,11 +1,15 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Node } from '../model/node.ts'
+import { cidrContains } from '../net/cidr.ts'
+import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import type { Dataplane } from '../proxy/dataplane.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
+import { ownAddresses } from '../proxy/stale-flows.ts'
 import { SyncLoop, type SyncOutcome } from '../proxy/sync-loop.ts'
+import { isNodeEligible, proxyHealth, type ProxyHealthView } from './proxy-health.ts'
 import { proxySettings, sameSettings, settingsProblem, type SettingsFacts } from './proxy-settings.ts'
 import type { ServiceMode, ServicesConfig } from './services-config.ts'
 
@@ -21,7 +25,11 @@ export interface ServiceProxyOptions {
   readonly log: Log
   /** What becomes of established connections; undefined: this kernel cannot tell of them. */
   readonly connections: ServiceConnections | undefined
+  /** The mode whose rules an earlier daemon left: they are removed once this one's are there. */
+  readonly leftover?: ServiceMode | undefined
   readonly onSynced: (outcome: SyncOutcome) => void
+  /** A mode is in the kernel, and no other one. */
+  readonly onMode?: (mode: ServiceMode) => void
 }
 
 /** The Services of this node: the sync loop, and the settings and the mode that it has, which can change while it runs. */
@@ -32,12 +40,15 @@ export class ServiceProxy {
   #services: ServicesConfig
   #settings: ProxySettings
   #node: Node | undefined
+  #nodeGone = false
   #problem: string | undefined
+  #leftover: ServiceMode | undefined
 
   constructor(options: ServiceProxyOptions) {
     const { connections } = options
     this.#options = options
     this.#services = options.services
+    this.#leftover = options.leftover
     this.#settings = proxySettings(this.#services, this.#facts())
     this.loop = new SyncLoop({
       dataplane: this.#dataplane(options.services.mode),
@@ -52,7 +63,10 @@ export class ServiceProxy {
           await connections.follow(services, { relayed: relays })
         },
       }),
-      onSynced: options.onSynced,
+      onSynced: (outcome) => {
+        if (this.loop.status().syncs === 1) void this.#takeOver()
+        options.onSynced(outcome)
+      },
     })
   }
 
@@ -61,9 +75,27 @@ export class ServiceProxy {
     return this.#services
   }
 
-  /** This node's object; undefined: there is none. */
-  get node(): Node | undefined {
-    return this.#node
+  /** What kube-proxy's `/livez` says. */
+  health(): ProxyHealthView {
+    return proxyHealth(this.loop.status(), { overdueMs: this.#services.overdueMs, now: this.#options.clock.now() })
+  }
+
+  /** Whether load balancers may use this node. A node that there never was an object of counts as one. */
+  get nodeEligible(): boolean {
+    return this.#node ? isNodeEligible(this.#node) : !this.#nodeGone
+  }
+
+  /** Where node ports answer in a family: `all`, or these addresses of the node, as they are now. */
+  nodePortHosts(family: IpFamily): 'all' | readonly IpAddress[] {
+    const networks = this.#settings.nodePortAddresses
+    if (!networks || networks.some(({ address, prefix }) => prefix === 0 && ipFamilyOf(address) === family))
+      return 'all'
+    const loopback = this.#settings.loopbackNodePorts?.includes(family) ?? false
+    return [...ownAddresses()].filter(
+      (ip) =>
+        ipFamilyOf(ip) === family &&
+        (isLoopbackAddress(ip) ? loopback : networks.some((network) => cidrContains(network, ip))),
+    )
   }
 
   /** Takes over a newer snapshot; the settings follow this node's object in it. */
@@ -71,6 +103,7 @@ export class ServiceProxy {
     const node = snapshot.nodes.get(this.#options.nodeName)
     const first = this.#node === undefined
     if (node !== this.#node || first) {
+      this.#nodeGone = node === undefined && (this.#nodeGone || this.#node !== undefined)
       this.#node = node
       this.refresh()
       this.#noteProblem()
@@ -86,14 +119,13 @@ export class ServiceProxy {
     this.loop.configure(settings)
   }
 
-  /** Takes over another configuration; rejects with SwitchError or ModeUnavailableError when its mode cannot be had. */
+  /** Takes over another configuration; rejects with SwitchError or ModeUnavailableError, and takes nothing over, when its mode cannot be had. */
   async configure(services: ServicesConfig): Promise<void> {
-    const modeBefore = this.#services.mode
-    this.#services = { ...services, mode: modeBefore }
+    await this.setMode(services.mode)
+    this.#services = services
     this.refresh()
     this.#noteProblem()
     this.loop.setMinInterval(services.minSyncPeriodMs)
-    if (services.mode !== modeBefore) await this.setMode(services.mode)
   }
 
   /** New mode in, verified, then the old one out. Rejects as {@link configure} does. */
@@ -101,6 +133,24 @@ export class ServiceProxy {
     if (mode === this.#services.mode) return
     await this.loop.switchTo(this.#dataplane(mode))
     this.#services = { ...this.#services, mode }
+    if (this.loop.status().ready) this.#options.onMode?.(mode)
+  }
+
+  /** Removes what an earlier daemon had in another mode, now that connections find this one's rules. */
+  async #takeOver(): Promise<void> {
+    const { mode } = this.#services
+    const from = this.#leftover
+    this.#leftover = undefined
+    if (from !== undefined && from !== mode) {
+      try {
+        await this.#dataplane(from).cleanup({ keepAnchor: true })
+        this.#options.log.info({ from, mode }, `took over from mode ${from}`)
+      } catch (error) {
+        this.#options.log.error({ err: error, from }, `what mode ${from} left cannot be removed`)
+        return
+      }
+    }
+    this.#options.onMode?.(mode)
   }
 
   #facts(): SettingsFacts {
@@ -119,4 +169,8 @@ export class ServiceProxy {
     if (!dataplane) this.#dataplanes.set(mode, (dataplane = this.#options.dataplane(mode)))
     return dataplane
   }
+}
+
+function isLoopbackAddress(ip: IpAddress): boolean {
+  return ip.startsWith('127.') || ip === '::1'
 }

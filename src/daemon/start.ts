@@ -1,4 +1,3 @@
-import type { Server } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../base/clock.ts'
@@ -20,16 +19,19 @@ import { readMachineId } from '../linux/machine-id.ts'
 import type { NetworkSettings } from '../model/network.ts'
 import { objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
+import type { KubeProxyParts } from './kube-proxy-configuration.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
 import { openServiceConnections, type ServiceConnections } from '../proxy/service-connections.ts'
+import { HealthCheckServers } from '../proxy/health-check-servers.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
 import { cleanupMachine } from './cleanup.ts'
 import type { Config } from './config.ts'
 import type { StatusView } from './control-api.ts'
+import { applyConntrackSettings } from './conntrack-settings.ts'
 import { controlRoutes, listenOnSocket, SocketError, SocketTakenError } from './control.ts'
 import { createDataplane, ModeUnavailableError } from './dataplanes.ts'
 import { SyncDescriber } from './describe-sync.ts'
@@ -40,6 +42,13 @@ import { createMetrics, type Metrics } from './metrics.ts'
 import { PodNames } from './pod-names.ts'
 import { NetworkControl } from './network-control.ts'
 import { PodControl } from './pod-control.ts'
+import { KubeProxyServers } from './kube-proxy-servers.ts'
+import { closeServer, listenTcp } from './listen-tcp.ts'
+import { ModeControl } from './mode-control.ts'
+import { ModeRecord } from './mode-record.ts'
+import { applyOomScore } from './oom-score.ts'
+import { proxyHealthRoutes } from './proxy-health.ts'
+import { ConfigFollower, keysForRestart, type ConfigSource } from './reload.ts'
 import { ServiceProxy } from './service-proxy.ts'
 import { DaemonStatus } from './status.ts'
 
@@ -48,6 +57,7 @@ export interface Daemon {
   readonly events: EventLog
   readonly pods: PodControl
   readonly networks: NetworkControl
+  readonly modes: ModeControl
   status(): StatusView
   /** Resolves when the first complete state is in the kernel. Rejects with the signal's reason. */
   whenReady(signal: AbortSignal): Promise<void>
@@ -73,7 +83,10 @@ interface Context {
 }
 
 /** Starts a daemon: the one place where parts are made and handed to each other. Throws {@link StartError}. */
-export async function startDaemon(config: Config, options: { log: Log; version: string }): Promise<Daemon> {
+export async function startDaemon(
+  config: Config,
+  options: { log: Log; version: string; source?: ConfigSource | undefined },
+): Promise<Daemon> {
   await using stack = new AsyncDisposableStack()
   try {
     const daemon = await startParts(config, { ...options, stack })
@@ -106,18 +119,19 @@ export async function startDaemon(config: Config, options: { log: Log; version: 
 
 async function startParts(
   config: Config,
-  options: { log: Log; version: string; stack: AsyncDisposableStack },
+  options: { log: Log; version: string; source?: ConfigSource | undefined; stack: AsyncDisposableStack },
 ): Promise<Omit<Daemon, 'close'>> {
   const { log, version, stack } = options
   const events = new EventLog()
   const status = new DaemonStatus(config, version)
-  const metrics = createMetrics(() => status.view())
+  const metrics = createMetrics(() => status.view(), status)
   const pods = new PodControl(events)
   const networkControl = new NetworkControl(events)
+  const modes = new ModeControl(events)
 
   // First the control socket: it keeps a second daemon away. What is not there yet is said to be starting.
   const control = createHttpServer(
-    controlRoutes({ status: () => status.view(), pods, networks: networkControl, events }),
+    controlRoutes({ status: () => status.view(), pods, networks: networkControl, modes, events }),
     (error) => {
       log.error({ err: error }, 'cannot answer on the control socket')
     },
@@ -147,18 +161,23 @@ async function startParts(
     // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
     dns?.update(snapshot, true)
     void networkControl.apply(snapshot.networks)
+    metrics.kubeProxy.observeSnapshot(snapshot)
     proxy?.update(snapshot)
     proxy?.loop.sourceComplete(allSources)
   })
   stack.use(networkControl)
   stack.defer(follow)
   await startHttp(context)
+  const kubeProxy = await startKubeProxy(context, proxy)
+  modes.serve(proxy)
+  if (options.source) followConfig(options.source, { context, proxy, kubeProxy })
   status.markStarted()
   log.info({ version, node: config.nodeName, pid: process.pid }, 'fairlead started')
   return {
     events,
     pods,
     networks: networkControl,
+    modes,
     status: () => status.view(),
     whenReady: (signal) => whenReady(status, signal),
   }
@@ -309,6 +328,7 @@ async function startServices(
   const servicesLog = log.child({ part: 'services' })
   const describer = new SyncDescriber()
   const connections = await openUsableConnections(context, servicesLog)
+  const record = new ModeRecord(join(config.stateDir, 'services-mode'))
   const proxy = new ServiceProxy({
     services,
     nodeName: config.nodeName,
@@ -324,14 +344,26 @@ async function startServices(
     clock: systemClock,
     log: servicesLog,
     connections,
+    leftover: record.read(),
+    onMode: (mode) => record.write(mode),
     onSynced(outcome) {
       const view = status.noteSync(outcome)
       metrics.observeSync(view)
+      metrics.kubeProxy.observeSync(outcome)
+      healthChecks.update(outcome.services.services)
       const line = describer.describe(outcome)
       if (line !== undefined) events.add('services', line)
       servicesLog.debug({ ...view, kind: outcome.result.kind }, 'services synced')
     },
   })
+  const healthChecks = stack.use(
+    new HealthCheckServers({
+      log: servicesLog,
+      clock: systemClock,
+      isHealthy: () => proxy.health().healthy,
+      addresses: (family) => proxy.nodePortHosts(family),
+    }),
+  )
   stack.defer(() => proxy.loop.stop())
   status.loop = proxy.loop
   status.connections = connections
@@ -378,10 +410,7 @@ async function startHttp({ config, log, stack, status, metrics }: Context): Prom
     log.error({ err: error }, 'cannot answer over HTTP')
   })
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject)
-      server.listen(listen.port, listen.host, resolve)
-    })
+    await listenTcp(server, listen)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     throw new StartError(`http.listen: cannot listen on ${listen.host} port ${listen.port}: ${code}`, { cause: error })
@@ -389,16 +418,71 @@ async function startHttp({ config, log, stack, status, metrics }: Context): Prom
   stack.defer(() => closeServer(server))
 }
 
+/** kube-proxy's servers, and what it sets of the machine. */
+async function startKubeProxy(
+  context: Context,
+  proxy: ServiceProxy | undefined,
+): Promise<KubeProxyServers | undefined> {
+  const { log, stack, metrics } = context
+  const parts = context.config.kubeProxy
+  if (!parts || !proxy) return undefined
+  const health = proxyHealthRoutes({
+    health: () => proxy.health(),
+    nodeEligible: () => proxy.nodeEligible,
+    onAnswer: (route, status) => metrics.kubeProxy.countHealthAnswer(route, status),
+  })
+  const mode = (): string => proxy.loop.status().mode
+  const options = { registry: metrics.registry, health, mode, log, clock: systemClock }
+  const servers = stack.use(new KubeProxyServers(parts, options))
+  try {
+    await servers.start()
+  } catch (error) {
+    throw new StartError(`bindAddressHardFail: ${(error as Error).message}`, { cause: error })
+  }
+  applyKubeProxy(parts, log)
+  return servers
+}
+
+/** Sets of the machine what differs from `before`. */
+function applyKubeProxy(parts: KubeProxyParts, log: Log, before?: KubeProxyParts): void {
+  const known = new Set(before?.notes)
+  for (const note of parts.notes) if (!known.has(note)) log.info({}, note)
+  if (JSON.stringify(parts.conntrack) !== JSON.stringify(before?.conntrack))
+    applyConntrackSettings(parts.conntrack, log)
+  if (parts.oomScoreAdj !== before?.oomScoreAdj) applyOomScore(parts.oomScoreAdj, log)
+}
+
+/** Takes over what can change while the daemon runs; the rest waits for its next start, and is named. */
+function followConfig(
+  source: ConfigSource,
+  running: { context: Context; proxy: ServiceProxy | undefined; kubeProxy: KubeProxyServers | undefined },
+): void {
+  const { context, proxy, kubeProxy } = running
+  const log = context.log.child({ part: 'config' })
+  let before = context.config
+  const apply = async (after: Config): Promise<void> => {
+    if (proxy && before.services && after.services) {
+      // A mode that was set by command stays, unless it is the mode that changed in the file.
+      const mode = after.services.mode === before.services.mode ? proxy.config.mode : after.services.mode
+      await proxy.configure({ ...after.services, mode })
+    }
+    if (kubeProxy && after.kubeProxy) {
+      await kubeProxy.configure(after.kubeProxy)
+      applyKubeProxy(after.kubeProxy, log, before.kubeProxy)
+    }
+    const later = keysForRestart(before, after)
+    before = after
+    context.events.add('daemon', `took over ${source.file}`)
+    log.info({ file: source.file }, 'took over the changed configuration')
+    if (later.length > 0)
+      log.warn({ keys: later }, `of the changed configuration, ${later.join(', ')} waits for the next start`)
+  }
+  context.stack.use(new ConfigFollower(source, { clock: systemClock, log, apply }))
+}
+
 async function whenReady(status: DaemonStatus, signal: AbortSignal): Promise<void> {
   while (!status.view().ready) {
     signal.throwIfAborted()
     await sleep(20)
   }
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve())
-    server.closeAllConnections()
-  })
 }

@@ -8,4 +8,8 @@ export interface Node {
   /** InternalIP before ExternalIP, in the object's order. */
   readonly addresses: readonly IpAddress[]
   readonly podCIDRs: readonly Cidr[]
+  /** Keys of `spec.taints`. Absent: none. */
+  readonly taints?: readonly string[]
+  /** When its deletion was asked for. Absent: it was not. */
+  readonly deletionTimestamp?: string
 }

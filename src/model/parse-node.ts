@@ -16,6 +16,8 @@ export function parseNode(manifest: unknown, options?: ReadOptions): Node {
     labels: metadata.labels,
     addresses: readAddresses(reader.object('status')),
     podCIDRs: readPodCIDRs(spec),
+    ...readTaints(spec),
+    ...readDeletion(reader.object('metadata')),
   }
   if (reader.problems.length > 0) throw new ManifestError(`Node ${metadata.name}`, reader.problems)
   return node
@@ -40,4 +42,14 @@ function readPodCIDRs(spec: ManifestReader): readonly Cidr[] {
   if (cidrs.length > 0) return cidrs
   const single = spec.raw('podCIDR') === '' ? undefined : spec.parsedText('podCIDR', parse)
   return single === undefined ? [] : [single]
+}
+
+function readTaints(spec: ManifestReader): Pick<Node, 'taints'> {
+  const taints = [...spec.objects('taints')].flatMap((taint) => taint.text('key') ?? [])
+  return taints.length > 0 ? { taints } : {}
+}
+
+function readDeletion(metadata: ManifestReader): Pick<Node, 'deletionTimestamp'> {
+  const deletionTimestamp = metadata.text('deletionTimestamp')
+  return deletionTimestamp === undefined ? {} : { deletionTimestamp }
 }
