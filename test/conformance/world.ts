@@ -222,6 +222,8 @@ export class World implements AsyncDisposable {
       b: own,
       ...(bridge !== undefined && { aBridge: bridge }),
     })
+    // With br_netfilter, what a rule sends back to where it came from is bridged, as kubelet's hairpin mode provides for.
+    if (bridge !== undefined) await this.node.rtnetlink.links.set(`port${number}`, { hairpin: true })
     const family = ipFamilyOf(address)
     await pod.addRoute(formatCidr(addressCidr(podGateways[family])), { dev: 'eth0' })
     await pod.addRoute(defaults[family], { via: podGateways[family] })
