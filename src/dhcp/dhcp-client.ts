@@ -1,13 +1,15 @@
-import type { Clock, Timer } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { formatCidr } from '../net/cidr.ts'
-import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import { arpProbe, decodeArp, showsConflict } from './arp-packet.ts'
 import { DhcpMessageError } from './dhcp-message-error.ts'
 import { formatLease, isHostAddress, isSameConfiguration, leaseFromAck, parseLease, type DhcpLease } from './lease.ts'
-import type { DhcpLink, OpenLink } from './link.ts'
+import { LinkLine } from './link-line.ts'
+import type { DhcpLink } from './link.ts'
+import { LongTimer } from './long-timer.ts'
 import { decodeMessage, type DhcpMessage } from './message.ts'
+import { messageOf, type DhcpState, type LeasePhase, type Phase } from './phase.ts'
 import {
   broadcastMac,
   clientPort,
@@ -53,20 +55,6 @@ export interface DhcpClientOptions {
   readonly conflictCheckMs: number
 }
 
-/** The states of RFC 2131, figure 5; `probing` is the look for conflicts between REQUESTING and BOUND. */
-export type DhcpState = Phase['kind'] | 'stopped'
-
-/** One member for each kind, so that a switch tells them apart. */
-type LeasePhase<K> = K extends unknown ? { readonly kind: K; readonly lease: DhcpLease } : never
-
-type Phase =
-  | { readonly kind: 'init' }
-  | { readonly kind: 'selecting' }
-  | { readonly kind: 'requesting'; readonly address: IpAddress; readonly server: IpAddress }
-  | LeasePhase<'probing' | 'rebooting' | 'bound' | 'renewing' | 'rebinding'>
-
-/** Timers of Node.js hold 31 bits of milliseconds; leases may be longer. */
-const longestTimer = 0x7fff_ffff
 /** RFC 2131, 3.1: the request is sent four times. */
 const requestAttempts = 4
 /** A kept lease is used on when nobody answers so often (RFC 2131, 3.2). */
@@ -78,8 +66,8 @@ const declinePause = 10_000
 export class DhcpClient implements Disposable {
   readonly #options: DhcpClientOptions
   #phase: Phase | undefined
-  #open: OpenLink | undefined
-  #timer: Timer | undefined
+  readonly #line: LinkLine
+  readonly #timer: LongTimer
   #xid = 0
   #attempt = 0
   #exchangeStart = 0
@@ -88,12 +76,17 @@ export class DhcpClient implements Disposable {
   #asked = { at: 0, monotonic: 0 }
   /** When the lease began, by the clock that is never set. Wall time counts only over a restart. */
   #leaseStart = 0
-  /** Nothing could be sent, and that was logged. */
-  #silent = false
   #refusals = 0
 
   constructor(options: DhcpClientOptions) {
     this.#options = options
+    this.#timer = new LongTimer(options.clock)
+    this.#line = new LinkLine({
+      link: options.link,
+      log: options.log,
+      onIp: (payload, from) => this.#receiveIp(payload, from),
+      onArp: (payload) => this.#receiveArp(payload),
+    })
   }
 
   get state(): DhcpState {
@@ -146,8 +139,8 @@ export class DhcpClient implements Disposable {
   /** Stops and keeps the lease, for the next process. */
   [Symbol.dispose](): void {
     this.#phase = undefined
-    this.#timer?.cancel()
-    this.#close()
+    this.#timer.cancel()
+    this.#line.close()
   }
 
   #discover(): void {
@@ -193,19 +186,19 @@ export class DhcpClient implements Disposable {
     switch (phase.kind) {
       case 'selecting':
         if (attempt === 2) log.warn({ secs: this.#secs }, 'No DHCP server answers')
-        return this.#wait(delay, () => this.#transmit())
+        return this.#timer.wait(delay, () => this.#transmit())
       case 'requesting':
-        return this.#wait(delay, () => (attempt + 1 < requestAttempts ? this.#transmit() : this.#discover()))
+        return this.#timer.wait(delay, () => (attempt + 1 < requestAttempts ? this.#transmit() : this.#discover()))
       case 'rebooting': {
         const remaining = this.#remaining(phase.lease.expiresAfter)
-        if (remaining <= delay) return this.#wait(remaining, () => this.#lose(phase.lease, 'expired'))
+        if (remaining <= delay) return this.#timer.wait(remaining, () => this.#lose(phase.lease, 'expired'))
         const again = attempt + 1 < rebootAttempts
-        return this.#wait(delay, () => (again ? this.#transmit() : this.#bind(phase.lease)))
+        return this.#timer.wait(delay, () => (again ? this.#transmit() : this.#bind(phase.lease)))
       }
       case 'renewing':
-        return this.#wait(renewDelay(this.#remaining(phase.lease.rebindAfter)), () => this.#transmit())
+        return this.#timer.wait(renewDelay(this.#remaining(phase.lease.rebindAfter)), () => this.#transmit())
       case 'rebinding':
-        return this.#wait(renewDelay(this.#remaining(phase.lease.expiresAfter)), () => this.#transmit())
+        return this.#timer.wait(renewDelay(this.#remaining(phase.lease.expiresAfter)), () => this.#transmit())
       default:
         return phase satisfies never
     }
@@ -284,11 +277,11 @@ export class DhcpClient implements Disposable {
     const start = this.#asked.monotonic
     this.#phase = { kind: 'probing', lease }
     const send = (): void =>
-      this.#try((link) => link.sendArp(arpProbe(identity.mac, lease.address.address), broadcastMac))
+      this.#line.send((link) => link.sendArp(arpProbe(identity.mac, lease.address.address), broadcastMac))
     send()
-    this.#wait(conflictCheckMs / 2, () => {
+    this.#timer.wait(conflictCheckMs / 2, () => {
       send()
-      this.#wait(conflictCheckMs / 2, () => this.#adopt(lease, { start, before: undefined }))
+      this.#timer.wait(conflictCheckMs / 2, () => this.#adopt(lease, { start, before: undefined }))
     })
   }
 
@@ -335,8 +328,8 @@ export class DhcpClient implements Disposable {
   #bind(lease: DhcpLease): void {
     this.#phase = { kind: 'bound', lease }
     // Nobody has anything to say to a client that is bound: until it asks, it costs nothing.
-    this.#close()
-    this.#wait(this.#remaining(lease.renewAfter), () => this.#prolong({ kind: 'renewing', lease }))
+    this.#line.close()
+    this.#timer.wait(this.#remaining(lease.renewAfter), () => this.#prolong({ kind: 'renewing', lease }))
   }
 
   #refused(nak: DhcpMessage, lease: DhcpLease | undefined): void {
@@ -363,8 +356,8 @@ export class DhcpClient implements Disposable {
 
   #rest(ms: number): void {
     this.#phase = { kind: 'init' }
-    this.#close()
-    this.#wait(ms, () => this.#discover())
+    this.#line.close()
+    this.#timer.wait(ms, () => this.#discover())
   }
 
   /** Milliseconds until `after` milliseconds of the lease are over. */
@@ -372,67 +365,9 @@ export class DhcpClient implements Disposable {
     return after - (this.#options.clock.monotonic() - this.#leaseStart)
   }
 
-  /** Replaces what was waited for. */
-  #wait(ms: number, callback: () => void): void {
-    this.#timer?.cancel()
-    if (ms === Number.POSITIVE_INFINITY) return
-    const due = this.#options.clock.monotonic() + ms
-    const next = (): void => {
-      const remaining = due - this.#options.clock.monotonic()
-      this.#timer = this.#options.clock.after(Math.min(Math.max(0, remaining), longestTimer), () =>
-        remaining > longestTimer ? next() : callback(),
-      )
-    }
-    next()
-  }
-
   #send(message: ClientMessage): void {
     const { identity } = this.#options
     const { packet, to } = encodeClientMessage(message, { identity, xid: this.#xid, secs: this.#secs })
-    this.#try((link) => link.sendIp(packet, to))
-  }
-
-  /** A link that is down or gone is no reason to stop: what was not sent is sent again like what was not answered. */
-  #try(send: (link: OpenLink) => void): void {
-    try {
-      this.#open ??= this.#options.link.open({
-        onIp: (payload, from) => this.#receiveIp(payload, from),
-        onArp: (payload) => this.#receiveArp(payload),
-        onError: (error) => this.#linkFailed(error),
-      })
-      send(this.#open)
-      this.#silent = false
-    } catch (error) {
-      this.#linkFailed(error)
-    }
-  }
-
-  #linkFailed(error: unknown): void {
-    // The sockets may belong to a link that was replaced by another of the same name: the next try opens new ones.
-    this.#close()
-    if (!this.#silent) this.#options.log.warn({ err: error }, 'Cannot speak DHCP on the link')
-    this.#silent = true
-  }
-
-  #close(): void {
-    this.#open?.[Symbol.dispose]()
-    this.#open = undefined
-  }
-}
-
-function messageOf(phase: Exclude<Phase, { kind: 'init' } | { kind: 'bound' } | { kind: 'probing' }>): ClientMessage {
-  switch (phase.kind) {
-    case 'selecting':
-      return { kind: 'discover' }
-    case 'requesting':
-      return { kind: 'select', address: phase.address, server: phase.server }
-    case 'rebooting':
-      return { kind: 'reboot', address: phase.lease.address.address }
-    case 'renewing':
-      return { kind: 'renew', lease: phase.lease }
-    case 'rebinding':
-      return { kind: 'rebind', lease: phase.lease }
-    default:
-      return phase satisfies never
+    this.#line.send((link) => link.sendIp(packet, to))
   }
 }
