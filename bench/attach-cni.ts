@@ -12,9 +12,23 @@ const atOnce = 4
 
 /**
  * The CNI reference plugins bridge (with host-local) and portmap, run as the CNI specification says: configuration and
- * former result on standard input, the rest in the environment. A text: why they cannot be run.
+ * former result on standard input, the rest in the environment. Runtimes run every plugin of their list, portmap also for an
+ * endpoint without ports. A text: why they cannot be run.
  */
 export async function openCniChain(host: Netns, dataDir: string): Promise<Contender | string> {
+  return await openPlugins(host, { name: 'cni', dataDir, portmap: true })
+}
+
+/** As {@link openCniChain}, of a list without portmap, which publishes nothing. */
+export async function openCniBridge(host: Netns, dataDir: string): Promise<Contender | string> {
+  return await openPlugins(host, { name: 'cni-bridge', dataDir, portmap: false })
+}
+
+async function openPlugins(
+  host: Netns,
+  list: { readonly name: string; readonly dataDir: string; readonly portmap: boolean },
+): Promise<Contender | string> {
+  const { name, dataDir } = list
   const folder = folders.find((path) => existsSync(join(path, 'bridge')) && existsSync(join(path, 'portmap')))
   if (folder === undefined)
     return 'the plugins bridge and portmap are not installed; Debian: apt-get install containernetworking-plugins'
@@ -51,26 +65,28 @@ export async function openCniChain(host: Netns, dataDir: string): Promise<Conten
       routes: [{ dst: '0.0.0.0/0' }, { dst: '::/0' }],
     },
   }
-  const portmap = (hostPort: number, prevResult: unknown): { type: string } & Record<string, unknown> => ({
+  const portmap = ({ hostPort }: Endpoint, prevResult: unknown): { type: string } & Record<string, unknown> => ({
     type: 'portmap',
     snat: true,
-    runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: 'tcp' }] },
+    capabilities: { portMappings: true },
+    ...(hostPort !== undefined && {
+      runtimeConfig: { portMappings: [{ hostPort, containerPort: 80, protocol: 'tcp' }] },
+    }),
     prevResult,
   })
   const results = new Map<number, unknown>()
   return {
-    name: 'cni',
+    name,
+    publishes: list.portmap,
     attach: async (endpoints) =>
       await inTurns(endpoints, async (endpoint) => {
-        const { index, hostPort } = endpoint
         const result = await call('ADD', bridge, endpoint)
-        results.set(index, hostPort === undefined ? result : await call('ADD', portmap(hostPort, result), endpoint))
+        results.set(endpoint.index, list.portmap ? await call('ADD', portmap(endpoint, result), endpoint) : result)
       }),
     detach: async (endpoints) =>
       await inTurns(endpoints, async (endpoint) => {
-        const { index, hostPort } = endpoint
-        const prevResult = results.get(index)
-        if (hostPort !== undefined) await call('DEL', portmap(hostPort, prevResult), endpoint)
+        const prevResult = results.get(endpoint.index)
+        if (list.portmap) await call('DEL', portmap(endpoint, prevResult), endpoint)
         await call('DEL', { ...bridge, prevResult }, endpoint)
       }),
     [Symbol.asyncDispose]: async () => {},

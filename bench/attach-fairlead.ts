@@ -31,6 +31,7 @@ export async function openFairlead(host: Netns, stateDir: string): Promise<Conte
   const whole = stack.move()
   return {
     name: 'fairlead',
+    publishes: true,
     attach: async (endpoints) =>
       throwFailures(
         await networks.attachMany(

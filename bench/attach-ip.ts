@@ -25,6 +25,7 @@ export async function openIpScript(host: Netns): Promise<Contender> {
   ])
   return {
     name: 'ip',
+    publishes: true,
     attach: async (endpoints) => await script(endpoints.flatMap(attach)),
     detach: async (endpoints) => await script(endpoints.flatMap(detach)),
     // All that it made goes with the namespace.

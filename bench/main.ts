@@ -18,7 +18,7 @@ Options
   --endpoints N        program: endpoints of each Service (default 5)
   --rounds N           program: one-endpoint changes at each size; attach: endpoints one by one (default 10)
   --many N             attach: endpoints at once (default 200)
-  --many-rounds N      attach: how often that (default 1)
+  --many-rounds N      attach: how often that (default 5; contenders that need 5 s for it have one)
   --out DIR            where results.json goes (default bench/out)
   --json               print the results as JSON instead of a table
 
@@ -31,7 +31,7 @@ const { values, positionals } = parseArgs({
     endpoints: { type: 'string', default: '5' },
     rounds: { type: 'string', default: '10' },
     many: { type: 'string', default: '200' },
-    'many-rounds': { type: 'string', default: '1' },
+    'many-rounds': { type: 'string', default: '5' },
     out: { type: 'string', default: 'bench/out' },
     json: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h', default: false },
