@@ -4,6 +4,7 @@ import type { Dataplane } from '../proxy/dataplane.ts'
 import { IptablesMode } from '../proxy/iptables-mode.ts'
 import { openIptablesParts } from '../proxy/iptables-parts.ts'
 import { NftablesMode } from '../proxy/nftables-mode.ts'
+import { nftablesRedirect, openUserspaceMode } from '../proxy/userspace-mode.ts'
 import type { ServiceMode } from './services-config.ts'
 
 /** What modes are made of. */
@@ -27,7 +28,10 @@ export function createDataplane(mode: ServiceMode, { nft, log }: DataplaneParts)
     case 'iptables':
       return new IptablesMode(() => openIptablesParts({ log }), { log })
     case 'userspace':
-      throw new ModeUnavailableError(`mode ${mode} is not there yet (expected nftables or iptables)`)
+      return openUserspaceMode({
+        redirect: nft ? nftablesRedirect(nft, { log }) : createDataplane('iptables', { nft, log }),
+        log,
+      })
     default:
       return mode satisfies never
   }
