@@ -27,13 +27,15 @@ export interface ServiceProxyOptions {
   readonly connections: ServiceConnections | undefined
   /** The mode whose rules an earlier daemon left: they are removed once this one's are there. */
   readonly leftover?: ServiceMode | undefined
+  /** Keeps established connections alive while one mode goes and another comes. */
+  readonly holdConnections: () => Promise<void>
   readonly onSynced: (outcome: SyncOutcome) => void
   /** A mode is in the kernel, and no other one. */
   readonly onMode?: (mode: ServiceMode) => void
 }
 
 /** The Services of this node: the sync loop, and the settings and the mode that it has, which can change while it runs. */
-export class ServiceProxy {
+export class ServiceProxy implements AsyncDisposable {
   readonly loop: SyncLoop
   readonly #options: ServiceProxyOptions
   readonly #dataplanes = new Map<ServiceMode, Dataplane>()
@@ -68,6 +70,12 @@ export class ServiceProxy {
         options.onSynced(outcome)
       },
     })
+  }
+
+  /** Stops syncing and listening. What is in the kernel stays. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.loop.stop()
+    for (const dataplane of this.#dataplanes.values()) await dispose(dataplane)
   }
 
   /** What the configuration says now. */
@@ -131,6 +139,7 @@ export class ServiceProxy {
   /** New mode in, verified, then the old one out. Rejects as {@link configure} does. */
   async setMode(mode: ServiceMode): Promise<void> {
     if (mode === this.#services.mode) return
+    await this.#options.holdConnections()
     await this.loop.switchTo(this.#dataplane(mode))
     this.#services = { ...this.#services, mode }
     if (this.loop.status().ready) this.#options.onMode?.(mode)
@@ -143,6 +152,7 @@ export class ServiceProxy {
     this.#leftover = undefined
     if (from !== undefined && from !== mode) {
       try {
+        await this.#options.holdConnections()
         await this.#dataplane(from).cleanup({ keepAnchor: true })
         this.#options.log.info({ from, mode }, `took over from mode ${from}`)
       } catch (error) {
@@ -169,6 +179,12 @@ export class ServiceProxy {
     if (!dataplane) this.#dataplanes.set(mode, (dataplane = this.#options.dataplane(mode)))
     return dataplane
   }
+}
+
+/** Some modes hold more than the kernel does: tools that are open, sockets. */
+async function dispose(dataplane: Dataplane & Partial<AsyncDisposable & Disposable>): Promise<void> {
+  if (dataplane[Symbol.asyncDispose]) await dataplane[Symbol.asyncDispose]?.()
+  else dataplane[Symbol.dispose]?.()
 }
 
 function isLoopbackAddress(ip: IpAddress): boolean {

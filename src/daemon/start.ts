@@ -24,6 +24,7 @@ import { formatCidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
 import { openServiceConnections, type ServiceConnections } from '../proxy/service-connections.ts'
+import { ensureAnchor } from '../proxy/ensure-anchor.ts'
 import { HealthCheckServers } from '../proxy/health-check-servers.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
@@ -77,7 +78,8 @@ interface Context {
   readonly events: EventLog
   readonly metrics: Metrics
   readonly status: DaemonStatus
-  readonly nft: NftClient
+  /** Undefined where the kernel has none, and nothing here needs it. */
+  readonly nft: NftClient | undefined
   /** What is stopped, in reverse order, when the daemon stops or its start fails. The kernel keeps what is there. */
   readonly stack: AsyncDisposableStack
 }
@@ -139,7 +141,7 @@ async function startParts(
   await listenOnSocket(control, config.controlSocket)
   stack.defer(() => closeServer(control))
 
-  const nft = stack.use(await openUsableNftables(log))
+  const nft = stack.use(await openNftablesFor(config, log))
   const context: Context = { config, log, events, metrics, status, nft, stack }
 
   const podSource = new MemorySource('pods of this machine', { synced: false })
@@ -186,6 +188,19 @@ async function startParts(
 /** The merged sources count as one for the loop: they give nothing before all of them are complete. */
 const allSources = 'sources'
 
+/** Without networks and in another mode, a machine can do without nf_tables. */
+async function openNftablesFor(config: Config, log: Log): Promise<NftClient | undefined> {
+  const needed = config.network !== undefined || config.networks.length > 0 || config.services?.mode === 'nftables'
+  if (needed) return openUsableNftables(log)
+  try {
+    return await openUsableNftables(log)
+  } catch (error) {
+    if (!(error instanceof StartError)) throw error
+    log.warn({ err: error }, 'no nf_tables here: established connections do not outlive a switch of the mode')
+    return undefined
+  }
+}
+
 async function openUsableNftables(log: Log): Promise<NftClient> {
   try {
     const nft = openNftables({ log })
@@ -209,6 +224,7 @@ async function startNetwork(
     pods.serve(undefined)
     return undefined
   }
+  if (!nft) throw new StartError('networks need nf_tables')
   const store = PodStore.open(join(stateDir, 'pods'), log)
   const configured = new Set(wanted.map(({ name }) => name))
   const networkStore = NetworkStore.open(join(stateDir, 'networks.json'), log)
@@ -275,6 +291,7 @@ function rememberedNetworks(
 
 /** Whatever goes wrong with Docker's chain keeps no network from working: it is tried again. */
 async function startDockerUser({ config, log, nft, stack }: Context, networks: BridgeNetworks): Promise<void> {
+  if (!nft) return
   const dockerLog = log.child({ part: 'docker' })
   if (config.dockerUser === 'auto') {
     const bridges = (): string[] => networks.networks.map(({ bridge }) => bridge)
@@ -345,6 +362,7 @@ async function startServices(
     log: servicesLog,
     connections,
     leftover: record.read(),
+    holdConnections: async () => nft && (await ensureAnchor(nft)),
     onMode: (mode) => record.write(mode),
     onSynced(outcome) {
       const view = status.noteSync(outcome)
@@ -364,7 +382,7 @@ async function startServices(
       addresses: (family) => proxy.nodePortHosts(family),
     }),
   )
-  stack.defer(() => proxy.loop.stop())
+  stack.use(proxy)
   status.loop = proxy.loop
   status.connections = connections
   return proxy
