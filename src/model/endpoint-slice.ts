@@ -8,6 +8,8 @@ export interface EndpointSlice {
   readonly name: string
   /** The label `kubernetes.io/service-name`: name of the Service, in the same namespace. */
   readonly serviceName: string
+  /** It has the label `service.kubernetes.io/headless`: for DNS, not for proxies. */
+  readonly headless?: true
   readonly family: IpFamily
   readonly ports: readonly EndpointPort[]
   readonly endpoints: readonly Endpoint[]

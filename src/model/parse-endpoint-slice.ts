@@ -12,6 +12,9 @@ import { readMetadata } from './read-metadata.ts'
 /** The label that ties a slice to its Service (discovery/v1). */
 export const serviceNameLabel = 'kubernetes.io/service-name'
 
+/** The label of slices that proxies do not look at, whatever its value (kube-proxy's watch leaves them out). */
+const headlessLabel = 'service.kubernetes.io/headless'
+
 /** What came out of an EndpointSlice manifest. */
 export type ParsedEndpointSlice =
   /** `problems` are of single endpoints, which are left out, and of weights, which then do not count; the rest stays served. */
@@ -44,6 +47,7 @@ export function parseEndpointSlice(manifest: unknown, options?: ReadOptions): Pa
     namespace: metadata.namespace,
     name: metadata.name,
     serviceName,
+    ...(Object.hasOwn(metadata.labels, headlessLabel) && { headless: true }),
     family,
     ports: readPorts(reader),
     endpoints: readEndpoints(reader, { family, problems, weightOf }),

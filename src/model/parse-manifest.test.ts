@@ -30,6 +30,13 @@ describe('parseManifest() of an EndpointSlice', () => {
     })
   })
 
+  test.each(['', 'x'])('knows the headless label, whatever its value (%j)', (value) => {
+    const labels = { 'kubernetes.io/service-name': 'web', 'service.kubernetes.io/headless': value }
+    const { object } = parseOne(slice({ metadata: { name: 'web-a', namespace: 'shop', labels } }))
+    expect(object.value).toMatchObject({ headless: true })
+    expect(parseOne(slice({})).object.value).not.toHaveProperty('headless')
+  })
+
   test('leaves out ports that are null or 0', () => {
     const { object } = parseOne(
       slice({

@@ -39,6 +39,7 @@ export function explainEndpoints(
       explained.push({ ip, port: slicePort.port, nodeName, zone, share, why })
 
       function whyNot(): string {
+        if (slice.headless) return 'its slice has the label service.kubernetes.io/headless'
         if (endpoint.weight === 0) return 'its weight is 0'
         if (!endpoint.ready && endpoint.terminating && endpoint.serving) {
           if (policy === 'Local' && nodeName !== node.name) return elsewhere(nodeName)

@@ -173,6 +173,12 @@ describe('selectEndpoints', () => {
     ])
   })
 
+  it('ignores slices with the headless label', () => {
+    const headless = { ...exampleSlice(service, ['10.0.0.1'], { name: 'a' }), headless: true as const }
+    const { cluster } = selectEndpoints([headless, exampleSlice(service, ['10.0.0.2'], { name: 'b' })], port, here)
+    expect(cluster).toEqual([{ ip: '10.0.0.2', port: 8080 }])
+  })
+
   it('ignores slices of the other family', () => {
     const { any } = selectEndpoints([exampleSlice(service, ['fd00::1'])], port, here)
     expect(any).toBe(false)

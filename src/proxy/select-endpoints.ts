@@ -89,7 +89,7 @@ export function servingEndpoints(
 function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): Candidate[] {
   const found = new Map<string, Candidate>()
   for (const slice of slices) {
-    if (slice.family !== port.family) continue
+    if (slice.family !== port.family || slice.headless) continue
     const slicePort = slice.ports.find((p) => p.name === port.portName && p.protocol === port.protocol)
     if (!slicePort) continue
     for (const endpoint of slice.endpoints) {
