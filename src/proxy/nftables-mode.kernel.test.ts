@@ -1,10 +1,9 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import type { Host, Outcome } from '../../test/lab/host.ts'
-import { createLab, type Lab } from '../../test/lab/lab.ts'
 import { patience } from '../../test/lab/patience.ts'
+import { createServiceNode, families } from '../../test/lab/service-node.ts'
 import { systemClock } from '../base/clock.ts'
 import { silentLog, type Log } from '../base/log.ts'
-import { writeSysctl } from '../linux/sysctl.ts'
 import type { Service } from '../model/service.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { parseCidr } from '../net/cidr.ts'
@@ -14,32 +13,7 @@ import { exampleService, exampleSlice, exampleSnapshot } from './example-objects
 import { NftablesMode } from './nftables-mode.ts'
 import { SyncLoop, type SyncOutcome } from './sync-loop.ts'
 
-/**
- * Real packets through the nftables mode. The node has two pods that serve and one that asks on a bridge, and a
- * neighbour on its uplink that routes the cluster IPs to it.
- */
-const families = [
-  {
-    name: 'IPv4',
-    vip: '10.96.0.5',
-    empty: '10.96.0.6',
-    node: '192.0.2.2',
-    gateway: '10.0.0.1',
-    pods: { web1: '10.0.0.11', web2: '10.0.0.12', asking: '10.0.0.9' },
-    neighbour: '192.0.2.3',
-    loopback: '127.0.0.1',
-  },
-  {
-    name: 'IPv6',
-    vip: 'fd00:96::5',
-    empty: 'fd00:96::6',
-    node: 'fd00:c::2',
-    gateway: 'fd00:10::1',
-    pods: { web1: 'fd00:10::11', web2: 'fd00:10::12', asking: 'fd00:10::9' },
-    neighbour: 'fd00:c::3',
-    loopback: '::1',
-  },
-] as const
+/** Real packets through the nftables mode. */
 const [v4, v6] = families
 
 const settings: ProxySettings = {
@@ -68,56 +42,18 @@ const both = exampleSnapshot([[web, ...webSlices(web, ['web1', 'web2'])], [empty
 const compile = (snapshot: Snapshot, previous?: CompiledServices, some: ProxySettings = settings): CompiledServices =>
   compileServices(snapshot, { nodeName: 'this-node', settings: some, previous })
 
-let lab: Lab
+let world: Awaited<ReturnType<typeof createServiceNode>>
 let node: Host
 let neighbour: Host
-const pods = {} as Record<'web1' | 'web2' | 'asking', Host>
+let pods: typeof world.pods
 
 beforeAll(async () => {
-  lab = createLab()
-  node = await lab.host('node', { forward: true })
-  neighbour = await lab.host('neighbour')
-  await node.createBridge('br0', ['10.0.0.1/24', 'fd00:10::1/64'])
-  // Redirects count against the limit of ICMP errors to the same address (net/ipv4/route.c, ip_rt_send_redirect): after some
-  // traffic between pods, "port unreachable" would come a second late. A device sends none when both say 0.
-  for (const name of ['all', 'br0']) {
-    writeSysctl(`net/ipv4/conf/${name}/send_redirects`, 0, { netns: node.netns })
-  }
-  for (const name of ['web1', 'web2', 'asking'] as const) {
-    pods[name] = await lab.host(name)
-    await lab.link(node, pods[name], {
-      aBridge: 'br0',
-      // As our own pods are (docs/adr/0004-pods-are-routed.md): a kernel without br_netfilter translates no answer that the
-      // bridge alone carries from port to port.
-      b: [`${v4.pods[name]}/32`, `${v6.pods[name]}/128`],
-    })
-    // With bridged packets shown to the IP hooks, one that is balanced back to its pod leaves by the port it came from.
-    await node.rtnetlink.links.set(name, { hairpin: true })
-    await pods[name].addRoute(`${v4.gateway}/32`, { dev: 'node' })
-    await pods[name].addRoute(`${v6.gateway}/128`, { dev: 'node' })
-    await pods[name].addRoute('0.0.0.0/0', { via: v4.gateway })
-    await pods[name].addRoute('::/0', { via: v6.gateway })
-  }
-  await node.rtnetlink.links.set('br0', { up: true })
-  await lab.link(neighbour, node, {
-    a: [`${v4.neighbour}/24`, `${v6.neighbour}/64`],
-    b: [`${v4.node}/24`, `${v6.node}/64`],
-  })
-  for (const [destination, via] of [
-    ['0.0.0.0/0', v4],
-    ['::/0', v6],
-  ] as const) {
-    await neighbour.addRoute(destination, { via: via.node })
-    await node.addRoute(destination, { via: via.neighbour })
-  }
-  for (const name of ['web1', 'web2'] as const) {
-    await pods[name].listenTcp(8080)
-    await pods[name].listenUdp(5353)
-  }
+  world = await createServiceNode()
+  ;({ node, neighbour, pods } = world)
 })
 
 afterAll(async () => {
-  await lab[Symbol.asyncDispose]()
+  await world[Symbol.asyncDispose]()
 })
 
 function openMode(log: Log = silentLog) {
