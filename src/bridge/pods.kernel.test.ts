@@ -20,7 +20,8 @@ import { parseJournal } from './leases.ts'
 import { netnsPath } from './names.ts'
 import { processesIn } from './pod-process.ts'
 import { PodStore } from './pod-record.ts'
-import { keepsLease, openPods, type PodInfo, type Pods } from './pods.ts'
+import type { PodInfo } from './pod-info.ts'
+import { keepsLease, openPods, type Pods } from './pods.ts'
 
 const prefix = `fltest-${process.pid}-`
 const dns = { addresses: [parseIp('10.96.0.10')], zone: 'cluster.local' }

@@ -1,25 +1,20 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { createNetns, deleteNetns, listNetns } from '../linux/netns.ts'
 import type { Pod } from '../model/pod.ts'
 import type { IpAddress } from '../net/ip-address.ts'
-import type { MacAddress } from '../net/mac-address.ts'
-import { AttachError } from './attach-request.ts'
-import { hostNetnsPath, hostNetwork, isBuiltIn } from './built-in-networks.ts'
-import { PublishError } from './choose-ports.ts'
+import { hostNetnsPath, hostNetwork } from './built-in-networks.ts'
 import type { EndpointNetworks } from './endpoint-networks.ts'
-import { AddressUnavailableError, PoolExhaustedError } from './ipam.ts'
 import { leaseKey, type Lease } from './leases.ts'
-import { defaultNetnsPrefix, isPodNetns, netnsPath, podInterface, podNetnsName, podOwner, type Owner } from './names.ts'
+import { defaultNetnsPrefix, isPodNetns, netnsPath, podNetnsName, podOwner, type Owner } from './names.ts'
+import { kindOf, PodEndpoints } from './pod-endpoints.ts'
+import { podInfo, type PodInfo } from './pod-info.ts'
+import { podModel } from './pod-model.ts'
 import { endProcesses, execPrefix, isAlive, killAll, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
 import type { ProcessScope } from './pod-process.ts'
-import { formatLanResolvConf, formatResolvConf, podModel } from './pod-model.ts'
-import { checkAliases, checkPodSpec, PodError } from './pod-spec.ts'
-import type { ConnectRequest, PodPortsRequest, PodSpec } from './pod-spec.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
-import { formatPublication, type Publication } from './publication.ts'
-import { splitByNetwork } from './withdraw-ports.ts'
+import { PodResolvConf } from './pod-resolv-conf.ts'
+import { checkPodSpec, PodError, type ConnectRequest, type PodPortsRequest, type PodSpec } from './pod-spec.ts'
 
 /** What {@link openPods} needs. */
 export interface PodsOptions {
@@ -41,44 +36,7 @@ export interface PodsOptions {
   readonly graceMs?: number
 }
 
-/** A pod as it is shown to people. */
-export interface PodInfo {
-  readonly namespace: string
-  readonly name: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly network: string
-  readonly ips: readonly IpAddress[]
-  readonly mac: MacAddress
-  /** Networks that it is in besides the first one. */
-  readonly connected: readonly PodConnection[]
-  /** Ports of the host that lead to it by its first network. */
-  readonly published: readonly Publication[]
-  /** Other names that it has in its first network. */
-  readonly aliases: readonly string[]
-  /** Of the supervising shell, which leads the pod's session; undefined when nothing runs. */
-  readonly pid: number | undefined
-  /** `exited` without a number: nobody saw the code. */
-  readonly state: 'running' | 'no process' | 'exited' | `exited ${number}`
-  readonly started: string
-  /** Path of the file with the command's output. */
-  readonly log: string
-}
-
-/** An endpoint of a pod besides its first one. */
-export interface PodConnection {
-  readonly network: string
-  readonly ips: readonly IpAddress[]
-  readonly mac: MacAddress
-  /** The link's name in the pod. */
-  readonly link: string
-  readonly published: readonly Publication[]
-  readonly aliases: readonly string[]
-}
-
 const defaultEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
-
-/** What the host resolves names with. */
-const hostResolvConf = '/etc/resolv.conf'
 
 /** How often the processes of pods that an earlier daemon started are looked after, in ms: they are not our children. */
 const pollInterval = 500
@@ -90,6 +48,7 @@ export class Pods implements Disposable {
   readonly #prefix: string
   /** Pods that are being made or removed. */
   readonly #busy = new Set<string>()
+  readonly #resolvConf: PodResolvConf
   #poll: Timer | undefined
   #disposed = false
 
@@ -98,6 +57,7 @@ export class Pods implements Disposable {
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#prefix = options.netnsPrefix ?? defaultNetnsPrefix
+    this.#resolvConf = new PodResolvConf(options)
   }
 
   /** All pods, by namespace and name. */
@@ -135,7 +95,7 @@ export class Pods implements Disposable {
           ...(publish && { publish }),
           ...(aliases && { aliases }),
         })
-        const resolvConf = this.#writeResolvConf(record)
+        const resolvConf = this.#resolvConf.write(record)
         if (command.length === 0) record = store.put({ ...record, phase: 'created' })
         else {
           const { environment = defaultEnvironment } = this.#options
@@ -159,46 +119,7 @@ export class Pods implements Disposable {
 
   /** Gives a pod an endpoint in one more network. Throws {@link PodError}; then nothing has changed. */
   async connect(pod: Pick<PodSpec, 'namespace' | 'name'>, request: ConnectRequest): Promise<PodInfo> {
-    const owner = podOwner(pod)
-    const { networks, log } = this.#options
-    return await this.#exclusively(pod, async () => {
-      const { record, lease } = this.#find(pod)
-      const { network, ips, mac, link, publish, aliases } = request
-      checkAliases(aliases ?? [])
-      if (record.network === hostNetwork || isBuiltIn(network)) {
-        const reason = record.network === hostNetwork ? 'it is in network host' : `network ${network} is no link`
-        throw new PodError(
-          'invalid',
-          `cannot connect ${owner} to network ${network}: ${reason} (make a pod in the network that it is to be in)`,
-        )
-      }
-      try {
-        const made = await networks.attach({
-          owner,
-          network,
-          netns: lease.netns,
-          ...(ips && { ips }),
-          ...(mac && { mac }),
-          ...(link !== undefined && { link }),
-          ...(publish && { publish }),
-          ...(aliases && { aliases }),
-        })
-        // It is in several networks now: what it sends from each address leaves by the network of that.
-        await networks.refresh(owner).catch(async (error: unknown) => {
-          await networks.detach(owner, network)
-          throw error
-        })
-        this.#writeResolvConf(record)
-        log.info(
-          { pod: owner, network, ips: made.ips },
-          `Connected ${owner} to network ${network}: ${made.ips.join(', ')}`,
-        )
-      } catch (error) {
-        const message = `cannot connect ${owner} to network ${network}: ${(error as Error).message}`
-        throw new PodError(kindOf(error), message, { cause: error })
-      }
-      return this.#info(record, lease)
-    })
+    return await this.#changeEndpoints(pod, (endpoints) => endpoints.connect(request))
   }
 
   /**
@@ -206,48 +127,12 @@ export class Pods implements Disposable {
    * ports of the network that it is about are as they were.
    */
   async changePorts(pod: Pick<PodSpec, 'namespace' | 'name'>, request: PodPortsRequest): Promise<PodInfo> {
-    const owner = podOwner(pod)
-    const { networks, log } = this.#options
-    return await this.#exclusively(pod, async () => {
-      const { record, lease } = this.#find(pod)
-      try {
-        for (const change of splitByNetwork(request, { first: lease.network, leases: this.#leasesOf(owner) })) {
-          const { published = [] } = await networks.changePorts({ owner, network: change.network }, change)
-          const ports = published.map(formatPublication)
-          log.info({ pod: owner, network: change.network, ports }, `Changed the published ports of ${owner}`)
-        }
-      } catch (error) {
-        const message = `cannot change the ports of ${owner}: ${(error as Error).message}`
-        throw new PodError(kindOf(error), message, { cause: error })
-      }
-      return this.#info(record, this.#find(pod).lease)
-    })
+    return await this.#changeEndpoints(pod, (endpoints) => endpoints.changePorts(request))
   }
 
   /** Takes an endpoint away; after the first one, the next is the first. Throws {@link PodError}. */
   async disconnect(pod: Pick<PodSpec, 'namespace' | 'name'>, network: string): Promise<PodInfo> {
-    const owner = podOwner(pod)
-    const { networks, store, log } = this.#options
-    return await this.#exclusively(pod, async () => {
-      const { record } = this.#find(pod)
-      if (!networks.leases.has(leaseKey({ network, owner }))) {
-        throw new PodError('not-found', `${owner} is not connected to network ${network}`)
-      }
-      const next = this.#leasesOf(owner).find((other) => other.network !== network)
-      if (!next) {
-        const advice = 'connect it to another one first, or remove the pod'
-        throw new PodError('invalid', `${network} is the only network of ${owner} (${advice})`)
-      }
-      // Written before: after a crash in between, the pod is whole, and still in the network that it was to leave.
-      if (record.network === network) store.put({ ...record, network: next.network })
-      await networks.detach(owner, network)
-      // Another endpoint may be the way out now.
-      await networks.refresh(owner)
-      this.#writeResolvConf(record)
-      log.info({ pod: owner, network }, `Disconnected ${owner} from network ${network}`)
-      const left = this.#find(pod)
-      return this.#info(left.record, left.lease)
-    })
+    return await this.#changeEndpoints(pod, (endpoints) => endpoints.disconnect(network))
   }
 
   /** Stops a pod's processes and takes everything of it away. Throws {@link PodError}. */
@@ -272,7 +157,7 @@ export class Pods implements Disposable {
     // Whoever runs it may be in a namespace of another kind: the host's is this process's own.
     const path =
       record.network === hostNetwork ? `/proc/${process.pid}/ns/net` : netnsPath(podNetnsName(record, this.#prefix))
-    return execPrefix(path, this.#resolvConfOf(record))
+    return execPrefix(path, this.#resolvConf.pathOf(record))
   }
 
   /** Removes all pods. Throws AggregateError after trying each. */
@@ -303,7 +188,7 @@ export class Pods implements Disposable {
       await removeNetns(name)
     }
     for (const { record } of whole.values()) {
-      this.#writeResolvConf(record)
+      this.#resolvConf.write(record)
       log.info({ pod: podOwner(record) }, `Adopted ${podOwner(record)}`)
     }
     this.#options.networks.watchAddresses?.((owner) => this.#noteAddresses(owner))
@@ -320,6 +205,19 @@ export class Pods implements Disposable {
     throw new PodError('not-found', `there is no ${owner}`)
   }
 
+  async #changeEndpoints(
+    pod: Pick<PodSpec, 'namespace' | 'name'>,
+    change: (endpoints: PodEndpoints) => Promise<void>,
+  ): Promise<PodInfo> {
+    return await this.#exclusively(pod, async () => {
+      const before = this.#find(pod)
+      await change(new PodEndpoints(before.record, this.#options))
+      const { record, lease } = this.#find(pod)
+      this.#resolvConf.write(record)
+      return this.#info(record, lease)
+    })
+  }
+
   #leasesOf(owner: Owner): Lease[] {
     return [...this.#options.networks.leases.values()].filter((lease) => lease.owner === owner)
   }
@@ -334,28 +232,7 @@ export class Pods implements Disposable {
   }
 
   #info(record: PodRecord, lease: Lease): PodInfo {
-    const { namespace, name, labels, network, process, exit, started } = record
-    const code = exit?.code
-    const ended = code === undefined ? ('exited' as const) : (`exited ${code}` as const)
-    return {
-      namespace,
-      name,
-      labels,
-      network,
-      ips: lease.ips,
-      mac: lease.mac,
-      connected: this.#leasesOf(lease.owner)
-        .filter((other) => other.network !== network)
-        .map(({ network, ips, mac, link = podInterface, published = [], aliases = [] }) => {
-          return { network, ips, mac, link, published, aliases }
-        }),
-      published: lease.published ?? [],
-      aliases: lease.aliases ?? [],
-      pid: exit ? undefined : process?.pid,
-      state: exit ? ended : process ? 'running' : 'no process',
-      started,
-      log: this.#options.store.files(record).log,
-    }
+    return podInfo(record, { lease, leases: this.#leasesOf(lease.owner), log: this.#options.store.files(record).log })
   }
 
   async #exclusively<T>(pod: { namespace: string; name: string }, work: () => Promise<T>): Promise<T> {
@@ -398,37 +275,12 @@ export class Pods implements Disposable {
     return { netnsPath: netnsPath(podNetnsName(record, this.#prefix)) }
   }
 
-  #resolvConfOf(record: PodRecord): string {
-    const { dns, networks, store } = this.#options
-    const own = record.network !== hostNetwork && (dns !== undefined || networks.resolvers !== undefined)
-    return own ? store.files(record).resolvConf : hostResolvConf
-  }
-
-  /** In place, not by renaming: running pods have this very file mounted. */
-  #writeResolvConf(record: PodRecord): string {
-    const resolvConf = this.#resolvConfOf(record)
-    if (resolvConf === hostResolvConf) return resolvConf
-    mkdirSync(this.#options.store.files(record).folder, { recursive: true, mode: 0o700 })
-    const content = this.#resolversOf(record)
-    if (content !== readIfThere(resolvConf)) writeFileSync(resolvConf, content, { mode: 0o644 })
-    return resolvConf
-  }
-
-  /** What its resolv.conf says: of a pod that is on the LAN only, what the LAN says, or else the host. */
-  #resolversOf(record: PodRecord): string {
-    const { dns, networks } = this.#options
-    const resolvers = networks.resolvers?.(podOwner(record)) ?? 'cluster'
-    if (typeof resolvers === 'object') return formatLanResolvConf(resolvers)
-    if (resolvers === 'cluster' && dns) return formatResolvConf(record.namespace, dns)
-    return readIfThere(hostResolvConf) ?? ''
-  }
-
   /** After the addresses of an endpoint became others by themselves. */
   #noteAddresses(owner: Owner): void {
     const record = this.#options.store.records.get(owner)
     if (this.#disposed || record?.phase !== 'created') return
     try {
-      this.#writeResolvConf(record)
+      this.#resolvConf.write(record)
     } catch (error) {
       this.#options.log.warn({ pod: owner, err: error }, `Cannot write the resolv.conf of ${owner}`)
     }
@@ -479,20 +331,6 @@ export async function openPods(options: PodsOptions): Promise<Pods> {
 export function keepsLease(store: PodStore, lease: Lease): boolean {
   if (!lease.owner.startsWith('pod ')) return true
   return store.records.get(lease.owner)?.phase === 'created'
-}
-
-/** What is asked for and cannot be had is no failure of ours. */
-function kindOf(error: unknown): 'invalid' | 'failed' {
-  const refusals = [AttachError, AddressUnavailableError, PoolExhaustedError, PublishError]
-  return refusals.some((kind) => error instanceof kind) ? 'invalid' : 'failed'
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return undefined
-  }
 }
 
 async function removeNetns(name: string): Promise<void> {

@@ -1,5 +1,6 @@
 import { PodError } from '../bridge/pod-spec.ts'
-import type { PodInfo, Pods } from '../bridge/pods.ts'
+import type { PodInfo } from '../bridge/pod-info.ts'
+import type { Pods } from '../bridge/pods.ts'
 import { formatPublication, parsePublish } from '../bridge/publication.ts'
 import { parseWithdraw } from '../bridge/withdraw-ports.ts'
 import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
