@@ -16,6 +16,7 @@ import { followSysctls } from './forwarding.ts'
 import { cleanupBridge } from './cleanup.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
 import type { Owner } from './names.ts'
+import { parsePublish } from './publication.ts'
 import { readNamespace } from './reconcile.ts'
 
 /** A host in memory, with pods' namespaces by path. */
@@ -124,6 +125,49 @@ describe('BridgeNetworks on a fake kernel', () => {
     expect(networks.leases.size).toBe(0)
     const { links } = await readNamespace(host.kernel.rtnetlink)
     expect(links.filter(({ kind }) => kind === 'veth')).toEqual([])
+  })
+
+  test('detach() waits for connections by UDP ports to end, not by TCP ports; who gets the address next waits for those', async () => {
+    /** Looks at the connection table, and what lets them end. */
+    let looks = 0
+    let gate = Promise.withResolvers<void>()
+    const list = async (): Promise<[]> => {
+      looks++
+      await gate.promise
+      return []
+    }
+    const kernel = { ...host.kernel, conntrack: { ...host.kernel.conntrack, list } }
+    await using networks = await open({ kernel })
+    const request = {
+      owner: 'pod default/a',
+      network: 'default',
+      netns: host.addPod('a'),
+      ips: [parseIp('172.29.0.9')],
+      publish: [parsePublish('8080:80')],
+    } as const
+    await networks.attach(request)
+    await networks.detach(request.owner, 'default')
+    await vi.waitFor(() => expect(looks).toBe(1))
+    const again = networks.attach(request)
+    const other = { ...request, owner: 'pod default/b', netns: host.addPod('b'), publish: [], ips: [] } as const
+    await networks.attach(other)
+    expect(networks.leases.size).toBe(2)
+    const { links } = kernel.rtnetlink
+    const ports = async (): Promise<number> => (await links.list()).filter(({ kind }) => kind === 'veth').length
+    expect(await ports()).toBe(1)
+    gate.resolve()
+    await again
+    expect(await ports()).toBe(2)
+
+    await networks.changePorts(request, { publish: [parsePublish('53:53/udp')], withdraw: [] })
+    gate = Promise.withResolvers()
+    looks = 0
+    const detached = networks.detach(request.owner, 'default')
+    await vi.waitFor(() => expect(looks).toBe(1))
+    expect(await ports()).toBe(1)
+    expect(await Promise.race([detached, Promise.resolve('waits')])).toBe('waits')
+    gate.resolve()
+    await detached
   })
 
   test('switches forwarding on, and goes on listening to router advertisements where the host did', async () => {

@@ -264,7 +264,9 @@ export class Pods implements Disposable {
   async #removeTraces(record: PodRecord): Promise<void> {
     await killAll(this.#scopeOf(record))
     const owner = podOwner(record)
-    for (const { network } of this.#leasesOf(owner)) await this.#options.networks.detach(owner, network)
+    const endpoints = this.#leasesOf(owner)
+    const detached = endpoints.map(({ network }) => this.#options.networks.detach(owner, network))
+    for (const result of await Promise.allSettled(detached)) if (result.status === 'rejected') throw result.reason
     deleteNetns(podNetnsName(record, this.#prefix))
     this.#options.store.delete(record)
   }

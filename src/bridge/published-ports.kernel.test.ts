@@ -1,11 +1,13 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { createLab, type Lab } from '../../test/lab/lab.ts'
 import type { Host } from '../../test/lab/host.ts'
 import { silentLog } from '../base/log.ts'
 import { writeSysctl } from '../linux/sysctl.ts'
+import { parsePort } from '../net/port.ts'
+import { openConntrack } from '../netlink/conntrack.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
 import type { BridgeNetworks } from './bridge-networks.ts'
@@ -130,8 +132,12 @@ describe('attach() with publish', () => {
     expect(await networks.reconcile()).toEqual([])
     expect(await connection.echo('still there')).toBe('ok')
     expect(await outside.connectTcp('192.0.2.2', 7100)).toMatchObject({ reply: one.host.name })
+    using conntrack = openConntrack({ netns: node.netns })
+    const old = { family: 4, original: { protocol: 6, destinationPort: parsePort(7100) } } as const
+    expect(await conntrack.list(old)).not.toEqual([])
     await one[Symbol.asyncDispose]()
     expect(await outside.connectTcp('192.0.2.2', 7100)).toBe('refused')
+    await vi.waitFor(async () => expect(await conntrack.list(old)).toEqual([]))
   })
 
   test('a UDP client that goes on sending reaches whoever has the port now', async () => {
