@@ -29,7 +29,10 @@ export async function openBridgePart(options: {
   const networks = stack.use(
     await openBridgeNetworks({
       stateDir,
-      networks: [{ name: 'default', bridge: 'fl0', subnets: [], masquerade: true }],
+      networks: [
+        { name: 'default', bridge: 'fl0', subnets: [], masquerade: true },
+        { name: 'other', bridge: 'fl-other', subnets: [], masquerade: true },
+      ],
       machineId: 'test',
       bootId,
       kernel,

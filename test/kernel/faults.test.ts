@@ -19,7 +19,7 @@ const stack = new AsyncDisposableStack()
 afterEach(() => stack.disposeAsync())
 
 test(
-  'attach and detach, killed (SIGKILL) at any step, leave nothing behind once a new daemon has started',
+  'attach, a change of ports, disconnect and detach, killed (SIGKILL) at any step, leave nothing behind for a new daemon',
   { timeout: 240_000 },
   async () => {
     const cache = mkdtempSync(join(tmpdir(), 'fairlead-faults-code-'))
@@ -78,7 +78,7 @@ class Host {
     return host
   }
 
-  /** Makes and removes a pod, and dies at a step. Resolves with all steps when there were not so many. */
+  /** Makes, changes and removes a pod, and dies at a step. Resolves with all steps when there were not so many. */
   async dieAt(step: number): Promise<readonly string[] | undefined> {
     const child = (this.#current = this.#next)
     // The next one can get ready meanwhile.

@@ -1,9 +1,9 @@
 /*
  * The part of the daemon that makes pods, as a process that dies: `mortal-pod.ts OPTIONS`, where OPTIONS is the JSON of
- * MortalPodOptions. It opens networks and pods, waits for a line `go STEPS` on its input, then makes one pod and removes it, and
- * prints the steps that this took, or dies on the way.
+ * MortalPodOptions. It opens networks and pods, waits for a line `go STEPS` on its input, then makes one pod, changes its ports, has
+ * it move to another network and removes it, and prints the steps that this took, or dies on the way.
  */
-import { failAfter, stepsTaken } from './mortal.ts'
+import { failAfter, stepsTaken, uncounted } from './mortal.ts'
 
 /** What the process is told. */
 export interface MortalPodOptions {
@@ -17,6 +17,7 @@ export interface MortalPodOptions {
 const { createInterface } = await import('node:readline/promises')
 const { openNetns } = await import('../../src/linux/netns.ts')
 const { parsePublish } = await import('../../src/bridge/publication.ts')
+const { parseWithdraw } = await import('../../src/bridge/withdraw-ports.ts')
 const { openBridgePart } = await import('./bridge-part.ts')
 
 const options = JSON.parse(process.argv[2] ?? '') as MortalPodOptions
@@ -32,6 +33,11 @@ for await (const line of createInterface(process.stdin)) {
     command: options.command,
     publish: ['8080:80', '127.0.0.1:5353:53/udp'].map(parsePublish),
   })
+  const pod = { namespace: 'default', name: 'p' }
+  const [publish, withdraw] = [['127.0.0.1:8081:80'].map(parsePublish), ['8080'].map(parseWithdraw)]
+  await part.pods.changePorts(pod, { publish, withdraw })
+  await uncounted(() => part.pods.connect(pod, { network: 'other', aliases: ['www'] }))
+  await part.pods.disconnect(pod, 'default')
   await part.pods.remove('default', 'p')
   failAfter(Infinity)
   process.stdout.write(`${JSON.stringify(stepsTaken())}\n`)

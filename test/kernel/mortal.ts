@@ -25,6 +25,13 @@ export function failAfter(steps: number): void {
   armed = true
 }
 
+/** Does work whose steps do not count, for they are those of other work that is tried already. */
+export async function uncounted(work: () => Promise<unknown>): Promise<void> {
+  armed = false
+  await work()
+  armed = true
+}
+
 /** The steps that were taken, in words. */
 export function stepsTaken(): readonly string[] {
   return names
