@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { modes } from './proxy-config.ts'
 import { countResults, formatCounts, formatResult, type FlowResult } from './report.ts'
-import { findCaseFiles, runCases } from './run-cases.ts'
+import { findCaseFiles, runCases, toolKinds } from './run-cases.ts'
 
 const help = `npm run -s conformance -- --mode MODE [options] PATH...
 
@@ -15,6 +15,7 @@ Options
   --mode MODE       ${modes.join(', ')}
   --json FILE       write the results there too, one object per line
   --jobs N          cases at a time (default: by the number of processors)
+  --tools KIND      the iptables tools that the node's kubelet uses: legacy or nft (default: it has none)
   --fairlead PATH   the launcher to try (default: bin/fairlead of this checkout)`
 
 process.exitCode = await main(process.argv.slice(2))
@@ -30,6 +31,7 @@ async function main(argv: readonly string[]): Promise<number> {
         json: { type: 'string' },
         jobs: { type: 'string' },
         fairlead: { type: 'string' },
+        tools: { type: 'string' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     })
@@ -46,6 +48,8 @@ async function main(argv: readonly string[]): Promise<number> {
   if (positionals.length === 0) return usageError('no path given (expected case files or folders)')
   const jobs = values.jobs === undefined ? 4 * availableParallelism() : Number(values.jobs)
   if (!Number.isInteger(jobs) || jobs < 1) return usageError(`--jobs ${values.jobs}: expected a whole number from 1 on`)
+  const tools = toolKinds.find((each) => each === values.tools)
+  if (tools !== values.tools) return usageError(`--tools ${values.tools}: expected ${toolKinds.join(' or ')}`)
   let files: string[]
   try {
     files = findCaseFiles(positionals)
@@ -57,7 +61,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const show = (results: readonly FlowResult[]): void => {
     for (const result of results) console.log(formatResult(result))
   }
-  const results = await runCases(files, { mode, jobs, fairlead, onResults: show })
+  const results = await runCases(files, { mode, tools, jobs, fairlead, onResults: show })
   const counts = countResults(results)
   if (values.json !== undefined)
     writeFileSync(values.json, [...results, counts].map((line) => `${JSON.stringify(line)}\n`).join(''))

@@ -1,11 +1,13 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { closeSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { serviceModes } from '../../src/daemon/services-config.ts'
 import { socket } from '../../src/linux/libc.ts'
-import { closeSync } from 'node:fs'
 import type { Flow, FlowCase } from './flow-case.ts'
 import { CaseError, parseCase } from './parse-case.ts'
 import type { FlowResult } from './report.ts'
 import { runCase, type RunOptions } from './run-case.ts'
+import type { World } from './world.ts'
 
 /** The case files below paths, in order. Throws when a path does not exist. */
 export function findCaseFiles(paths: readonly string[]): string[] {
@@ -19,7 +21,12 @@ export function findCaseFiles(paths: readonly string[]): string[] {
   })
 }
 
-export interface RunCasesOptions extends Omit<RunOptions, 'obstacle'> {
+/** The kinds of iptables tools. */
+export const toolKinds = ['legacy', 'nft'] as const
+
+export interface RunCasesOptions extends Omit<RunOptions, 'obstacle' | 'prepare'> {
+  /** The kind of iptables tools that the node's kubelet uses; undefined: it has none, the proxy finds out itself. */
+  readonly tools?: (typeof toolKinds)[number] | undefined
   /** Cases at a time. */
   readonly jobs: number
   /** Called with the results of a file when all of them are there, in the order of the files. */
@@ -28,7 +35,9 @@ export interface RunCasesOptions extends Omit<RunOptions, 'obstacle'> {
 
 /** Runs case files, several at a time. A file that cannot be used is a failure that says where and why. */
 export async function runCases(files: readonly string[], options: RunCasesOptions): Promise<FlowResult[]> {
-  const obstacle = machineObstacle()
+  const obstacle = machineObstacle() ?? modeObstacle(options)
+  const { tools } = options
+  const prepare = tools && ((world: World) => hintTools(world, tools))
   const run = async (file: string): Promise<FlowResult[]> => {
     let flowCase: FlowCase
     try {
@@ -37,7 +46,11 @@ export async function runCases(files: readonly string[], options: RunCasesOption
       if (!(error instanceof CaseError)) throw error
       return error.problems.map(({ path, reason }) => malformed(file, path, reason))
     }
-    return await collect(flowCase, { ...options, obstacle: (flow) => obstacle ?? flowObstacle(flow) })
+    return await collect(flowCase, {
+      ...options,
+      obstacle: (flow) => obstacle ?? flowObstacle(flow),
+      ...(prepare && { prepare }),
+    })
   }
   const results: FlowResult[][] = []
   let next = 0
@@ -80,6 +93,21 @@ function malformed(file: string, path: string, reason: string): FlowResult {
 
 function machineObstacle(): string | undefined {
   return process.getuid?.() === 0 ? undefined : 'making network namespaces needs root'
+}
+
+function modeObstacle({ mode, tools }: Pick<RunCasesOptions, 'mode' | 'tools'>): string | undefined {
+  if (!serviceModes.some((each) => each === mode)) return `fairlead has no mode ${mode}`
+  if (tools === undefined || spawnSync(`iptables-${tools}`, ['--version']).status === 0) return undefined
+  return `iptables-${tools} (Debian package iptables) is not installed`
+}
+
+/** As kubelet does: the chain says which kind of tools the node uses (KEP-3178). */
+async function hintTools(world: World, tools: (typeof toolKinds)[number]): Promise<void> {
+  for (const family of ['iptables', 'ip6tables']) {
+    const argv = [`${family}-${tools}`, '-w', '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT']
+    const { code, stderr } = await world.node.exec(argv)
+    if (code !== 0) throw new Error(`${argv.join(' ')}: ${stderr}`)
+  }
 }
 
 function flowObstacle(flow: Flow): string | undefined {
