@@ -6,6 +6,7 @@ import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import type { Dataplane } from '../proxy/dataplane.ts'
+import { LoopbackNodePorts } from '../proxy/loopback-node-ports.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
 import { ownAddresses } from '../proxy/stale-flows.ts'
 import { SyncLoop, type SyncOutcome } from '../proxy/sync-loop.ts'
@@ -38,6 +39,7 @@ export interface ServiceProxyOptions {
 export class ServiceProxy implements AsyncDisposable {
   readonly loop: SyncLoop
   readonly #options: ServiceProxyOptions
+  readonly #loopback: LoopbackNodePorts
   readonly #dataplanes = new Map<ServiceMode, Dataplane>()
   #services: ServicesConfig
   #settings: ProxySettings
@@ -49,6 +51,7 @@ export class ServiceProxy implements AsyncDisposable {
   constructor(options: ServiceProxyOptions) {
     const { connections } = options
     this.#options = options
+    this.#loopback = new LoopbackNodePorts(options)
     this.#services = options.services
     this.#leftover = options.leftover
     this.#settings = proxySettings(this.#services, this.#facts())
@@ -60,11 +63,10 @@ export class ServiceProxy implements AsyncDisposable {
       settings: this.#settings,
       waitFor: options.waitFor,
       minIntervalMs: options.services.minSyncPeriodMs,
-      ...(connections && {
-        afterSync: async (services, { relays = false }) => {
-          await connections.follow(services, { relayed: relays })
-        },
-      }),
+      afterSync: async (services, { redirected }) => {
+        await connections?.follow(services, redirected)
+        await this.#loopback.update(services)
+      },
       onSynced: (outcome) => {
         if (this.loop.status().syncs === 1) void this.#takeOver()
         options.onSynced(outcome)
@@ -75,6 +77,7 @@ export class ServiceProxy implements AsyncDisposable {
   /** Stops syncing and listening. What is in the kernel stays. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.loop.stop()
+    this.#loopback[Symbol.dispose]()
     for (const dataplane of this.#dataplanes.values()) await dispose(dataplane)
   }
 

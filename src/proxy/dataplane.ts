@@ -1,12 +1,17 @@
+import type { IpAddress } from '../net/ip-address.ts'
 import type { CompiledServices } from './compile-services.ts'
+import type { Packet } from './decide.ts'
 import type { RecalledSlots } from './frontends.ts'
 
 /** A proxy mode: brings the kernel (or a socket) to what was compiled. One sync at a time; {@link SyncLoop} sees to it. */
 export interface Dataplane {
   /** The mode's name in configuration, metrics and logs. */
   readonly name: string
-  /** Connections end at this daemon, which makes others to the endpoints; else the kernel translates them. @default false */
-  readonly relays?: boolean
+  /**
+   * Services as the last sync brought them to the kernel, where connections end at this daemon, which makes others to the
+   * endpoints. Absent: the kernel has them as they were given.
+   */
+  readonly redirected?: CompiledServices | undefined
   /** Tries what the mode needs. What it cannot do stands here with its reason, and nowhere else. */
   probe(): Promise<ProbeResult>
   /** What a sync would change, without changing anything. */
@@ -18,6 +23,8 @@ export interface Dataplane {
   sync(services: CompiledServices, options?: SyncOptions): Promise<SyncResult>
   /** Slots that the kernel holds from an earlier daemon, so that a restart moves none of them. */
   recall?(): Promise<RecalledSlots | undefined>
+  /** What in the kernel decides about a packet, in the mode's own words, and whether that is what is wanted. */
+  explain?(services: CompiledServices, packet: PacketAtNode, host: ExplainHost): Promise<Evidence>
   /** Calls `listener` when something else changed what this mode programmed: time for a sync. */
   watch?(listener: () => void): void
   /**
@@ -30,6 +37,24 @@ export interface Dataplane {
 /** How a mode is removed. */
 export interface CleanupOptions {
   readonly keepAnchor?: boolean
+}
+
+/** A connection's first packet, with the interface that it came in at; undefined: a process of the node made it. */
+export interface PacketAtNode extends Packet {
+  readonly iifname: string | undefined
+}
+
+/** What an explanation must know of the node. */
+export interface ExplainHost {
+  readonly isLocal: (ip: IpAddress) => boolean
+}
+
+/** What was found in the kernel. */
+export interface Evidence {
+  /** The chains, rules and elements that the packet meets, in order. */
+  readonly lines: readonly string[]
+  /** Where the kernel is not as it should be; empty: it agrees. */
+  readonly differences: readonly string[]
 }
 
 /** Whether a mode can run here. */

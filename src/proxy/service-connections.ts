@@ -11,10 +11,10 @@ import { ownAddresses, StaleFlows, type FlowsForgotten } from './stale-flows.ts'
 /** What becomes of established connections when Services change: stale UDP ones are forgotten, the rest may drain. */
 export interface ServiceConnections extends Disposable {
   /**
-   * Call it once `services` are in the kernel. With `relayed`, connections that end at this node are left to whoever relays
-   * them. Throws NetlinkError; the next call makes up for it.
+   * Call it once `services` are in the kernel. Where they are not there as they were given, `redirected` are what is there
+   * ({@link Dataplane.redirected}). Throws NetlinkError; the next call makes up for it.
    */
-  follow(services: CompiledServices, options?: { readonly relayed?: boolean }): Promise<FlowsForgotten>
+  follow(services: CompiledServices, redirected?: CompiledServices): Promise<FlowsForgotten>
   /** Looks whether the connection table can be read. Throws NetlinkError. */
   probe(): Promise<void>
   readonly draining: readonly DrainingEndpoint[]
@@ -50,9 +50,9 @@ export function followConnections(options: {
   const draining = new Draining(options)
   const forgotten = { 4: 0, 6: 0 }
   return {
-    async follow(services, { relayed = false } = {}) {
+    async follow(services, redirected = services) {
       draining.update(services)
-      const result = await flows.reconcile(services, { relayed })
+      const result = await flows.reconcile(redirected)
       for (const family of ipFamilies) forgotten[family] += result.deleted[family]
       return result
     },

@@ -27,14 +27,14 @@ function harness() {
   return {
     conntrack,
     /** Compiles, reconciles, and says which connections are left, by their client's port. */
-    apply: async (objects: Objects, options: { relayed?: boolean } = {}) => {
+    apply: async (objects: Objects) => {
       const snapshot = exampleSnapshot(objects)
       previous = compileServices(snapshot, {
         nodeName: 'this-node',
         settings,
         ...(previous && { previous }),
       })
-      const result = await flows.reconcile(previous, options)
+      const result = await flows.reconcile(previous)
       return { ...result, left: conntrack.entries.map((entry) => entry.original.sourcePort) }
     },
   }
@@ -122,15 +122,6 @@ describe('StaleFlows', () => {
     conntrack.add('udp', { from: '10.0.0.9 4', asked: '8.8.8.8 53', to: '10.0.0.8 5353' })
     const service = dns()
     expect((await apply([[service, slice(service, '10.0.0.1')]])).left).toEqual([1, 4])
-  })
-
-  it('leaves connections alone that end at this node for somebody to relay them', async () => {
-    const { conntrack, apply } = harness()
-    const service = dns()
-    conntrack.add('udp', { from: '10.0.0.9 1', asked: '10.96.0.10 53', to: '192.168.0.2 40000' })
-    conntrack.add('udp', { from: '10.0.0.9 2', asked: '10.96.0.10 53', to: '10.0.0.8 5353' })
-    expect((await apply([[service, slice(service, '10.0.0.1')]], { relayed: true })).left).toEqual([1])
-    expect((await apply([[service, slice(service, '10.0.0.2')]])).left).toEqual([])
   })
 
   it('reads the table once when many Services changed', async () => {

@@ -51,11 +51,11 @@ export class StaleFlows {
 
   /**
    * Looks at what changed since the last call, at everything at first: call it once `services` are in the kernel, so that no
-   * new connection can go the old way. With `relayed`, connections that end at this node are left alone. Throws NetlinkError, and then does the same again at the next call.
+   * new connection can go the old way. Throws NetlinkError, and then does the same again at the next call.
    */
-  async reconcile(services: CompiledServices, { relayed = false } = {}): Promise<FlowsForgotten> {
+  async reconcile(services: CompiledServices): Promise<FlowsForgotten> {
     const previous = this.#previous
-    const context = new Context(services, { before: previous, localAddresses: this.#localAddresses, relayed })
+    const context = new Context(services, { before: previous, localAddresses: this.#localAddresses })
     const stale: ConnectionEntry[] = []
     const add = (entries: readonly ConnectionEntry[]): void => {
       for (const entry of entries) if (context.isStale(entry)) stale.push(entry)
@@ -109,7 +109,6 @@ class Context {
   readonly #now: CompiledServices
   readonly #before: CompiledServices | undefined
   readonly #localAddresses: () => ReadonlySet<IpAddress>
-  readonly #relayed: boolean
   readonly #allowed = new Map<string, ReadonlySet<string>>()
   #local: ReadonlySet<IpAddress> | undefined
 
@@ -118,13 +117,11 @@ class Context {
     options: {
       before: CompiledServices | undefined
       localAddresses: () => ReadonlySet<IpAddress>
-      relayed: boolean
     },
   ) {
     this.#now = now
     this.#before = options.before
     this.#localAddresses = options.localAddresses
-    this.#relayed = options.relayed
   }
 
   isStale(entry: ConnectionEntry): boolean {
@@ -138,7 +135,6 @@ class Context {
 
   #judge(entry: ConnectionEntry, now: Frontend | undefined, before: Frontend | undefined): boolean {
     const translated = (entry.status & destinationTranslated) !== 0
-    if (this.#relayed && translated && this.#isLocal(entry.reply.source)) return false
     if (!now) {
       // Nobody's any more. At the start nothing is known of before; in a Service range nobody else translates.
       const { destination } = entry.original

@@ -4,7 +4,17 @@ import type { Log } from '../base/log.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { CompiledServices } from './compile-services.ts'
-import type { CleanupOptions, Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
+import type {
+  CleanupOptions,
+  Dataplane,
+  Evidence,
+  ExplainHost,
+  PacketAtNode,
+  Plan,
+  ProbeResult,
+  SyncOptions,
+  SyncResult,
+} from './dataplane.ts'
 import { servicesTable } from './nftables-sets.ts'
 import { NftablesMode } from './nftables-mode.ts'
 import { redirectServices, type RedirectedServices } from './redirect-services.ts'
@@ -22,7 +32,6 @@ export const userspaceTable = 'fairlead-userspace'
  */
 export class UserspaceMode implements Dataplane, Disposable {
   readonly name = 'userspace'
-  readonly relays = true
   readonly #redirect: Dataplane
   readonly #addresses: RelayAddresses
   readonly #clock: Clock
@@ -41,6 +50,10 @@ export class UserspaceMode implements Dataplane, Disposable {
     this.#addresses = options.addresses
     this.#clock = options.clock
     this.#relays = new ServiceRelays({ ...options, addresses: relayAddresses })
+  }
+
+  get redirected(): CompiledServices | undefined {
+    return this.#redirected?.to
   }
 
   async probe(): Promise<ProbeResult> {
@@ -62,6 +75,12 @@ export class UserspaceMode implements Dataplane, Disposable {
     const result = await this.#redirect.sync(redirected.to, options)
     this.#relays.settle(services)
     return result
+  }
+
+  /** What brings the packet to this process. */
+  async explain(_services: CompiledServices, packet: PacketAtNode, host: ExplainHost): Promise<Evidence> {
+    const found = this.#redirected && (await this.#redirect.explain?.(this.#redirected.to, packet, host))
+    return found ?? { lines: [], differences: [] }
   }
 
   watch(listener: () => void): void {
