@@ -50,9 +50,10 @@ export class IptablesWatch implements Disposable {
     }
   }
 
+  /** The kernel names the process by 15 characters: `iptables-nft-re`. */
   #isEcho(process: string | undefined): boolean {
     const recent = this.#busy > 0 || this.#clock.monotonic() < this.#quietUntil
-    return recent && (process === undefined || /^ip6?tables/.test(process) || process.startsWith('xtables-nft'))
+    return recent && (process === undefined || /^ip6?tables-(?:nft-)?r/.test(process))
   }
 
   #lookLater(): void {
