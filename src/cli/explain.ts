@@ -1,7 +1,8 @@
 import { Command } from 'commander'
-import type { NetworkSummaryView, PodView } from '../daemon/control-api.ts'
+import type { NetworkSummaryView, PodView, ServiceExplanationView } from '../daemon/control-api.ts'
 import { explainPacket, type Destination, type Explanation } from '../daemon/explain.ts'
 import { readExplainFacts } from '../daemon/read-explain-facts.ts'
+import { formatServiceExplanation } from './format-service-explanation.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { parsePort } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
@@ -9,14 +10,23 @@ import { callDaemon } from './control-client.ts'
 import { socketOption } from './socket-option.ts'
 import { UsageError } from './usage-error.ts'
 
-/** `fairlead explain HOST:PORT`: exits 0 when the packet reaches an endpoint or the host, 1 when we refuse it. */
+/** `fairlead explain [FROM] HOST:PORT`: exits 0 when the packet reaches an endpoint or the host, 1 when we refuse it or the kernel disagrees. */
 export function explainCommand(): Command {
   return new Command('explain')
     .description('the way of a new connection to a published port, a node port or a Service, step by step')
-    .argument('<host:port>', 'an IP address and a port: 192.0.2.2:8080, [2001:db8::2]:53/udp')
+    .argument('<words...>', '[FROM ->] HOST:PORT[/udp], where FROM is an address, "node" or a pod')
     .addOption(socketOption())
     .option('--json', 'print as JSON')
-    .action(async (text: string, options: { socket: string; json?: boolean }) => {
+    .addHelpText('after', explainHelp)
+    .action(async (words: readonly string[], options: { socket: string; json?: boolean }) => {
+      const { from, text } = parseWay(words)
+      if (from !== undefined) {
+        const query = new URLSearchParams({ from, to: text })
+        const view = await callDaemon<ServiceExplanationView>(options.socket, 'GET', `/explain?${query.toString()}`)
+        console.log(options.json ? JSON.stringify(view) : formatServiceExplanation(view))
+        process.exitCode = view.differences.length > 0 || !['endpoints', 'not-ours'].includes(view.outcome) ? 1 : 0
+        return
+      }
       const to = parseDestination(text)
       const { networks } = await callDaemon<{ networks: NetworkSummaryView[] }>(options.socket, 'GET', '/networks')
       const { pods } = await callDaemon<{ pods: PodView[] }>(options.socket, 'GET', '/pods')
@@ -24,6 +34,29 @@ export function explainCommand(): Command {
       console.log(options.json ? JSON.stringify(explanation) : formatExplanation(explanation))
       process.exitCode = explanation.outcome === 'refused' || explanation.outcome === 'dropped' ? 1 : 0
     })
+}
+
+const explainHelp = `
+With FROM: which frontend of which Service it meets, which endpoints are candidates with what share, why the others are not,
+whether the client's address is kept, the rules and elements in the kernel that decide, and whether the kernel agrees.
+Without: the way of a connection from outside to a published port, as the kernel has it.
+
+  fairlead explain 10.88.0.5 10.96.0.80:80
+  fairlead explain 'node -> [fd00:96::80]:53/udp'     the arrow needs quotes
+  fairlead explain default/web-1 192.0.2.2:30080
+  fairlead explain 192.0.2.2:8080`
+
+/** `FROM TO`, `FROM -> TO` in one word or three, or `TO`. */
+function parseWay(words: readonly string[]): { from: string | undefined; text: string } {
+  const [first = '', second, ...rest] = words
+    .flatMap((word) => word.trim().split(/\s+/))
+    .filter((word) => word !== '->')
+  if (rest.length > 0) {
+    throw new UsageError(`${words.join(' ')}: expected [FROM ->] HOST:PORT, like 10.88.0.5 10.96.0.80:80`, {
+      exitCode: 2,
+    })
+  }
+  return second === undefined ? { from: undefined, text: first } : { from: first, text: second }
 }
 
 function parseDestination(text: string): Destination {

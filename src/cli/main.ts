@@ -12,6 +12,7 @@ import { podCommand } from './pod.ts'
 import { runCommand } from './run.ts'
 import { statusCommand } from './status.ts'
 import { UsageError } from './usage-error.ts'
+import { verifyCommand } from './verify.ts'
 import { versionCommand, versionText } from './version.ts'
 
 const program = new Command('fairlead')
@@ -45,6 +46,7 @@ for (const command of [
   podCommand(),
   cleanupCommand(),
   explainCommand(),
+  verifyCommand(),
   doctorCommand(),
   helloCommand(),
   versionCommand(),

@@ -3,6 +3,8 @@
  * `--json` prints.
  *
  *     GET    /status
+ *     GET    /explain?from=FROM&to=TO         ServiceExplanationView
+ *     GET    /verify                          VerifyView
  *     GET    /events                          one JSON object a line, for ever
  *     GET    /mode                            ModeView
  *     POST   /mode                            {mode} -> ModeView, once the old mode is gone
@@ -18,6 +20,57 @@
  *     POST   /pods/:namespace/:name/ports     PodPortsBody -> PodView
  *     DELETE /pods/:namespace/:name
  */
+
+/** `GET /explain?from=FROM&to=TO` */
+export interface ServiceExplanationView {
+  readonly from: string
+  /** The client's address. */
+  readonly source: string
+  /** Whom the settings take the client for. */
+  readonly origin: 'pod' | 'node' | 'outside'
+  /** Where its packets come in; undefined: the node makes them. */
+  readonly interface: string | undefined
+  readonly to: string
+  readonly outcome: 'endpoints' | 'rejected' | 'dropped' | 'not-ours'
+  /** Why it is rejected, dropped or none of ours. */
+  readonly why: string | undefined
+  readonly service: string | undefined
+  readonly frontend: string | undefined
+  /** Candidates, those with a share of new connections first. */
+  readonly endpoints: readonly {
+    readonly endpoint: string
+    /** A pod of this machine. */
+    readonly pod: string | undefined
+    readonly node: string | undefined
+    readonly zone: string | undefined
+    /** From 0 to 1. */
+    readonly share: number
+    /** Why it gets no new connections. */
+    readonly why: string | undefined
+  }[]
+  /** Whether the endpoint sees this node's address instead of the client's. */
+  readonly masquerade: boolean | undefined
+  /** How one of the endpoints is chosen. */
+  readonly choice: string | undefined
+  /** What is wrong with the Service. */
+  readonly problems: readonly string[]
+  readonly mode: string
+  /** The chains, rules and elements in the kernel that decide. */
+  readonly evidence: readonly string[]
+  /** Where the kernel is not as wanted. */
+  readonly differences: readonly string[]
+  /** The kernel was compared. */
+  readonly compared: boolean
+}
+
+/** `GET /verify` */
+export interface VerifyView {
+  readonly mode: string
+  readonly services: number
+  /** What it would take to make the kernel as wanted, in the mode's words; empty: it is. */
+  readonly differences: readonly string[]
+  readonly tookMs: number
+}
 
 /** `GET /mode` */
 export interface ModeView {

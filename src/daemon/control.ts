@@ -7,10 +7,16 @@ import { HttpError, type Request, type Routes } from './http-server.ts'
 import type { Daemon } from './start.ts'
 
 /** The routes of the control socket; see control-api.ts. */
-export function controlRoutes(daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'modes' | 'events'>): Routes {
+export function controlRoutes(
+  daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'modes' | 'inspection' | 'events'>,
+): Routes {
   const name = ({ params }: Request): [string, string] => [params['namespace'] ?? '', params['name'] ?? '']
   return {
     'GET /status': () => ({ json: daemon.status() }),
+    'GET /explain': async ({ query }) => ({
+      json: await daemon.inspection.explain(query.get('from'), query.get('to')),
+    }),
+    'GET /verify': async () => ({ json: await daemon.inspection.verify() }),
     'GET /mode': () => ({ json: daemon.modes.view() }),
     'POST /mode': async ({ body }) => ({
       json: await daemon.modes.set((body as { mode?: unknown } | undefined)?.mode),

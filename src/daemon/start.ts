@@ -45,6 +45,7 @@ import { NetworkControl } from './network-control.ts'
 import { PodControl } from './pod-control.ts'
 import { KubeProxyServers } from './kube-proxy-servers.ts'
 import { closeServer, listenTcp } from './listen-tcp.ts'
+import { ServiceInspection } from './inspect-services.ts'
 import { ModeControl } from './mode-control.ts'
 import { ModeRecord } from './mode-record.ts'
 import { applyOomScore } from './oom-score.ts'
@@ -59,6 +60,7 @@ export interface Daemon {
   readonly pods: PodControl
   readonly networks: NetworkControl
   readonly modes: ModeControl
+  readonly inspection: ServiceInspection
   status(): StatusView
   /** Resolves when the first complete state is in the kernel. Rejects with the signal's reason. */
   whenReady(signal: AbortSignal): Promise<void>
@@ -130,10 +132,11 @@ async function startParts(
   const pods = new PodControl(events)
   const networkControl = new NetworkControl(events)
   const modes = new ModeControl(events)
+  const inspection = new ServiceInspection(() => pods.list())
 
   // First the control socket: it keeps a second daemon away. What is not there yet is said to be starting.
   const control = createHttpServer(
-    controlRoutes({ status: () => status.view(), pods, networks: networkControl, modes, events }),
+    controlRoutes({ status: () => status.view(), pods, networks: networkControl, modes, inspection, events }),
     (error) => {
       log.error({ err: error }, 'cannot answer on the control socket')
     },
@@ -172,6 +175,7 @@ async function startParts(
   await startHttp(context)
   const kubeProxy = await startKubeProxy(context, proxy)
   modes.serve(proxy)
+  inspection.serve(proxy)
   if (options.source) followConfig(options.source, { context, proxy, kubeProxy })
   status.markStarted()
   log.info({ version, node: config.nodeName, pid: process.pid }, 'fairlead started')
@@ -180,6 +184,7 @@ async function startParts(
     pods,
     networks: networkControl,
     modes,
+    inspection,
     status: () => status.view(),
     whenReady: (signal) => whenReady(status, signal),
   }

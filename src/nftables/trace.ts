@@ -1,6 +1,7 @@
 import { cidrContains, parseCidr } from '../net/cidr.ts'
 import { ipFamilyOf, ipFromBytes, parseIp, type IpAddress } from '../net/ip-address.ts'
 import { jhash } from '../net/jhash.ts'
+import { formatElement, formatRule } from './format.ts'
 import { registerBytes } from './keys.ts'
 import {
   fibTypeLocal,
@@ -43,7 +44,7 @@ export interface TraceResult {
   readonly snat: IpAddress | undefined
   readonly mark: number
   readonly priority: number
-  /** Chains and rules that it passed, in order, as `CHAIN rule N: what`. */
+  /** The rules that matched, in order, as `CHAIN: RULE`, each followed by the elements that it found, indented. */
   readonly steps: readonly string[]
 }
 
@@ -94,19 +95,23 @@ export class Tracer {
 
   #runChain(chain: Chain, state: State, depth: number): Verdict {
     if (depth > 16) throw new Error(`chain ${chain.name} is more than 16 jumps deep`)
-    for (const [index, rule] of chain.rules.entries()) {
-      state.note(chain.name, index)
+    for (const rule of chain.rules) {
+      const steps = state.steps.length
+      state.note(`${chain.name}: ${formatRule(rule)}`)
       const verdict = this.#runRule(rule, state, depth)
+      if (verdict === 'break') {
+        state.steps.length = steps
+        continue
+      }
       if (verdict !== 'continue') return verdict === 'return' ? 'continue' : verdict
     }
     return 'continue'
   }
 
-  /** `continue`: on to the next rule. */
-  #runRule(rule: Rule, state: State, depth: number): Verdict | 'return' {
+  /** `continue`: on to the next rule; `break`: so too, for this one does not match. */
+  #runRule(rule: Rule, state: State, depth: number): Verdict | 'return' | 'break' {
     for (const statement of rule.statements) {
       const verdict = this.#runStatement(statement, state, depth)
-      if (verdict === 'break') return 'continue'
       if (verdict !== 'continue') return verdict
     }
     return 'continue'
@@ -122,7 +127,7 @@ export class Tracer {
       case 'in-set': {
         const key = this.#load(statement.key, state)
         if (key === undefined) return 'break'
-        const found = this.#find(statement.set, key) !== undefined
+        const found = this.#find(statement.set, key, state) !== undefined
         return found === (statement.negate !== true) ? 'continue' : 'break'
       }
       case 'set-priority': {
@@ -152,14 +157,14 @@ export class Tracer {
         return 'continue'
       case 'vmap': {
         const key = this.#load(statement.key, state)
-        const verdict = key === undefined ? undefined : this.#find(statement.map, key)
+        const verdict = key === undefined ? undefined : this.#find(statement.map, key, state)
         if (verdict === undefined) return 'break'
         const [kind = '', chain = ''] = verdict.split(' ')
         return kind === 'goto' || kind === 'jump' ? this.#call(kind, chain, state, depth) : (kind as 'accept')
       }
       case 'dnat': {
         const key = this.#load(statement.to.key, state)
-        const data = key === undefined ? undefined : this.#find(statement.to.map, key)
+        const data = key === undefined ? undefined : this.#find(statement.to.map, key, state)
         if (data === undefined) return 'break'
         const bytes = Buffer.from(data, 'latin1')
         const length = statement.family === 'ip' ? 4 : 16
@@ -202,7 +207,7 @@ export class Tracer {
     if (typeof to === 'number') return to
     if ('draw' in to) return this.#draw(to, state)
     const key = this.#load(to.key, state)
-    const data = key === undefined ? undefined : this.#find(to.map, key)
+    const data = key === undefined ? undefined : this.#find(to.map, key, state)
     return data === undefined ? undefined : Buffer.from(data, 'latin1').readUInt32LE()
   }
 
@@ -222,9 +227,19 @@ export class Tracer {
   }
 
   /** The data of an element; empty for one of a set. */
-  #find(name: string, key: RegisterBytes): string | undefined {
+  #find(name: string, key: RegisterBytes, state: State): string | undefined {
     const set = this.#sets.get(name)
     if (!set) throw new Error(`no set ${name} in table ${this.#table.name}`)
+    const data = this.#lookUp(set, key)
+    if (data !== undefined) {
+      const element = set.interval ? formatElement({ ...set, interval: false }, key, '') : formatElement(set, key, data)
+      state.note(`  @${name}: ${element}`)
+    }
+    return data
+  }
+
+  #lookUp(set: NftSet, key: RegisterBytes): string | undefined {
+    const { name } = set
     if (set.dynamic) return this.#dynamicOf(name).get(key)
     const elements = this.#table.elements.get(name)
     if (!set.interval) return elements?.get(key)
@@ -306,6 +321,7 @@ class State {
   priority: number
   natDone = false
   readonly steps: string[] = []
+  #noted = 0
 
   constructor(packet: TracedPacket, before: TraceResult | undefined) {
     this.packet = packet
@@ -324,9 +340,9 @@ class State {
     this.natDone = true
   }
 
-  note(chain: string, rule: number): void {
-    this.steps.push(`${chain} rule ${rule}`)
-    if (this.steps.length > maxSteps) throw new Error(`a packet passed more than ${maxSteps} rules`)
+  note(step: string): void {
+    this.steps.push(step)
+    if (++this.#noted > maxSteps) throw new Error(`a packet passed more than ${maxSteps} rules`)
   }
 
   result(verdict: TraceResult['verdict']): TraceResult {

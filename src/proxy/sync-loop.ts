@@ -119,6 +119,11 @@ export class SyncLoop {
     this.#follow(options.dataplane)
   }
 
+  /** The mode that is in the kernel. */
+  get dataplane(): Dataplane {
+    return this.#dataplane
+  }
+
   /** Takes over a newer snapshot. Returns at once. */
   update(snapshot: Snapshot): void {
     this.#snapshot = snapshot

@@ -36,6 +36,21 @@ describe.skipIf(obstacle !== undefined)(`fairlead explain${obstacle ? ` (skipped
     expect(await explain('192.0.2.2:30080')).toEqual(reaches('default/web-1:8080'))
     expect(await explain('10.96.0.80:81')).toMatchObject({ code: 1, outcome: 'refused' })
 
+    // Seen from a client: whose Service, which endpoints with what share, and whether the kernel agrees.
+    const seen = await machine.fairlead('explain', '--json', 'default/web-1 -> 10.96.0.80:80')
+    expect(seen.code).toBe(0)
+    expect(JSON.parse(seen.stdout)).toMatchObject({
+      origin: 'pod',
+      outcome: 'endpoints',
+      service: 'default/web',
+      masquerade: false,
+      endpoints: [{ pod: 'default/web-1', share: 1 }],
+      differences: [],
+    })
+    expect((await machine.fairlead('verify')).stdout).toContain('the kernel agrees')
+    expect(await machine.fairlead('explain', '203.0.113.9', '10.96.0.80:81')).toMatchObject({ code: 1 })
+    expect((await machine.fairlead('explain', 'nobody', '10.96.0.80:80')).stderr).toContain('from: "nobody" (expected')
+
     const chain = 'table ip other { chain forward { type filter hook forward priority 0; policy drop; }; }'
     await machine.run('nft', chain)
     const { stdout } = await machine.fairlead('explain', '192.0.2.2:8080')
