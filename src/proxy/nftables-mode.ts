@@ -6,11 +6,22 @@ import { isTableChanged } from '../nftables/nftables-error.ts'
 import type { Change, TransactionResult } from '../nftables/transaction.ts'
 import { AffinityNumbers } from './affinity-numbers.ts'
 import type { CompiledServices } from './compile-services.ts'
-import type { CleanupOptions, Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
+import type {
+  CleanupOptions,
+  Dataplane,
+  Evidence,
+  ExplainHost,
+  PacketAtNode,
+  Plan,
+  ProbeResult,
+  SyncOptions,
+  SyncResult,
+} from './dataplane.ts'
 import type { RecalledSlots } from './frontends.ts'
 import { anchorTable, anchorTableName } from './nftables-anchor.ts'
 import { changeTable, countChanges, programmedBy, type ProgrammedTable } from './nftables-changes.ts'
 import { readSlots } from './nftables-elements.ts'
+import { explainTable } from './nftables-explain.ts'
 import { planTable } from './nftables-plan.ts'
 import { servicesTable } from './nftables-sets.ts'
 import { claimNumbers, compileTable } from './nftables-table.ts'
@@ -76,6 +87,12 @@ export class NftablesMode implements Dataplane {
     this.#recalled = table
     if (!table) return undefined
     return (frontend, which) => readSlots(frontend, which, table.elements)
+  }
+
+  async explain(services: CompiledServices, packet: PacketAtNode, host: ExplainHost): Promise<Evidence> {
+    const kernel = await this.#client.read('inet', servicesTable)
+    const numbers = this.#numbers ?? claimNumbers(new AffinityNumbers(), services, kernel?.elements)
+    return explainTable(services, kernel, { numbers, packet, host })
   }
 
   watch(listener: () => void): void {
