@@ -57,11 +57,20 @@ describe('diffTable', () => {
   test.each([
     { name: 'a rule lacks', read: { ruleCounts: new Map() } },
     { name: 'the fingerprint lacks', read: { chains: asRead(servicesTable).chains.slice(1) } },
-    { name: 'a chain lacks', read: { chains: asRead(servicesTable).chains.slice(0, -1) } },
     { name: 'a set lacks', read: { sets: servicesTable.sets.slice(1) } },
   ])('diffTable() rewrites the rules when $name', ({ read }) => {
     const lines = diffTable({ ...asRead(servicesTable), ...read }, servicesTable).flatMap(inWords)
     expect(lines).toContain('add rule refuse reject')
+  })
+
+  test('diffTable() adds a chain that lacks, and leaves the rules of others alone', () => {
+    const last = servicesTable.chains.at(-1)
+    const read = { ...asRead(servicesTable), chains: asRead(servicesTable).chains.slice(0, -1) }
+    const changes = diffTable(read, servicesTable)
+    expect(new Set(changes.map((change) => ('chain' in change ? change.chain : '')))).toEqual(
+      new Set([expect.objectContaining({ name: last?.name }), last?.name]),
+    )
+    expect(changes.filter(({ op }) => op === 'add-rule').length).toBe(last?.rules.length)
   })
 
   test('diffTable() takes rules before sets and chains, and brings them in the opposite order', () => {

@@ -15,8 +15,8 @@ export interface DiffOptions {
  * order. No changes when nothing differs. Pure.
  *
  * Rules are not compared but rewritten, all in the one transaction, unless the kernel's table has the fingerprint of the
- * desired rules ({@link withFingerprint}, which is added here) and as many rules in each chain. Base chains that differ,
- * and sets of other types, are deleted and created anew.
+ * desired rules ({@link withFingerprint}, which is added here), all sets, and as many rules in each chain that it has. Then
+ * chains that lack are added with theirs. Base chains that differ, and sets of other types, are deleted and created anew.
  */
 export function diffTable(
   current: ReadTable | undefined,
@@ -44,9 +44,8 @@ function changeTable(current: ReadTable, wanted: TableState, options: DiffOption
   const keepRules =
     options.rewriteRules !== true &&
     fingerprintOf(current) === fingerprintOf(wanted) &&
-    chains.missing.length === 0 &&
     sets.missing.length === 0 &&
-    wanted.chains.every((chain) => current.ruleCounts.get(chain.name) === chain.rules.length)
+    chains.kept.every((chain) => current.ruleCounts.get(chain.name) === chain.rules.length)
   const flushed = keepRules ? chains.extra : current.chains
   const elements = sets.kept
     .filter((set) => !set.dynamic)
@@ -63,7 +62,7 @@ function changeTable(current: ReadTable, wanted: TableState, options: DiffOption
     ...sets.missing.map((set): Change => ({ op: 'add-set', set })),
     ...sets.missing.flatMap((set) => addElements(set, wanted.elements.get(set.name))),
     ...elements.flatMap(({ set, missing }) => addElements(set, missing)),
-    ...(keepRules ? [] : addRules(wanted.chains)),
+    ...addRules(keepRules ? chains.missing : wanted.chains),
   ]
 }
 

@@ -12,7 +12,7 @@ const pattern = /^layout-[0-9a-f]{8}$/
 export function withFingerprint(table: TableState): TableState {
   const { comment: _, ...rest } = table
   const chains = table.chains.filter((chain) => !isFingerprint(chain.name))
-  const text = formatTable({ ...rest, chains, elements: new Map() })
+  const text = table.rulesKnownBy ?? formatTable({ ...rest, chains, elements: new Map() })
   const name = `layout-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`
   return { ...table, chains: [{ name, rules: [] }, ...chains] }
 }

@@ -165,6 +165,11 @@ export interface TableState {
   readonly family: NftFamily
   readonly name: string
   readonly comment?: string
+  /**
+   * What tells these rules from others, where that is less than all of them: those that are made alike for each of many
+   * numbers need not be in it. @default all rules and sets
+   */
+  readonly rulesKnownBy?: string
   readonly chains: readonly Chain[]
   readonly sets: readonly NftSet[]
   readonly elements: ReadonlyMap<string, Elements>

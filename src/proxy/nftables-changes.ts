@@ -1,17 +1,16 @@
 import { SharedMap } from '../base/shared-map.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
-import { withFingerprint } from '../nftables/fingerprint.ts'
 import type { Chain, Elements, NftSet, RegisterBytes } from '../nftables/objects.ts'
 import type { Change } from '../nftables/transaction.ts'
 import type { AffinityNumbers } from './affinity-numbers.ts'
 import type { CompiledServices, ProxySettings } from './compile-services.ts'
 import type { ServiceFrontends } from './frontends.ts'
-import { classElement } from './nftables-classes.ts'
+import { classChains, classElement } from './nftables-classes.ts'
 import { frontendElements, sharedElements, sharedKey, sharedRoles, type SharedRole } from './nftables-elements.ts'
 import { staticElements } from './nftables-layout.ts'
 import { classFromNumber, classNumber } from './nftables-numbers.ts'
 import { allSets, classMaps, origins, sets } from './nftables-sets.ts'
-import { compileLayout, standingClasses } from './nftables-table.ts'
+import { standingClasses } from './nftables-table.ts'
 
 /**
  * What is remembered of our table between syncs. No elements, of which there may be millions: those of a Service are
@@ -169,10 +168,7 @@ function sharedChanges(
 
 const standing: ReadonlySet<number> = new Set(standingClasses.map(classNumber))
 
-/**
- * Chains and class map elements of classes that come into use (`first`), chains of those that go out of use (`last`), and
- * the fingerprint by which a restarted daemon knows the rules.
- */
+/** Chains and class map elements of classes that come into use (`first`), and chains of those that go out of use (`last`). */
 function classChanges(
   programmed: ReadonlyMap<number, number>,
   moves: ReadonlyMap<number, number>,
@@ -188,8 +184,8 @@ function classChanges(
   }
   if (come.length === 0 && gone.length === 0) return { first: [], last: [] }
   const numbers = new Set([...programmed.keys(), ...come]).difference(new Set(gone))
-  const old = new Map(chainsWithFingerprint(settings, programmed.keys()))
-  const wanted = new Map(chainsWithFingerprint(settings, numbers))
+  const old = chainsOf(settings, programmed.keys())
+  const wanted = chainsOf(settings, numbers)
   const added = [...wanted.values()].filter((chain) => !old.has(chain.name))
   const removed = [...old.keys()].filter((name) => !wanted.has(name))
   return {
@@ -207,8 +203,13 @@ function classChanges(
   }
 }
 
-function chainsWithFingerprint(settings: ProxySettings, classes: Iterable<number>): [string, Chain][] {
-  return withFingerprint(compileLayout(settings, classes)).chains.map((chain) => [chain.name, chain])
+function chainsOf(settings: ProxySettings, classes: Iterable<number>): ReadonlyMap<string, Chain> {
+  const chains = new Map<string, Chain>()
+  for (const number of classes) {
+    const of = classFromNumber(number)
+    if (of) for (const chain of classChains(of, settings)) chains.set(chain.name, chain)
+  }
+  return chains
 }
 
 function classMapChanges(op: 'add-elements' | 'delete-elements', numbers: readonly number[]): Change[] {

@@ -15,7 +15,7 @@ import {
   type DrawChoice,
   type FrontendClass,
 } from './nftables-numbers.ts'
-import { addressFields, classMaps, sets, views, type Origin, type SetRole, type View } from './nftables-sets.ts'
+import { addressFields, classMaps, sets, views, type Origin, type View } from './nftables-sets.ts'
 
 /** Not `reject` and `drop`: nft reads those as verdicts, and could not load its own listing again. */
 export const refuseChain = 'refuse'
@@ -172,37 +172,61 @@ function draw(choice: DrawChoice, family: IpFamily): Statement {
   }
 }
 
-/**
- * Session affinity with one timeout. The map of clients is keyed by group and client and holds members: group and endpoint
- * in one number, so that the number alone, masked, gives the key again when the element is to be refreshed.
- */
+/** Session affinity with one timeout: `meta priority` is the client's member, old or new; its time starts anew. */
 function affinityChain(view: View, family: IpFamily, choice: AffinityChoice): Chain {
-  const { key, next, prefix } = views[view]
-  const map = sets[family].affinity.name
-  const { source } = addressFields[family]
-  const ask = (role: SetRole): Statement => ({
-    kind: 'set-priority',
-    to: { key: [...key(family), 'meta priority'], map: sets[family][role].name },
-  })
-  const client = { map, key: [{ priorityMask: groupMask }, source], data: ['meta priority'] } as const
-  const remember: Statement = { kind: 'update', ...client, timeoutSeconds: choice.affinitySeconds }
-  const connect: Statement = { kind: 'goto', chain: dnatChainName(view, family) }
+  const { prefix } = views[view]
   const rules: Statement[][] = [
-    [{ kind: 'set-priority', to: groupQuestion }, ask(next)],
-    [{ kind: 'set-priority', to: { key: ['meta priority', source], map } }],
+    [{ kind: 'jump', chain: memberChainName(view, family) }],
+    // Apart from the next rule: where the map is full, the client is not remembered, but still served.
+    [{ kind: 'update', ...clientElement(family), timeoutSeconds: choice.affinitySeconds }],
+    [{ kind: 'goto', chain: dnatChainName(view, family) }],
+  ]
+  return { name: chainName(`${prefix}clients`, family, choice), rules: rules.map((statements) => ({ statements })) }
+}
+
+function memberChainName(view: View, family: IpFamily): string {
+  return `${views[view].prefix}member-${family}`
+}
+
+/**
+ * Finds the member of a client, or draws one. The map of clients is keyed by group and client and holds members: group and
+ * endpoint in one number, so that the number alone, masked, gives the key again when the element is to be changed. One chain for
+ * all timeouts, for the reason that {@link dnatChain} has.
+ */
+export function memberChain(view: View, family: IpFamily): Chain {
+  const { key, next } = views[view]
+  const client = clientElement(family)
+  const ask: Statement = {
+    kind: 'set-priority',
+    to: { key: [...key(family), 'meta priority'], map: sets[family][next].name },
+  }
+  const rules: Statement[][] = [
+    [{ kind: 'set-priority', to: groupQuestion }, ask],
+    [
+      {
+        kind: 'set-priority',
+        to: { key: ['meta priority', addressFields[family].source], map: sets[family].affinity.name },
+      },
+    ],
     // A member that is still one is its own next number.
-    [ask(next), remember, connect],
+    [ask, { kind: 'return' }],
     // `update` leaves the data of an element that exists.
     [{ kind: 'delete', ...client }],
     [
       { kind: 'set-priority', to: drawQuestion },
-      ask(next),
+      ask,
       { kind: 'vmap', key: ['meta priority'], map: classMaps.draw.name },
     ],
-    [ask(next)],
-    // Apart from the next rule: where the map is full, the client is not remembered, but still served.
-    [remember],
-    [connect],
+    [ask],
   ]
-  return { name: chainName(`${prefix}clients`, family, choice), rules: rules.map((statements) => ({ statements })) }
+  return { name: memberChainName(view, family), rules: rules.map((statements) => ({ statements })) }
+}
+
+/** The element of the map of clients for the member in `meta priority`. */
+function clientElement(family: IpFamily) {
+  return {
+    map: sets[family].affinity.name,
+    key: [{ priorityMask: groupMask }, addressFields[family].source],
+    data: ['meta priority'],
+  } as const
 }

@@ -11,7 +11,15 @@ import {
   type Statement,
 } from '../nftables/objects.ts'
 import type { CompiledServices, ProxySettings } from './compile-services.ts'
-import { discardChain, dnatChain, fromPod, lookUp, masqueradeMark, refuseChain } from './nftables-classes.ts'
+import {
+  discardChain,
+  dnatChain,
+  fromPod,
+  lookUp,
+  masqueradeMark,
+  memberChain,
+  refuseChain,
+} from './nftables-classes.ts'
 import { ourNumbers } from './nftables-numbers.ts'
 import { addressFields, nodePortKey, sets, views, vipKey, type View } from './nftables-sets.ts'
 
@@ -23,7 +31,7 @@ export function staticChains(settings: ProxySettings): readonly Chain[] {
   return [
     { name: refuseChain, rules: [{ statements: [{ kind: 'reject' }] }] },
     { name: discardChain, rules: [{ statements: [{ kind: 'drop' }] }] },
-    ...ipFamilies.flatMap((family) => allViews.map((view) => dnatChain(view, family))),
+    ...ipFamilies.flatMap((family) => allViews.flatMap((view) => [memberChain(view, family), dnatChain(view, family)])),
     ...ipFamilies.map((family) => markBySource(family, settings)),
     ...ipFamilies.map((family) => dispatch(family, 'outside', settings)),
     ...ipFamilies.map((family) => dispatch(family, 'node', settings)),

@@ -85,7 +85,8 @@ const dropClass = 0xf1bf_0001
 const firstDrawClass = 0xf1a0
 const firstAffinityClass = 0xe000_0000
 const affinityTimes = 2 ** 17
-const algorithms = ['random', 'maglev', 'round-robin'] as const satisfies readonly Algorithm[]
+/** All {@link Algorithm}s. */
+export const algorithms = ['random', 'maglev', 'round-robin'] as const satisfies readonly Algorithm[]
 
 /** The number of an endpoint (1 to {@link maxMembers}; 0: of none) in a group (0 to {@link maxGroups} - 1). */
 export function memberNumber(group: number, member: number): number {

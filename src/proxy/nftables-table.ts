@@ -1,11 +1,11 @@
-import { ipFamilyOf } from '../net/ip-address.ts'
+import { ipFamilies, ipFamilyOf } from '../net/ip-address.ts'
 import type { Chain, Elements, RegisterBytes, TableState } from '../nftables/objects.ts'
 import { affineFrontends, AffinityNumbers } from './affinity-numbers.ts'
 import type { CompiledServices, ProxySettings } from './compile-services.ts'
 import { classChains, classElement } from './nftables-classes.ts'
 import { frontendElements, readAffinity, sharedElements, sharedKey } from './nftables-elements.ts'
 import { staticChains, staticElements } from './nftables-layout.ts'
-import { classFromNumber, classNumber, type FrontendClass } from './nftables-numbers.ts'
+import { algorithms, classFromNumber, classKinds, classNumber, type FrontendClass } from './nftables-numbers.ts'
 import { allSets, classMaps, origins, servicesTable, sets } from './nftables-sets.ts'
 
 /** The whole table for all Services: what a full sync compares the kernel with. Pure. `numbers` has claimed all that they need. */
@@ -55,7 +55,24 @@ export function compileLayout(settings: ProxySettings, classes: Iterable<number>
     chains: [...staticChains(settings), ...chains.values()],
     sets: allSets(),
     elements: new Map(),
+    rulesKnownBy: describeLayout(settings),
   }
+}
+
+/**
+ * All that decides about rules: the static ones, and how those of classes are made. Not which classes there are: each has
+ * chains of its own names, and one more need not make a restarted daemon write all rules anew.
+ */
+function describeLayout(settings: ProxySettings): string {
+  const examples = classKinds.flatMap((kind) =>
+    ipFamilies.flatMap((family) =>
+      [{ affinitySeconds: 1 }, ...algorithms.map((algorithm) => ({ algorithm, slots: 1 }))].map(
+        (choice): FrontendClass => ({ kind, family, choice }),
+      ),
+    ),
+  )
+  const chains = new Map(examples.flatMap((of) => classChains(of, settings)).map((chain) => [chain.name, chain]))
+  return JSON.stringify([staticChains(settings), ...chains.values(), allSets()])
 }
 
 /** Lets `numbers` learn what `table` holds of the Services, then gives numbers to the rest. */
