@@ -3,6 +3,7 @@ import type { MacAddress } from '../net/mac-address.ts'
 import type { Lease } from './leases.ts'
 import { isLinkName, podInterface, type Owner } from './names.ts'
 import type { PublishRequest } from './publication.ts'
+import type { WithdrawRequest } from './withdraw-ports.ts'
 
 /** What to attach. */
 export interface AttachRequest {
@@ -20,6 +21,12 @@ export interface AttachRequest {
   readonly publish?: readonly PublishRequest[]
   /** Other names for it among the pods of the network. */
   readonly aliases?: readonly string[]
+}
+
+/** A change of what leads to an endpoint. */
+export interface PortChanges {
+  readonly publish: readonly PublishRequest[]
+  readonly withdraw: readonly WithdrawRequest[]
 }
 
 /** An attach or detach that cannot be done as asked; nothing was changed. */

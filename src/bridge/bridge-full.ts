@@ -1,3 +1,4 @@
+import type { Log } from '../base/log.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
 
 /** Ports that a bridge can have (BR_MAX_PORTS is 1 << 10, and number 0 is not used). */
@@ -14,6 +15,26 @@ export function fullness(
   if (endpoints < manyPorts) return undefined
   const { name, bridge } = network
   return `network ${name}: ${endpoints} of ${maxPorts} ports of bridge ${bridge} are in use (put new pods on another network)`
+}
+
+/** Tells the log of networks that are nearly full: once, until there is room again. */
+export class FullnessTeller {
+  readonly #log: Log
+  readonly #told = new Set<string>()
+
+  constructor(log: Log) {
+    this.#log = log
+  }
+
+  note(network: { readonly name: string; readonly bridge: string }, endpoints: number): void {
+    const { name } = network
+    const problem = fullness(network, endpoints)
+    if (problem === undefined) this.#told.delete(name)
+    else if (!this.#told.has(name)) {
+      this.#told.add(name)
+      this.#log.warn({ network: name }, `Nearly full: ${problem}`)
+    }
+  }
 }
 
 /** A bridge that takes no more ports. */

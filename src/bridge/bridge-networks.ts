@@ -1,42 +1,31 @@
-import { BoundedRunner } from '../base/bounded-runner.ts'
-import { systemClock, type Clock } from '../base/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import type { BridgeSettings } from '../model/network.ts'
-import { formatCidr, type Cidr } from '../net/cidr.ts'
-import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
+import { formatCidr } from '../net/cidr.ts'
+import type { IpFamily } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { applyHostAction } from './apply.ts'
-import { AttachError, chooseLink, type AttachRequest } from './attach-request.ts'
+import { AttachError, chooseLink, type AttachRequest, type PortChanges } from './attach-request.ts'
 import { NetworkConflictError } from './check-network.ts'
 import { PublishError } from './choose-ports.ts'
-import { withdrawPublications, type WithdrawRequest } from './withdraw-ports.ts'
+import { withdrawPublications } from './withdraw-ports.ts'
 import { defineAnother, type HostWish } from './decide-networks.ts'
-import { fullness } from './bridge-full.ts'
+import { FullnessTeller } from './bridge-full.ts'
+import { BridgePlans } from './bridge-plans.ts'
+import { BridgeRepair } from './bridge-repair.ts'
+import { BusyPorts } from './busy-ports.ts'
 import { EndpointCreations } from './endpoint-creations.ts'
 import { readEndpointStates, type EndpointState } from './endpoint-state.ts'
 import { enableForwarding } from './forwarding.ts'
-import { uplinkOf } from './host-facts.ts'
 import { HostFirewall } from './host-firewall.ts'
-import { watchHost } from './host-watch.ts'
 import { leaseKey, type LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
 import { LinkDeletions } from './link-deletions.ts'
 import { isNetworkBridge, portOf, type Owner } from './names.ts'
 import { NetworkPools } from './network-pools.ts'
-import { followedMtu, stableMac, type HostFacts, type Network } from './network.ts'
+import { stableMac, type HostFacts, type Network } from './network.ts'
 import { pickedSubnetsFile, writePickedSubnets } from './picked-subnets.ts'
-import type { Publication, PublishRequest } from './publication.ts'
-import {
-  leadsOut,
-  planBridge,
-  planEndpoint,
-  planHost,
-  planPort,
-  type BridgePlan,
-  type EndpointPlan,
-  type HostPlan,
-  type HostWishes,
-} from './plan.ts'
-import { PodWatch } from './pod-watch.ts'
-import { reconcileEndpoint, reconcileHost } from './reconcile.ts'
+import type { Publication } from './publication.ts'
+import type { HostPlan } from './plan.ts'
+import { reconcileEndpoint } from './reconcile.ts'
 
 /** What `openBridgeNetworks` needs. */
 export interface BridgeNetworksOptions extends HostWish {
@@ -60,12 +49,6 @@ export interface OtherNetworks {
   readonly reserved: HostFacts['reserved']
 }
 
-/** A change of what leads to an endpoint. */
-export interface PortChanges {
-  readonly publish: readonly PublishRequest[]
-  readonly withdraw: readonly WithdrawRequest[]
-}
-
 /** A network, and how full its pools are. */
 export interface NetworkStatus {
   readonly network: Network
@@ -78,50 +61,39 @@ export class BridgeNetworks implements AsyncDisposable {
   readonly #options: BridgeNetworksOptions
   readonly #journal: LeaseJournal
   readonly #pools: NetworkPools
-  /** Ports and bridges that are being made or removed. */
-  readonly #busy = new Set<string>()
-  /** Of each reconciliation under way: the ports that were busy at any moment of it, which it must not judge. */
-  readonly #judgements = new Set<Set<string>>()
+  readonly #plans: BridgePlans
+  readonly #busy = new BusyPorts()
   readonly #creations: EndpointCreations
   readonly #deletions: LinkDeletions
   readonly #firewall: HostFirewall
-  readonly #runner: BoundedRunner
-  readonly #uplink: BoundedRunner
+  readonly #repair: BridgeRepair
   /** Networks come and go one after the other, for each must fit the others. */
   #changing: Promise<unknown> = Promise.resolve()
-  /** Networks whose fullness was told. */
-  readonly #nearlyFull = new Set<string>()
-  #following = false
-  #podWatch: PodWatch | undefined
-  #repairs = 0
+  readonly #fullness: FullnessTeller
 
   /** Use `openBridgeNetworks`. */
   constructor(networks: readonly Network[], journal: LeaseJournal, options: BridgeNetworksOptions) {
     this.#journal = journal
     this.#options = options
-    const { serviceAddresses = [], clock = systemClock } = options
+    const { kernel, log, clock, serviceAddresses = [], reserved = [], elsewhere } = options
     this.#pools = new NetworkPools(networks, { leases: journal.leases.values(), serviceAddresses })
-    this.#creations = new EndpointCreations(options.kernel)
-    this.#deletions = new LinkDeletions(options.kernel.rtnetlink)
+    this.#plans = new BridgePlans({
+      pools: this.#pools,
+      leases: () => journal.leases.values(),
+      serviceAddresses,
+      served: reserved.map(({ range }) => range),
+      leadsOutElsewhere: (lease) => elsewhere?.leadsOut(lease) ?? [],
+    })
+    this.#fullness = new FullnessTeller(log)
+    this.#creations = new EndpointCreations(kernel)
+    this.#deletions = new LinkDeletions(kernel.rtnetlink)
     this.#firewall = new HostFirewall({
       ...options,
       networks: () => this.networks,
-      leases: () => this.#ownLeases,
+      leases: () => this.#plans.ownLeases,
     })
-    this.#runner = new BoundedRunner({
-      run: async (reason) => {
-        await this.#reconcile({ everyEndpoint: reason === 'verify' })
-      },
-      clock,
-      onError: (error, { failures, retryInMs }) =>
-        options.log.error({ err: error, failures, retryInMs }, 'Cannot repair the bridge networks, trying again'),
-    })
-    this.#uplink = new BoundedRunner({
-      run: () => this.#followUplink(),
-      clock,
-      onError: (error, { failures, retryInMs }) =>
-        options.log.error({ err: error, failures, retryInMs }, 'Cannot follow the MTU of the uplink, trying again'),
-    })
+    const parts = { pools: this.#pools, plans: this.#plans, busy: this.#busy, deletions: this.#deletions }
+    this.#repair = new BridgeRepair({ kernel, log, clock, journal, ...parts })
   }
 
   /** All networks; the first one carries the service addresses. */
@@ -148,21 +120,17 @@ export class BridgeNetworks implements AsyncDisposable {
 
   /** How often something that another program changed was put back. */
   get repairs(): number {
-    return this.#repairs + this.#firewall.repairs
+    return this.#repair.repairs + this.#firewall.repairs
   }
 
   /** The state that the kernel should have: what `fairlead plan` prints. */
   get plan(): HostPlan {
-    const { serviceAddresses = [] } = this.#options
-    const served = this.#served
-    const leases = this.leases.values()
-    return planHost({ networks: this.networks, leases, serviceAddresses, served, ...this.#leadsOutElsewhere })
+    return this.#plans.host
   }
 
   /** The families in which a lease's endpoint leads out; none for leases of other networks. */
   leadsOut(lease: Lease): readonly IpFamily[] {
-    const network = this.#pools.get(lease.network)
-    return network ? ipFamilies.filter((family) => leadsOut(network, lease, family)) : []
+    return this.#plans.leadsOut(lease)
   }
 
   /** Networks with the use of their pools. */
@@ -197,7 +165,7 @@ export class BridgeNetworks implements AsyncDisposable {
     await this.#oneAfterTheOther(async () => {
       const network = this.#pools.get(name)
       if (!network) return
-      const owners = this.#ownersIn(name)
+      const owners = this.#plans.ownersIn(name)
       if (owners.length > 0) {
         const some = owners.slice(0, 3).join(', ') + (owners.length > 3 ? ` and ${owners.length - 3} more` : '')
         throw new NetworkConflictError('name', `network ${name} is in use by ${some} (remove or disconnect them first)`)
@@ -219,10 +187,10 @@ export class BridgeNetworks implements AsyncDisposable {
     }
     const key = leaseKey({ network: name, owner })
     if (this.leases.has(key)) throw new AttachError(`${owner} has an endpoint already in network ${name}`)
-    const link = chooseLink(request, { network, present: this.#leasesOf(owner) })
+    const link = chooseLink(request, { network, present: this.#plans.leasesOf(owner) })
     const port = portOf({ owner, link })
     if (this.#busy.has(port)) throw new AttachError(`an endpoint of ${owner} is being made or removed`)
-    this.#begin(port)
+    this.#busy.begin(port)
     try {
       const published = this.#choosePorts(network, request)
       const ips = this.#pools.allocate(name, request.ips ?? [])
@@ -248,10 +216,10 @@ export class BridgeNetworks implements AsyncDisposable {
         await this.#undo(lease, error)
         throw error
       }
-      this.#tellFullness(network)
+      this.#fullness.note(network, this.#plans.ownersIn(name).length)
       return lease
     } finally {
-      this.#busy.delete(port)
+      this.#busy.end(port)
     }
   }
 
@@ -280,11 +248,11 @@ export class BridgeNetworks implements AsyncDisposable {
     if (!lease) return
     const port = portOf(lease)
     if (this.#busy.has(port)) throw new AttachError(`the endpoint of ${owner} is being made or removed`)
-    this.#begin(port)
+    this.#busy.begin(port)
     try {
       await this.#remove(lease)
     } finally {
-      this.#busy.delete(port)
+      this.#busy.end(port)
     }
   }
 
@@ -299,7 +267,7 @@ export class BridgeNetworks implements AsyncDisposable {
     if (!lease || !network) throw new AttachError(`${owner} has no endpoint in network ${endpoint.network}`)
     const port = portOf(lease)
     if (this.#busy.has(port)) throw new AttachError(`the endpoint of ${owner} is being made, changed or removed`)
-    this.#begin(port)
+    this.#busy.begin(port)
     try {
       const { kept, withdrawn } = withdrawPublications(lease, withdraw)
       const published = this.#choosePorts(network, { publish })
@@ -317,17 +285,17 @@ export class BridgeNetworks implements AsyncDisposable {
       await this.#firewall.forget({ ...lease, published }, 'published')
       return changed
     } finally {
-      this.#busy.delete(port)
+      this.#busy.end(port)
     }
   }
 
   /** Makes the inside of an owner's endpoints what it should be, after one of them came or went. Throws NetlinkError. */
   async refresh(owner: Owner): Promise<void> {
     const { kernel } = this.#options
-    for (const lease of this.#leasesOf(owner)) {
+    for (const lease of this.#plans.leasesOf(owner)) {
       const network = this.#pools.get(lease.network)
       if (!network || this.#busy.has(portOf(lease))) continue
-      await reconcileEndpoint(this.#planOf(network, lease), { kernel, attempt: (_, work) => work() })
+      await reconcileEndpoint(this.#plans.endpoint(network, lease), { kernel, attempt: (_, work) => work() })
     }
   }
 
@@ -337,117 +305,22 @@ export class BridgeNetworks implements AsyncDisposable {
    */
   async reconcile(): Promise<readonly string[]> {
     await this.#firewall.sync()
-    return await this.#reconcile({ everyEndpoint: true })
+    return await this.#repair.reconcile({ everyEndpoint: true })
   }
 
   /** Repairs, from now on, what other programs change: notices it by netlink, and logs what was repaired. */
   follow(): void {
-    if (this.#following) return
-    this.#following = true
-    const { kernel, log } = this.#options
-    watchHost(kernel.rtnetlink, {
-      log,
-      bridge: (name) => {
-        const network = this.networks.find(({ bridge }) => bridge === name)
-        return network && this.#planOfBridge(network)
-      },
-      port: (name) => {
-        const lease = this.#journal.ports.get(name)
-        const network = lease && this.#pools.get(lease.network)
-        return network && planPort(network, lease)
-      },
-      isBusy: (name) => this.#busy.has(name),
-      onChange: () => this.#runner.request(),
-      onUplink: () => this.#uplink.request(),
-      onGone: (index) => this.#deletions.noteGone(index),
-    })
-    this.#podWatch = new PodWatch({
-      kernel,
-      endpoints: () => this.plan.endpoints,
-      isBusy: (port) => this.#busy.has(port),
-      isUsualMtu: (mtu) => this.networks.some((network) => network.mtu === mtu),
-      onRepair: () => this.#repairs++,
-      log,
-      clock: this.#options.clock ?? systemClock,
-    })
+    this.#repair.follow()
     this.#firewall.follow()
   }
 
   /** Stops looking. The kernel keeps everything, so that pods go on while the daemon restarts. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#runner.stop()
-    this.#uplink.stop()
+    this.#repair.stop()
     await this.#changing.catch(() => {})
-    await this.#podWatch?.[Symbol.asyncDispose]()
     await this.#firewall[Symbol.asyncDispose]()
-    await this.#runner.settled()
-    await this.#uplink.settled()
+    await this.#repair[Symbol.asyncDispose]()
     if (!this.#options.journal) await this.#journal[Symbol.asyncDispose]()
-  }
-
-  async #reconcile(options: { everyEndpoint: boolean; because?: string }): Promise<readonly string[]> {
-    const { kernel, log } = this.#options
-    const busy = new Set(this.#busy)
-    this.#judgements.add(busy)
-    const { done, errors } = await reconcileHost(this.plan, { kernel, busy, ...options }).finally(() => {
-      this.#judgements.delete(busy)
-    })
-    if (this.#following && options.because === undefined) {
-      if (done.length > 0) this.#repairs++
-      for (const action of done) log.warn({ action }, `Repaired what another program changed: ${action}`)
-    }
-    if (errors.length > 0) throw new AggregateError(errors, errors.map((error) => error.message).join('; '))
-    return done
-  }
-
-  /** Leases of networks that have a bridge. */
-  get #ownLeases(): Iterable<Lease> {
-    return Iterator.from(this.leases.values()).filter(({ network }) => this.#pools.get(network) !== undefined)
-  }
-
-  get #leadsOutElsewhere(): Pick<HostWishes, 'leadsOutElsewhere'> {
-    const { elsewhere } = this.#options
-    return elsewhere ? { leadsOutElsewhere: (lease) => elsewhere.leadsOut(lease) } : {}
-  }
-
-  /** What the host serves to pods of internal networks, too. */
-  get #served(): readonly Cidr[] {
-    return this.#options.reserved?.map(({ range }) => range) ?? []
-  }
-
-  #leasesOf(owner: Owner): readonly Lease[] {
-    return [...this.leases.values()].filter((lease) => lease.owner === owner)
-  }
-
-  /** The plan of a lease beside the others of its owner. */
-  #planOf(network: Network, lease: Lease): EndpointPlan {
-    const leases = this.#leasesOf(lease.owner)
-    const { serviceAddresses = [] } = this.#options
-    const networks = leases.flatMap(({ network }) => this.#pools.get(network) ?? [])
-    const served = this.#served
-    const { endpoints } = planHost({ networks, leases, serviceAddresses, served, ...this.#leadsOutElsewhere })
-    return endpoints.find(({ port }) => port === portOf(lease)) ?? planEndpoint(network, lease)
-  }
-
-  #planOfBridge(network: Network): BridgePlan {
-    const isFirst = this.networks[0]?.name === network.name
-    return planBridge(network, isFirst ? (this.#options.serviceAddresses ?? []) : [])
-  }
-
-  /** Once, until there is room again. */
-  #tellFullness(network: Network): void {
-    const { name } = network
-    const problem = fullness(network, this.#ownersIn(name).length)
-    if (problem === undefined) this.#nearlyFull.delete(name)
-    else if (!this.#nearlyFull.has(name)) {
-      this.#nearlyFull.add(name)
-      this.#options.log.warn({ network: name }, `Nearly full: ${problem}`)
-    }
-  }
-
-  #begin(port: string): void {
-    this.#busy.add(port)
-    for (const judgement of this.#judgements) judgement.add(port)
   }
 
   async #oneAfterTheOther<T>(work: () => Promise<T>): Promise<T> {
@@ -460,32 +333,32 @@ export class BridgeNetworks implements AsyncDisposable {
   async #make(network: Network): Promise<void> {
     const { kernel } = this.#options
     const { bridge } = network
-    this.#begin(bridge)
+    this.#busy.begin(bridge)
     try {
       // One of ours, or its name would not have been accepted: left over, and wanted by nobody until now.
       await this.#deleteBridge(network)
       this.#pools.add(network)
       await enableForwarding(this.plan.sysctls, this.#options)
-      await applyHostAction({ kind: 'create-bridge', bridge: this.#planOfBridge(network) }, kernel)
+      await applyHostAction({ kind: 'create-bridge', bridge: this.#plans.bridge(network) }, kernel)
       await this.#firewall.update()
       this.#rememberSubnets()
     } catch (error) {
       await this.#unmake(network)
       throw error
     } finally {
-      this.#busy.delete(bridge)
+      this.#busy.end(bridge)
     }
   }
 
   async #unmake(network: Network): Promise<void> {
-    this.#begin(network.bridge)
+    this.#busy.begin(network.bridge)
     try {
       this.#pools.remove(network.name)
       await this.#deleteBridge(network)
       await this.#firewall.update()
       this.#rememberSubnets()
     } finally {
-      this.#busy.delete(network.bridge)
+      this.#busy.end(network.bridge)
     }
   }
 
@@ -496,29 +369,6 @@ export class BridgeNetworks implements AsyncDisposable {
 
   #rememberSubnets(): void {
     writePickedSubnets(pickedSubnetsFile(this.#options.stateDir), this.networks)
-  }
-
-  #ownersIn(network: string): readonly Owner[] {
-    return [...this.leases.values()].filter((lease) => lease.network === network).map(({ owner }) => owner)
-  }
-
-  /** Gives the networks that follow the uplink its MTU. */
-  async #followUplink(): Promise<void> {
-    const { kernel, log } = this.#options
-    const [links, routes] = await Promise.all([kernel.rtnetlink.links.list(), kernel.rtnetlink.routes.list()])
-    const uplink = uplinkOf(links, routes)
-    // Without an uplink nothing is better than what there is.
-    if (!uplink) return
-    const mtu = followedMtu(uplink.mtu)
-    const others = this.networks.filter((network) => network.followsUplink && network.mtu !== mtu)
-    if (others.length === 0) return
-    for (const network of others) this.#pools.replace({ ...network, mtu })
-    const names = others.map(({ name }) => name)
-    log.info(
-      { uplink: uplink.name, mtu, networks: names },
-      `Networks ${names.join(', ')} follow ${uplink.name}: MTU ${mtu}`,
-    )
-    await this.#reconcile({ everyEndpoint: true, because: `MTU of ${uplink.name}` })
   }
 
   #choosePorts(network: Network, request: Pick<AttachRequest, 'publish'>): readonly Publication[] {
@@ -535,7 +385,7 @@ export class BridgeNetworks implements AsyncDisposable {
     await this.#firewall.forgotten(lease)
     // Before the port is there: it must not send, nor be reached, otherwise than the rules say.
     await this.#firewall.update()
-    await this.#creations.create(this.#planOf(network, lease))
+    await this.#creations.create(this.#plans.endpoint(network, lease))
     await this.#firewall.forget(lease, 'published')
   }
 

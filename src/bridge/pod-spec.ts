@@ -1,7 +1,7 @@
 import { parseLabelName } from '../model/names.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
-import type { PortChanges } from './bridge-networks.ts'
+import type { PortChanges } from './attach-request.ts'
 import type { PodPort } from './pod-record.ts'
 import type { PublishRequest } from './publication.ts'
 
