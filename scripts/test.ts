@@ -3,9 +3,10 @@
  * What cannot run on this machine is skipped with its reason, and counted.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { countResults, formatCounts, formatResult, type Counts, type FlowResult } from '../test/conformance/report.ts'
 import { guestObstacle } from '../test/vm/guest.ts'
 
 interface Outcome {
@@ -40,6 +41,9 @@ const steps: [string, () => void][] = [
   ['format', () => check('format', [bin('oxfmt'), '--check', 'src', 'test', 'bench', 'scripts'])],
   ['unit', () => vitest('unit')],
   ['kernel', () => (process.getuid?.() === 0 ? vitest('kernel') : skip('kernel tests need root'))],
+  ['conformance in mode nftables', () => conformance('nftables')],
+  ['conformance in mode iptables', () => conformance('iptables')],
+  ['conformance in mode userspace', () => conformance('userspace')],
   ['vm', guest],
 ]
 
@@ -73,6 +77,35 @@ function guest(): void {
   const obstacle = process.getuid?.() === 0 ? guestObstacle() : 'needs root, to read what the tests read'
   if (obstacle !== undefined) skip(`vm: ${obstacle}`)
   else vitest('vm', ['--project', 'kernel', ...guestFiles], ['test/vm/main.ts', '--limit', '900'])
+}
+
+/** Flow cases: ours, and those of the contract where they lie beside the repository. A flow counts as a test. */
+function conformance(mode: string): void {
+  const folder = mkdtempSync(join(tmpdir(), 'fairlead-test-'))
+  const file = join(folder, 'results.json')
+  const paths = ['test/cases/flows', '../shared/cases/flows'].filter((path) => existsSync(path))
+  const words = ['test/conformance/main.ts', '--mode', mode, '--json', file, ...paths]
+  try {
+    spawnSync(process.execPath, words, { stdio: ['ignore', 'ignore', 'inherit'] })
+    const lines = readFileSync(file, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+    const results = lines.map((line) => JSON.parse(line) as FlowResult | Counts).filter((line) => 'flow' in line)
+    for (const result of results) {
+      if (result.result === 'ok') total.passed++
+      else if (result.result === 'skip') skip(`conformance: ${result.reason ?? ''}`)
+      else {
+        total.failed++
+        console.log(formatResult(result))
+      }
+    }
+    console.log(formatCounts(countResults(results)))
+  } catch (error) {
+    total.failed++
+    console.log(`FAILED: conformance in mode ${mode}: no results: ${String(error)}`)
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 }
 
 /** Runs a project, in the guest when there is a `runner` (whose option `--share` lets the report out). */

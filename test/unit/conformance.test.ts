@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { parseIp } from '../../src/net/ip-address.ts'
 import { attemptsOf, wrongShares } from '../conformance/check-flow.ts'
+import { formatMatrix } from '../conformance/format-matrix.ts'
 import { CaseError, parseCase } from '../conformance/parse-case.ts'
 import { placeAddresses } from '../conformance/placement.ts'
 import { kubeProxyConfiguration, type Mode } from '../conformance/proxy-config.ts'
@@ -154,4 +155,21 @@ test('formatResult says file, title, step, flow, and what was expected and seen 
   expect(formatResult({ result: 'skip', ...which, reason: 'no SCTP' })).toBe('skip a.yaml: T: s: f: no SCTP')
   const failed = { result: 'not ok', ...which, expected: 'drop', seen: 'x\n  y' } as const
   expect(formatResult(failed)).toBe('not ok a.yaml: T: s: f: expected drop, seen: x | y')
+})
+
+test('formatMatrix counts flows by case and mode, and says why some were skipped', () => {
+  const which = { title: 'T', step: undefined }
+  const page = formatMatrix([
+    {
+      name: 'one',
+      results: [
+        { ...which, result: 'ok', file: 'own/a', flow: 'f' },
+        { ...which, result: 'skip', file: 'own/a', flow: 'g', reason: 'no SCTP' },
+      ],
+    },
+    { name: 'two', results: [{ ...which, result: 'not ok', file: 'own/a', flow: 'f' }] },
+  ])
+  expect(page).toContain('| case | one | two |')
+  expect(page).toContain('| `a`: T | 1 +1 skipped | **1 of 1 failed** |')
+  expect(page).toContain('- one: no SCTP (1 flows)')
 })
