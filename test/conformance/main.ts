@@ -61,7 +61,15 @@ async function main(argv: readonly string[]): Promise<number> {
   const show = (results: readonly FlowResult[]): void => {
     for (const result of results) console.log(formatResult(result))
   }
-  const results = await runCases(files, { mode, tools, jobs, fairlead, onResults: show })
+  const stop = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      // Proxies would outlive this process.
+      stop.abort()
+      process.exit(130)
+    })
+  }
+  const results = await runCases(files, { mode, tools, jobs, fairlead, signal: stop.signal, onResults: show })
   const counts = countResults(results)
   if (values.json !== undefined)
     writeFileSync(values.json, [...results, counts].map((line) => `${JSON.stringify(line)}\n`).join(''))

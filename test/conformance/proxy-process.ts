@@ -27,6 +27,8 @@ export interface ProxyOptions {
   readonly flags?: readonly string[]
   /** Whether IPv6 is served. */
   readonly ipv6: boolean
+  /** Ends the proxy at once when aborted. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /**
@@ -47,6 +49,7 @@ export class ProxyProcess implements AsyncDisposable {
     this.#options = options
     this.#folder = mkdtempSync(join(tmpdir(), 'fairlead-conformance-'))
     mkdirSync(join(this.#folder, 'manifests'))
+    options.signal?.addEventListener('abort', this.#abort)
   }
 
   /** Brings the objects to the kernel; starts the proxy if it does not run yet. Throws {@link ProxyError}. */
@@ -73,7 +76,13 @@ export class ProxyProcess implements AsyncDisposable {
     return this.#log.trimEnd().split('\n').slice(-15).join('\n')
   }
 
+  readonly #abort = (): void => {
+    this.#child?.kill('SIGKILL')
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#options.signal?.removeEventListener('abort', this.#abort)
     const child = this.#child
     if (child && !hasEnded(child)) {
       const ended = once(child, 'exit')

@@ -12,6 +12,8 @@ export interface RunOptions {
   readonly mode: Mode
   /** The launcher of the fairlead that is tried. */
   readonly fairlead: string
+  /** Ends what runs when aborted. */
+  readonly signal?: AbortSignal
   /** Why a flow cannot be tried here; undefined when it can. */
   readonly obstacle: (flow: Flow) => string | undefined
   /** Prepares the node before the proxy starts on it. */
@@ -31,6 +33,7 @@ export async function* runCase(flowCase: FlowCase, options: RunOptions): AsyncGe
   await using proxy = new ProxyProcess(world.node, {
     fairlead: options.fairlead,
     config: kubeProxyConfiguration(flowCase, options.mode),
+    signal: options.signal,
     ipv6: flowCase.node.addresses.some((address) => ipFamilyOf(address) === 6),
   })
   const objects = new Objects(flowCase)
