@@ -30,14 +30,11 @@ function* linesOf(text: string): Generator<string> {
 
 /** What `iptables-restore --noflush` takes: each table one transaction. Empty when there is nothing to do. */
 export function formatRestore(changes: readonly TableChanges[]): string {
-  const lines: string[] = []
+  let text = ''
   for (const change of changes) {
-    if (isEmptyChange(change)) continue
-    lines.push(`*${change.table}`)
-    addRestoreLines(lines, change)
-    lines.push('COMMIT')
+    if (!isEmptyChange(change)) text += `*${change.table}\n${restoreLines(change)}COMMIT\n`
   }
-  return lines.length === 0 ? '' : `${lines.join('\n')}\n`
+  return text
 }
 
 /** Whether nothing is to be done. */
@@ -59,14 +56,19 @@ export function countRules(changes: readonly TableChanges[]): number {
  * Commands of one table. Chains come first, so that rules may name them in any order, and by name, because the nft tools keep
  * a sorted list: 1,000 Services take them three times as long otherwise.
  */
-function addRestoreLines(lines: string[], change: TableChanges): void {
-  const { prepend = [], remove = [], deleteChains = [] } = change
-  const chains = [...change.chains].sort(([a], [b]) => (a < b ? -1 : 1))
+function restoreLines({ chains, prepend = [], remove = [], deleteChains = [] }: TableChanges): string {
+  const names = [...chains.keys()].sort()
   // Named like this, a chain that exists is emptied; it must be before it can be removed.
-  const names = [...chains.map(([name]) => name), ...deleteChains].sort()
-  for (const name of names) lines.push(`:${name} - [0:0]`)
-  for (const { chain, rule } of remove) lines.push(`-D ${chain} ${rule}`)
-  for (const [chain, rules] of chains) for (const rule of rules) lines.push(`-A ${chain} ${rule}`)
-  for (const { chain, rule } of prepend.toReversed()) lines.push(`-I ${chain} 1 ${rule}`)
-  for (const chain of deleteChains) lines.push(`-X ${chain}`)
+  const mentioned = deleteChains.length === 0 ? names : [...names, ...deleteChains].sort()
+  // One long string by concatenation: half the time of joining a list, with 200,000 lines.
+  let text = ''
+  for (const name of mentioned) text += `:${name} - [0:0]\n`
+  for (const { chain, rule } of remove) text += `-D ${chain} ${rule}\n`
+  for (const name of names) {
+    const start = `-A ${name} `
+    for (const rule of chains.get(name) ?? []) text += start + rule + '\n'
+  }
+  for (const { chain, rule } of prepend.toReversed()) text += `-I ${chain} 1 ${rule}\n`
+  for (const name of deleteChains) text += `-X ${name}\n`
+  return text
 }

@@ -43,19 +43,17 @@ export function isServiceChain(chain: string): boolean {
 }
 
 const base32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
+/** Of ten bits each: there are several names for each endpoint. */
+const base32Pairs: readonly string[] = Array.from({ length: 1024 }, (_, i) => base32[i >> 5]! + base32[i & 31]!)
 
 /** Ten bytes are 16 characters of five bits (RFC 4648, section 6). */
 function shortHash(text: string): string {
-  const bytes = hash('sha256', text, 'buffer')
+  const bytes = hash('sha256', text, 'binary')
   let name = ''
   for (let at = 0; at < 10; at += 5) {
-    let bits = bytes.readUIntBE(at, 5)
-    let part = ''
-    for (let i = 0; i < 8; i++) {
-      part = base32[bits % 32]! + part
-      bits = Math.floor(bits / 32)
-    }
-    name += part
+    const high = (bytes.charCodeAt(at) << 12) | (bytes.charCodeAt(at + 1) << 4) | (bytes.charCodeAt(at + 2) >> 4)
+    const low = ((bytes.charCodeAt(at + 2) & 15) << 16) | (bytes.charCodeAt(at + 3) << 8) | bytes.charCodeAt(at + 4)
+    name += base32Pairs[high >> 10]! + base32Pairs[high & 1023]! + base32Pairs[low >> 10]! + base32Pairs[low & 1023]!
   }
   return name
 }
