@@ -6,7 +6,9 @@ import { run } from '../linux/exec.ts'
 import { createAnonymousNetns, type Netns } from '../linux/netns.ts'
 import { parseCidr } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
+import { parsePort } from '../net/port.ts'
 import { compileServices, defaultProxySettings, type CompiledServices, type ProxySettings } from './compile-services.ts'
+import type { PacketAtNode } from './dataplane.ts'
 import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
 import { IptablesMode } from './iptables-mode.ts'
 import { openIptablesParts } from './iptables-parts.ts'
@@ -114,6 +116,34 @@ describe.each(['legacy', 'nft'] as const)('IptablesMode with the %s tools', (var
     expect(result).toMatchObject({ kind: 'full', repaired: true })
     expect(warnings).toHaveLength(1)
     expect(await saved(netns, variant)).toBe(before)
+  })
+
+  test('explain() shows the rules that a packet meets, and which are missing', async () => {
+    using netns = createAnonymousNetns()
+    using mode = openMode(netns, variant)
+    const services = compile()
+    await mode.sync(services)
+    // Rules of others, which we need not understand.
+    await run([`iptables-${variant}`, '-I', 'FORWARD', '-m', 'limit', '--limit', '5/min', '-j', 'ACCEPT'], { netns })
+    const packet: PacketAtNode = {
+      protocol: 'tcp',
+      source: parseIp('10.1.0.9'),
+      destination: parseIp('10.96.0.1'),
+      port: parsePort(80),
+      origin: 'pod',
+      toNode: false,
+      iifname: 'eth0',
+    }
+    const found = await mode.explain(services, packet, { isLocal: () => false })
+    expect(found.differences).toEqual([])
+    expect(found.lines[1]).toMatch(/^nat KUBE-SERVICES -d 10.96.0.1\/32 .* -j KUBE-SVC-/)
+    expect(found.lines.some((line) => line.endsWith('-j DNAT --to-destination 10.0.0.2:8080'))).toBe(true)
+    const port = { ...packet, port: parsePort(81) }
+    const refused = await mode.explain(services, port, { isLocal: () => false })
+    expect(refused.lines.at(-1)).toMatch(/^filter KUBE-SERVICES .*--match-set FAIRLEAD-CLUSTER-IPS-4 dst -j REJECT/)
+    await run([`iptables-${variant}`, '-t', 'nat', '-F', 'KUBE-POSTROUTING'], { netns })
+    const { differences } = await mode.explain(services, packet, { isLocal: () => false })
+    expect(differences).toEqual(['nat KUBE-POSTROUTING has other rules than it should'])
   })
 
   test('is not startled by its own changes', async () => {

@@ -5,10 +5,20 @@ import type { IptablesClient } from '../iptables/client.ts'
 import { isEmptyChange, countRules, formatRestore } from '../iptables/save-format.ts'
 import { removalOf } from '../iptables/diff.ts'
 import type { TableChanges } from '../iptables/objects.ts'
-import { ipFamilies, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { CompiledServices } from './compile-services.ts'
-import type { Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
+import type {
+  Dataplane,
+  Evidence,
+  ExplainHost,
+  PacketAtNode,
+  Plan,
+  ProbeResult,
+  SyncOptions,
+  SyncResult,
+} from './dataplane.ts'
 import { changeFamily, programmedFamily, type ProgrammedFamily } from './iptables-changes.ts'
+import { explainRules } from './iptables-explain.ts'
 import { isServiceChain } from './iptables-names.ts'
 import type { IptablesParts } from './iptables-parts.ts'
 import {
@@ -100,6 +110,16 @@ export class IptablesMode implements Dataplane, Disposable {
       : this.#syncAll(parts, services, { before, ...options }))
     if (this.#drift) this.#listener?.()
     return result
+  }
+
+  async explain(services: CompiledServices, packet: PacketAtNode, host: ExplainHost): Promise<Evidence> {
+    const parts = await this.#ready()
+    const family = ipFamilyOf(packet.destination)
+    const client = parts.clients.find((some) => some.family === family)
+    if (!client) return { lines: [], differences: [`there are no IPv${family} tables here`] }
+    const { changes } = await differences(client, services, parts)
+    const clusterIps = (await parts.sets?.read(clusterIpSet(family).name)) ?? new Set()
+    return explainRules(packet, host, { rules: await client.save(), changes, clusterIps })
   }
 
   watch(listener: () => void): void {
