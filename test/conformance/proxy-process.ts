@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { callDaemon, ControlError } from '../../src/cli/control-client.ts'
 import type { StatusView } from '../../src/daemon/control-api.ts'
+import type { IpFamily } from '../../src/net/ip-address.ts'
 import { patience } from '../lab/patience.ts'
 import type { Host } from '../lab/host.ts'
 import type { Manifest } from './flow-case.ts'
@@ -25,8 +26,8 @@ export interface ProxyOptions {
   readonly config: Readonly<Record<string, unknown>>
   /** Flags of `fairlead run` besides. */
   readonly flags?: readonly string[]
-  /** Whether IPv6 is served. */
-  readonly ipv6: boolean
+  /** The families that the node has addresses of. */
+  readonly families: readonly IpFamily[]
   /** Ends the proxy at once when aborted. */
   readonly signal?: AbortSignal | undefined
 }
@@ -131,6 +132,7 @@ export class ProxyProcess implements AsyncDisposable {
       spec: {
         clusterIP: clusterIPs[0],
         clusterIPs,
+        ipFamilies: this.#options.families.map((family) => `IPv${family}`),
         ipFamilyPolicy: 'PreferDualStack',
         ports: [{ name: 'sentinel', protocol: 'UDP', port: 9 }],
       },
@@ -138,7 +140,7 @@ export class ProxyProcess implements AsyncDisposable {
   }
 
   #sentinelAddresses(version: number): string[] {
-    return [`198.18.0.${version}`, ...(this.#options.ipv6 ? [`2001:2::${version}`] : [])]
+    return this.#options.families.map((family) => (family === 4 ? `198.18.0.${version}` : `2001:2::${version}`))
   }
 
   async #isProgrammed(version: number): Promise<boolean> {

@@ -34,7 +34,7 @@ export async function* runCase(flowCase: FlowCase, options: RunOptions): AsyncGe
     fairlead: options.fairlead,
     config: kubeProxyConfiguration(flowCase, options.mode),
     signal: options.signal,
-    ipv6: flowCase.node.addresses.some((address) => ipFamilyOf(address) === 6),
+    families: [...new Set(flowCase.node.addresses.map(ipFamilyOf))],
   })
   const objects = new Objects(flowCase)
   let broken: string | undefined
