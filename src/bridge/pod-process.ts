@@ -1,6 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { spawnIn } from '../linux/exec.ts'
 import type { Netns } from '../linux/netns.ts'
+import { hostNetnsPath } from './built-in-networks.ts'
 import type { PodFiles, PodRecord } from './pod-record.ts'
 
 /*
@@ -110,7 +111,8 @@ function markedProcesses(entry: string): number[] {
   const pids = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number)
-  const marked = pids.filter((pid) => marksOf(pid).includes(entry))
+  // In our own namespace: a daemon in another one may have a pod of the same name.
+  const marked = processesIn(hostNetnsPath).filter((pid) => marksOf(pid).includes(entry))
   // Only sessions that a process of the pod leads: the pod's shell does, and who else began one.
   const sessions = new Set(marked.filter((pid) => sessionOf(pid) === pid))
   const members = pids.filter((pid) => sessions.has(sessionOf(pid) ?? 0))
@@ -130,7 +132,7 @@ function marksOf(pid: number): string[] {
 
 /** Stops the processes of all pods that are in the same network namespace as this process: those of the host's network. */
 export async function killAllOnHost(): Promise<number> {
-  const marks = new Set(processesIn('/proc/self/ns/net').flatMap(marksOf))
+  const marks = new Set(processesIn(hostNetnsPath).flatMap(marksOf))
   let killed = 0
   for (const mark of marks) killed += await killAll({ mark: mark.slice(markVariable.length + 1) })
   return killed
