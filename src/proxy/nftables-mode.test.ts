@@ -242,6 +242,21 @@ describe('NftablesMode', () => {
     expect(await mode.plan(compiled)).toEqual({ lines: [], elements: 0, rules: 0 })
   })
 
+  it('cleans up for another mode: closes the entrances first, then deletes its table, and keeps the anchor', async () => {
+    const nft = fakeNftables()
+    const mode = modeOver(nft)
+    await mode.sync(compile(smallSnapshot()))
+    const before = nft.transactions.length
+    await mode.cleanup({ keepAnchor: true })
+    const done = nft.transactions.slice(before)
+    expect(done.map(({ changes }) => [...new Set(changes.map(({ op }) => op))])).toEqual([
+      ['flush-chain'],
+      ['delete-table'],
+    ])
+    expect(done[0]?.changes).toContainEqual({ op: 'flush-chain', chain: 'prerouting' })
+    expect((await nft.listTables()).map(({ name }) => name)).toEqual(['fairlead-anchor'])
+  })
+
   it('cleans up both tables without knowing anything', async () => {
     const nft = fakeNftables()
     await modeOver(nft).sync(compile(smallSnapshot()))

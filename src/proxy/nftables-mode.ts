@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { ForeignChange, NftClient, ReadTable } from '../nftables/client.ts'
@@ -103,10 +104,26 @@ export class NftablesMode implements Dataplane {
     this.#programmed = undefined
     this.#numbers = undefined
     const ours = options.keepAnchor ? [servicesTable] : [servicesTable, anchorTableName]
-    for (const table of await this.#client.listTables()) {
-      if (table.family !== 'inet' || !ours.includes(table.name)) continue
-      await this.#client.run({ family: 'inet', table: table.name, changes: [{ op: 'delete-table' }] })
+    const found = (await this.#client.listTables()).filter(
+      ({ family, name }) => family === 'inet' && ours.includes(name),
+    )
+    if (found.some(({ name }) => name === servicesTable)) await this.#letGo()
+    for (const { name } of found) {
+      await this.#client.run({ family: 'inet', table: name, changes: [{ op: 'delete-table' }] })
     }
+  }
+
+  /**
+   * Lets no more packets into our rules, and waits for those that are in them. When a table goes, the elements of its maps end
+   * with the commit, those of its sets a little later: a packet in between has no frontend but a known cluster IP, and
+   * would be refused although another mode serves it (nft_delset() in nf_tables_api.c deactivates elements of maps only).
+   */
+  async #letGo(): Promise<void> {
+    const chains = await this.#client.listChains()
+    const entrances = chains.filter(({ family, table, hook }) => family === 'inet' && table === servicesTable && hook)
+    const changes = entrances.map(({ name }) => ({ op: 'flush-chain', chain: name }) as const)
+    await this.#client.run({ family: 'inet', table: servicesTable, changes })
+    await sleep(passingMs)
   }
 
   #noteDrift(drift: ForeignChange | 'lost'): void {
@@ -173,6 +190,9 @@ function rulesFirst(changes: readonly Change[]): readonly Change[] {
   const isLate = (change: Change): boolean => change.op === 'add-elements'
   return [...changes.filter((change) => !isLate(change)), ...changes.filter(isLate)]
 }
+
+/** Longer than any packet is on its way through rules, ms. */
+const passingMs = 20
 
 /** How often a sync starts again because somebody else changed the table meanwhile. */
 const maxAttempts = 5

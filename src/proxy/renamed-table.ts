@@ -17,7 +17,10 @@ export function renamedTable(client: NftClient, { as, kernelName }: { as: string
       const tables = await client.listTables()
       return tables.filter(({ name }) => name !== as).map((table) => ({ ...table, name: fromKernel(table.name) }))
     },
-    listChains: async () => await client.listChains(),
+    async listChains() {
+      const chains = await client.listChains()
+      return chains.filter(({ table }) => table !== as).map((chain) => ({ ...chain, table: fromKernel(chain.table) }))
+    },
     watch(listener) {
       client.watch({
         onChange(change) {
