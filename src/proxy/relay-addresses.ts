@@ -51,15 +51,18 @@ export class RelayAddresses {
     return there
   }
 
-  /** One that is not there is no error. */
-  async remove(): Promise<void> {
+  /** Returns those that were there. */
+  async remove(): Promise<readonly IpAddress[]> {
     using rtnetlink = this.#open()
+    const removed: IpAddress[] = []
     for (const family of ipFamilies) {
       try {
         await rtnetlink.addresses.delete(loopback, addressCidr(relayAddresses[family]))
+        removed.push(relayAddresses[family])
       } catch (error) {
         if (!isNetlinkError(error, 'EADDRNOTAVAIL')) throw error
       }
     }
+    return removed
   }
 }
