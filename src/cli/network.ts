@@ -71,7 +71,12 @@ function createNetwork(): Command {
     .option('--dhcp', "macvlan: the LAN's DHCP server gives addresses, instead of a --subnet")
     .option('--bridge <name>', 'the name of the bridge (default: fl-NAME)')
     .option('--subnet <cidr>', 'a subnet; may be repeated (default: one of each family, picked)', collect, [])
-    .option('--gateway <ip>', "the bridge's address in a subnet (default: the first)", collect, [])
+    .option(
+      '--gateway <ip>',
+      "the bridge's address in a subnet (macvlan, ipvlan: the LAN's router; default: the first)",
+      collect,
+      [],
+    )
     .option('--ip-range <cidr>', "the part of a subnet that pods' addresses are taken from", collect, [])
     .option('--aux-address <name=ip>', 'an address that something else has; may be repeated', collectPair, {})
     .option('--internal', 'nothing goes out of the network, and nothing comes in')

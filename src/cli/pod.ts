@@ -44,7 +44,7 @@ function runPod(): Command {
     .argument('<name>', 'the name of the pod')
     .argument('[command...]', 'what to run; nothing: the pod has a network, and "pod exec" runs things in it')
     .option('-l, --label <key=value>', 'a label, for the selectors of Services; may be repeated', collectLabel, {})
-    .option('-N, --network <name>', 'the network to join', 'default')
+    .option('-N, --network <name>', "the network to join; host: the machine's own, none: no link", 'default')
     .option('--ip <ip>', 'an address of its own choice, one per family; may be repeated', collect, [])
     .option('--mac <mac>', 'a MAC address of its own choice')
     .option('--alias <name>', 'another name for it among the pods of the network; may be repeated', collect, [])

@@ -43,6 +43,7 @@ describe('readNetworkSettings(), of a network on the LAN', () => {
       { driver: 'macvlan', parent: 'eth1', addresses: 'dhcp', internal: true },
       /internal: is for networks of driver bridge/,
     ],
+    [{ driver: 'macvlan', parent: 'eth1', addresses: 'dhcp', ipv6: false }, /ipv6: is for networks of driver bridge/],
     [{ driver: 'macvlan', parent: 'eth1', addresses: 'dhcp', mode: 'l3' }, /mode: "l3"/],
     [{ driver: 'ipvlan', parent: 'eth1', addresses: 'dhcp' }, /addresses: cannot be dhcp/],
     [{ parent: 'eth1' }, /parent: is for networks of driver macvlan or ipvlan/],

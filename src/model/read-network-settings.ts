@@ -39,6 +39,8 @@ export const networkFields = { ...bridgeNetworkFields, ...lanFields } as const
 /** Fields that mean something for bridges only. */
 const bridgeFields = [
   'bridge',
+  'ipv4',
+  'ipv6',
   'internal',
   'icc',
   'masquerade',
