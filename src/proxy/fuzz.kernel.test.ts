@@ -4,7 +4,13 @@ import { silentLog } from '../base/log.ts'
 import { createAnonymousNetns } from '../linux/netns.ts'
 import { parseCidr } from '../net/cidr.ts'
 import { openNftables } from '../nftables/open-client.ts'
-import { arbitraryManifests, fuzzNode, fuzzPods, fuzzServiceRanges, snapshotOfManifests } from './arbitrary-objects.ts'
+import {
+  arbitraryManifests,
+  fuzzNode,
+  fuzzPods,
+  fuzzServiceRanges,
+  snapshotOfManifests,
+} from '../../test/fuzz/arbitrary-objects.ts'
 import { compileServices, type CompiledServices } from './compile-services.ts'
 import { NftablesMode } from './nftables-mode.ts'
 

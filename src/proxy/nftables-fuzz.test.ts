@@ -13,7 +13,7 @@ import {
   fuzzServiceRanges,
   snapshotOfManifests,
   type FuzzPacket,
-} from './arbitrary-objects.ts'
+} from '../../test/fuzz/arbitrary-objects.ts'
 import { compileServices, type CompiledServices, type ProxySettings } from './compile-services.ts'
 import { decide, originOf, type Decision } from './decide.ts'
 import { compileTable } from './nftables-table.ts'

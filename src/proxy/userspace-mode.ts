@@ -35,6 +35,7 @@ export class UserspaceMode implements Dataplane, Disposable {
   readonly #redirect: Dataplane
   readonly #addresses: RelayAddresses
   readonly #clock: Clock
+  readonly #log: Log
   readonly #relays: ServiceRelays
   #redirected: RedirectedServices | undefined
 
@@ -49,6 +50,7 @@ export class UserspaceMode implements Dataplane, Disposable {
     this.#redirect = options.redirect
     this.#addresses = options.addresses
     this.#clock = options.clock
+    this.#log = options.log
     this.#relays = new ServiceRelays({ ...options, addresses: relayAddresses })
   }
 
@@ -87,12 +89,19 @@ export class UserspaceMode implements Dataplane, Disposable {
     this.#redirect.watch?.(listener)
   }
 
-  /** TCP connections go on while this daemon runs, and the addresses that they need stay as long. */
+  /**
+   * TCP connections go on while this daemon runs, and the addresses that they need stay as long. Connections that are being made
+   * just now still come here: it listens for a while.
+   */
   async cleanup(options?: CleanupOptions): Promise<void> {
     await this.#redirect.cleanup(options)
     this.#redirected = undefined
-    this.#relays.close()
-    await this.#removeAddresses()
+    this.#clock.after(lateConnections, () => {
+      // Unless this mode has been taken again meanwhile.
+      if (this.#redirected) return
+      this.#relays.close()
+      this.#removeAddresses()
+    })
   }
 
   /** Ends all connections. What is in the kernel stays, so that nothing meets a closed port but a refusal. */
@@ -100,14 +109,19 @@ export class UserspaceMode implements Dataplane, Disposable {
     this.#relays[Symbol.dispose]()
   }
 
-  async #removeAddresses(): Promise<void> {
-    // A sync has begun anew meanwhile.
+  #removeAddresses(): void {
     if (this.#redirected) return
-    if (this.#relays.connections.used === 0) await this.#addresses.remove()
-    // Nobody waits for this one; what it leaves behind, a later cleanup finds by name.
-    else this.#clock.after(removalInterval, () => void this.#removeAddresses().catch(() => {}))
+    if (this.#relays.connections.used > 0) this.#clock.after(removalInterval, () => this.#removeAddresses())
+    // Nobody waits for this; what it leaves behind, a later cleanup finds by name.
+    else
+      this.#addresses
+        .remove()
+        .catch((error: unknown) => this.#log.warn({ err: error }, 'cannot remove our addresses of lo'))
   }
 }
+
+/** A lost SYN is sent again after a second, and once more two later; in ms. */
+const lateConnections = 3500
 
 /** How often it is looked whether the last connection has ended, in ms. */
 const removalInterval = 1000
