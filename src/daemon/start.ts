@@ -389,6 +389,7 @@ async function startServices(
   )
   stack.use(proxy)
   status.loop = proxy.loop
+  status.healthChecks = healthChecks
   status.connections = connections
   return proxy
 }

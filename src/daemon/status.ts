@@ -5,6 +5,7 @@ import type { Snapshot } from '../model/snapshot.ts'
 import { formatCidr } from '../net/cidr.ts'
 import { ipFamilyOf } from '../net/ip-address.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
+import type { HealthCheckServers } from '../proxy/health-check-servers.ts'
 import type { SyncLoop, SyncOutcome } from '../proxy/sync-loop.ts'
 import type { MergedSources } from '../sources/merge.ts'
 import { formatProblem } from '../sources/source.ts'
@@ -20,6 +21,7 @@ export class DaemonStatus {
   sources: MergedSources | undefined
   dns: DnsServer | undefined
   loop: SyncLoop | undefined
+  healthChecks: HealthCheckServers | undefined
   connections: ServiceConnections | undefined
   readonly #config: Config
   readonly #version: string
@@ -99,7 +101,7 @@ export class DaemonStatus {
       mode: sync.mode,
       services: compiled?.services.size ?? 0,
       endpoints: this.sources ? countEndpoints(this.sources.current) : 0,
-      problems: compiled ? [...compiled.problems.values()].flat() : [],
+      problems: [...(compiled ? [...compiled.problems.values()].flat() : []), ...(this.healthChecks?.problems ?? [])],
       syncs: sync.syncs,
       failures: sync.failures,
       repairs: sync.repairs,
