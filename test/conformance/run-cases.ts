@@ -97,8 +97,11 @@ function machineObstacle(): string | undefined {
 
 function modeObstacle({ mode, tools }: Pick<RunCasesOptions, 'mode' | 'tools'>): string | undefined {
   if (!serviceModes.some((each) => each === mode)) return `fairlead has no mode ${mode}`
-  if (tools === undefined || spawnSync(`iptables-${tools}`, ['--version']).status === 0) return undefined
-  return `iptables-${tools} (Debian package iptables) is not installed`
+  if (mode !== 'iptables') return undefined
+  const command = tools === undefined ? 'iptables' : `iptables-${tools}`
+  return spawnSync(command, ['--version']).status === 0
+    ? undefined
+    : `${command} (Debian package iptables) is not installed`
 }
 
 /** As kubelet does: the chain says which kind of tools the node uses (KEP-3178). */

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { parseIp } from '../../src/net/ip-address.ts'
 import { attemptsOf, wrongShares } from '../conformance/check-flow.ts'
@@ -5,6 +6,7 @@ import { formatMatrix } from '../conformance/format-matrix.ts'
 import { CaseError, parseCase } from '../conformance/parse-case.ts'
 import { placeAddresses } from '../conformance/placement.ts'
 import { kubeProxyConfiguration, type Mode } from '../conformance/proxy-config.ts'
+import { findCaseFiles } from '../conformance/run-cases.ts'
 import { formatResult } from '../conformance/report.ts'
 
 const flow = '{name: a, from: 10.0.0.9, to: "tcp 172.30.0.41:80", expect: [10.0.0.1:80]}'
@@ -172,4 +174,8 @@ test('formatMatrix counts flows by case and mode, and says why some were skipped
   expect(page).toContain('| case | one | two |')
   expect(page).toContain('| `a`: T | 1 +1 skipped | **1 of 1 failed** |')
   expect(page).toContain('- one: no SCTP (1 flows)')
+})
+
+test.each(findCaseFiles(['test/cases/flows']))('%s is a case', (file) => {
+  expect(parseCase(readFileSync(file, 'utf8'), file).steps.length).toBeGreaterThan(0)
 })
