@@ -7,7 +7,7 @@ import type { IpFamily } from '../net/ip-address.ts'
 import type { IptablesClient, RestoreResult, Variant } from './client.ts'
 import { failure, IptablesError } from './iptables-error.ts'
 import type { Ruleset, TableChanges, TableName } from './objects.ts'
-import { formatRestore, parseSave } from './save-format.ts'
+import { formatRestore, isEmptyChange, parseSave, restorePieces } from './save-format.ts'
 
 export interface IptablesOptions {
   readonly family: IpFamily
@@ -110,14 +110,21 @@ class ToolsClient implements IptablesClient {
     changes: readonly TableChanges[],
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<RestoreResult> {
-    const text = formatRestore(changes)
-    if (text === '') return { bytes: 0, ms: 0 }
-    const input = Buffer.from(text)
+    if (changes.every(isEmptyChange)) return { bytes: 0, ms: 0 }
+    let bytes = 0
+    // The tool reads the first rules while the last are made.
+    const pieces = function* (): Generator<Uint8Array> {
+      for (const text of restorePieces(changes)) {
+        const piece = Buffer.from(text)
+        bytes += piece.length
+        yield piece
+      }
+    }
     const start = performance.now()
     const argv = [this.#tools.restore, '--noflush', '--counters', ...this.#wait()]
-    const result = await this.#try(argv, { input, ...options })
-    if (result.code !== 0) throw failure(argv, result, text)
-    return { bytes: input.length, ms: performance.now() - start }
+    const result = await this.#try(argv, { input: pieces(), ...options })
+    if (result.code !== 0) throw failure(argv, result, formatRestore(changes))
+    return { bytes, ms: performance.now() - start }
   }
 
   mark(table: TableName): string | undefined {
@@ -137,7 +144,10 @@ class ToolsClient implements IptablesClient {
     return result
   }
 
-  async #try(argv: readonly string[], options: { input?: Uint8Array; signal?: AbortSignal } = {}): Promise<RunResult> {
+  async #try(
+    argv: readonly string[],
+    options: { input?: Iterable<Uint8Array>; signal?: AbortSignal } = {},
+  ): Promise<RunResult> {
     return await run(argv, { timeout: timeoutMs, ...(this.#netns && { netns: this.#netns }), ...options })
   }
 }

@@ -30,12 +30,28 @@ function* linesOf(text: string): Generator<string> {
 
 /** What `iptables-restore --noflush` takes: each table one transaction. Empty when there is nothing to do. */
 export function formatRestore(changes: readonly TableChanges[]): string {
-  let text = ''
-  for (const change of changes) {
-    if (!isEmptyChange(change)) text += `*${change.table}\n${restoreLines(change)}COMMIT\n`
-  }
-  return text
+  return [...restorePieces(changes)].join('')
 }
+
+/** {@link formatRestore} in pieces of some 64 KiB, each made when it is asked for. */
+export function* restorePieces(changes: readonly TableChanges[]): Generator<string> {
+  let piece = ''
+  for (const change of changes) {
+    if (isEmptyChange(change)) continue
+    piece += `*${change.table}\n`
+    for (const lines of restoreLines(change)) {
+      piece += lines
+      if (piece.length < pieceLength) continue
+      yield piece
+      piece = ''
+    }
+    piece += 'COMMIT\n'
+  }
+  if (piece !== '') yield piece
+}
+
+/** What a pipe holds. */
+const pieceLength = 65_536
 
 /** Whether nothing is to be done. */
 export function isEmptyChange({ chains, prepend, remove, deleteChains }: TableChanges): boolean {
@@ -56,19 +72,16 @@ export function countRules(changes: readonly TableChanges[]): number {
  * Commands of one table. Chains come first, so that rules may name them in any order, and by name, because the nft tools keep
  * a sorted list: 1,000 Services take them three times as long otherwise.
  */
-function restoreLines({ chains, prepend = [], remove = [], deleteChains = [] }: TableChanges): string {
+function* restoreLines({ chains, prepend = [], remove = [], deleteChains = [] }: TableChanges): Generator<string> {
   const names = [...chains.keys()].sort()
   // Named like this, a chain that exists is emptied; it must be before it can be removed.
   const mentioned = deleteChains.length === 0 ? names : [...names, ...deleteChains].sort()
-  // One long string by concatenation: half the time of joining a list, with 200,000 lines.
-  let text = ''
-  for (const name of mentioned) text += `:${name} - [0:0]\n`
-  for (const { chain, rule } of remove) text += `-D ${chain} ${rule}\n`
+  for (const name of mentioned) yield `:${name} - [0:0]\n`
+  for (const { chain, rule } of remove) yield `-D ${chain} ${rule}\n`
   for (const name of names) {
     const start = `-A ${name} `
-    for (const rule of chains.get(name) ?? []) text += start + rule + '\n'
+    for (const rule of chains.get(name) ?? []) yield start + rule + '\n'
   }
-  for (const { chain, rule } of prepend.toReversed()) text += `-I ${chain} 1 ${rule}\n`
-  for (const name of deleteChains) text += `-X ${name}\n`
-  return text
+  for (const { chain, rule } of prepend.toReversed()) yield `-I ${chain} 1 ${rule}\n`
+  for (const name of deleteChains) yield `-X ${name}\n`
 }

@@ -34,6 +34,25 @@ describe('run', () => {
     expect(await run(['true'], { input: 'x'.repeat(1 << 20) })).toMatchObject({ code: 0 })
   })
 
+  test('run: takes input in pieces, as the program reads them', async () => {
+    let made = 0
+    const pieces = function* () {
+      for (; made < 1000; made++) yield Buffer.alloc(65_536, 'x')
+    }
+    expect((await run(['wc', '-c'], { input: pieces() })).stdout.trim()).toBe(String(65_536_000))
+    made = 0
+    expect(await run(['head', '-c', '1'], { input: pieces() })).toMatchObject({ code: 0, stdout: 'x' })
+    expect(made).toBeLessThan(1000)
+  })
+
+  test('run: a piece that cannot be made ends the program and fails', async () => {
+    const pieces = function* (): Generator<Uint8Array> {
+      yield Buffer.from('x')
+      throw new Error('no more')
+    }
+    await expect(run(['sleep', '30'], { input: pieces() })).rejects.toThrow('cannot run sleep 30: no more')
+  })
+
   test('run: a program that does not exist is a RunError ENOENT that names it', async () => {
     const error: unknown = await run(['no-such-program', 'x']).catch((error: unknown) => error)
     expect(error).toBeInstanceOf(RunError)

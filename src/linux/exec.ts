@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
+import { Readable, type Writable } from 'node:stream'
 import type { Netns } from './netns.ts'
 
 /** What a program that ended left. */
@@ -13,8 +14,8 @@ export interface RunResult {
 export interface RunOptions {
   /** The network namespace to run it in. */
   readonly netns?: Netns
-  /** Given to its standard input, which is empty otherwise. */
-  readonly input?: string | Uint8Array
+  /** Given to its standard input, which is empty otherwise. Of pieces, the next is taken when there is room for it. */
+  readonly input?: string | Uint8Array | Iterable<Uint8Array>
   /** Milliseconds until it is killed and the call fails. */
   readonly timeout?: number
   /** Its whole environment. Default: this process's. */
@@ -81,8 +82,20 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     })
     // A program that ends without reading its input is no failure: EPIPE says only that.
     child.stdin?.on('error', () => {})
-    child.stdin?.end(input)
+    if (input === undefined || typeof input === 'string' || input instanceof Uint8Array) child.stdin?.end(input)
+    else if (child.stdin) {
+      feed(child.stdin, input, (cause) => stop(new RunError(argv, cause.message, undefined, { cause })))
+    }
   })
+}
+
+/** Writes piece by piece. What makes a piece fails as the program would. */
+function feed(into: Writable, pieces: Iterable<Uint8Array>, stop: (cause: Error) => void): void {
+  const source = Readable.from(pieces, { highWaterMark: 1 })
+  source.on('error', stop)
+  // A program that ends early leaves pieces that nobody wants.
+  into.on('close', () => source.destroy())
+  source.pipe(into)
 }
 
 /** Starts a program in a network namespace (or in this one) without a shell. It inherits the calling thread's namespace. */
