@@ -1,5 +1,5 @@
 import type { ObjectKey } from '../model/object-key.ts'
-import { cidrContains, formatCidr } from '../net/cidr.ts'
+import { cidrContains, cidrFamily, formatCidr } from '../net/cidr.ts'
 import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
@@ -90,7 +90,8 @@ export function isMasqueraded(frontend: Frontend, origin: Origin, settings: Prox
     case 'node-only':
       return origin === 'node'
     case 'unless-pod': {
-      const canTell = settings.localInterface !== undefined || settings.localPods.length > 0
+      const canTell =
+        settings.localInterface !== undefined || settings.localPods.some((pods) => cidrFamily(pods) === frontend.family)
       return settings.masqueradeAll || (canTell && origin !== 'pod')
     }
     default:

@@ -24,6 +24,12 @@ const number = (number: number) => ({ number })
 const pair: NftSet = { name: 'pairs', key: ['ip saddr', 'ip daddr'] }
 const marks: NftSet = { name: 'marks', key: ['ip daddr', 'th dport'], data: ['meta mark'] }
 const verdicts: NftSet = { name: 'verdicts', key: ['meta mark'], data: 'verdict' }
+const seen: NftSet = {
+  name: 'seen',
+  key: ['meta priority', 'ip saddr'],
+  data: ['meta priority'],
+  dynamic: { size: 100 },
+}
 const ranges: NftSet = { name: 'ranges', key: ['ip saddr'], interval: true }
 const protocols: NftSet = { name: 'protocols', key: ['meta l4proto'] }
 
@@ -36,7 +42,7 @@ const base: readonly Change[] = [
   { op: 'add-chain', chain: { name: 'plain' } },
   { op: 'add-chain', chain: { name: 'target' } },
   { op: 'add-chain', chain: { name: 'input', hook: { type: 'filter', hook: 'input', priority: 0 } } },
-  ...[pair, marks, verdicts, ranges, protocols].map((set): Change => ({ op: 'add-set', set })),
+  ...[pair, marks, verdicts, ranges, protocols, seen].map((set): Change => ({ op: 'add-set', set })),
   { op: 'add-elements', set: marks, elements: elements([registerBytes(ip(1), port(80)), registerBytes(number(7))]) },
   { op: 'add-elements', set: verdicts, elements: elements([registerBytes(number(1)), 'goto target']) },
   { op: 'add-rule', chain: 'input', rule: rule({ kind: 'jump', chain: 'plain' }) },
@@ -118,6 +124,47 @@ const rows: readonly Row[] = [
     name: 'refuses a lookup in a set that is not there',
     changes: [{ op: 'add-rule', chain: 'plain', rule: rule({ kind: 'in-set', key: ['ip saddr'], set: 'nobody' }) }],
     refused: 'add rule inet contract plain: ENOENT',
+  },
+  {
+    name: 'adds rules that fill a map, and draw numbers',
+    changes: [
+      {
+        op: 'add-rule',
+        chain: 'plain',
+        rule: rule(
+          { kind: 'set-priority', to: { draw: 'hash', key: ['ip saddr'], modulus: 7, seed: 1, offset: 0x100 } },
+          { kind: 'set-priority', to: { draw: 'in-turn', modulus: 3, offset: 0 } },
+          {
+            kind: 'update',
+            map: 'seen',
+            key: [{ priorityMask: 0xff00 }, 'ip saddr'],
+            data: ['meta priority'],
+            timeoutSeconds: 60,
+          },
+        ),
+      },
+      {
+        op: 'add-rule',
+        chain: 'plain',
+        rule: rule({ kind: 'delete', map: 'seen', key: ['meta priority', 'ip saddr'], data: ['meta priority'] }),
+      },
+    ],
+  },
+  {
+    name: 'refuses to fill a map that is not there',
+    changes: [
+      {
+        op: 'add-rule',
+        chain: 'plain',
+        rule: rule({ kind: 'update', map: 'nobody', key: ['ip saddr'], data: ['meta mark'], timeoutSeconds: 1 }),
+      },
+    ],
+    refused: 'add rule inet contract plain: ENOENT',
+  },
+  {
+    name: 'refuses a map that rules fill under the name of one that is not',
+    changes: [{ op: 'add-set', set: { ...marks, dynamic: { size: 100 } } }],
+    refused: 'add set inet contract marks: EEXIST',
   },
   {
     name: 'refuses to delete a set that a rule looks into',
