@@ -164,7 +164,7 @@ const rows: readonly Row[] = [
   {
     name: 'refuses a map that rules fill under the name of one that is not',
     changes: [{ op: 'add-set', set: { ...marks, dynamic: { size: 100 } } }],
-    refused: 'add set inet contract marks: EEXIST',
+    refused: 'add map inet contract marks: EEXIST',
   },
   {
     name: 'refuses to delete a set that a rule looks into',
