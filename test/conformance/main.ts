@@ -46,7 +46,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const mode = modes.find((each) => each === values.mode)
   if (mode === undefined) return usageError(`--mode ${values.mode ?? 'is missing'} (expected ${modes.join(', ')})`)
   if (positionals.length === 0) return usageError('no path given (expected case files or folders)')
-  const jobs = values.jobs === undefined ? 4 * availableParallelism() : Number(values.jobs)
+  const jobs = values.jobs === undefined ? 3 * availableParallelism() : Number(values.jobs)
   if (!Number.isInteger(jobs) || jobs < 1) return usageError(`--jobs ${values.jobs}: expected a whole number from 1 on`)
   const tools = toolKinds.find((each) => each === values.tools)
   if (tools !== values.tools) return usageError(`--tools ${values.tools}: expected ${toolKinds.join(' or ')}`)

@@ -16,8 +16,8 @@ export class ProxyError extends Error {
   override readonly name = 'ProxyError'
 }
 
-/** How long a change may take until it is in the kernel, ms: far more than it does, for busy machines. */
-const syncTimeout = 30_000
+/** How long a change may take until it is in the kernel, ms: far more than it does, for very busy machines. */
+const syncTimeout = 120_000
 
 export interface ProxyOptions {
   /** The launcher, bin/fairlead. */
