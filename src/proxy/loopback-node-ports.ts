@@ -4,6 +4,7 @@ import { SharedMap } from '../base/shared-map.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { cidrContains } from '../net/cidr.ts'
 import { parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { BufferGuard } from '../relay/buffer-guard.ts'
 import { Quota } from '../relay/quota.ts'
 import { TcpRelay } from '../relay/tcp-relay.ts'
 import type { Target } from '../relay/target.ts'
@@ -25,7 +26,7 @@ interface LoopbackPort {
 }
 
 /** A modest number: these are for people and scripts on the node. */
-const defaultLimits: RelayLimits = { connections: 1000, clients: 1000 }
+const defaultLimits: RelayLimits = { connections: 1000, clients: 1000, buffered: 64 << 20 }
 
 /**
  * Node ports at 127.0.0.1 and ::1, in every mode: this process listens there and carries TCP and UDP to endpoints, chosen
@@ -37,16 +38,18 @@ export class LoopbackNodePorts implements Disposable {
   readonly #picker: EndpointPicker
   readonly #connections: Quota
   readonly #clients: Quota
+  readonly #buffers: BufferGuard
   readonly #ports = new Map<FrontendKey, LoopbackPort>()
   #services: CompiledServices | undefined
   #work: Promise<void> = Promise.resolve()
 
   constructor(options: { readonly clock: Clock; readonly log: Log; readonly limits?: RelayLimits }) {
-    const { connections, clients } = options.limits ?? defaultLimits
+    const { connections, clients, buffered } = options.limits ?? defaultLimits
     this.#log = options.log
     this.#picker = new EndpointPicker(options)
     this.#connections = new Quota(connections)
     this.#clients = new Quota(clients)
+    this.#buffers = new BufferGuard(buffered)
   }
 
   /**
@@ -116,7 +119,7 @@ export class LoopbackNodePorts implements Disposable {
     try {
       port.relay =
         protocol === 'tcp'
-          ? await TcpRelay.open({ listen, choose, quota: this.#connections })
+          ? await TcpRelay.open({ listen, choose, quota: this.#connections, buffers: this.#buffers })
           : await UdpRelay.open({ listen, choose, quota: this.#clients })
     } catch (error) {
       const { code = '' } = error as NodeJS.ErrnoException

@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
+import { BufferGuard } from '../relay/buffer-guard.ts'
 import { Quota } from '../relay/quota.ts'
 import { TcpRelay, type TcpClient } from '../relay/tcp-relay.ts'
 import type { Choose, Target } from '../relay/target.ts'
@@ -19,6 +20,8 @@ export interface RelayLimits {
   readonly connections: number
   /** UDP clients; each has a socket. */
   readonly clients: number
+  /** Bytes that all TCP connections hold together while their readers are slow. */
+  readonly buffered: number
 }
 
 const views: readonly View[] = ['verdict', 'outside']
@@ -31,6 +34,7 @@ const noServices = SharedMap.empty<{ readonly frontends: readonly Frontend[] }>(
 export class ServiceRelays implements Disposable {
   readonly connections: Quota
   readonly clients: Quota
+  readonly #buffers: BufferGuard
   readonly #log: Log
   readonly #addresses: Readonly<Record<IpFamily, IpAddress>>
   readonly #picker: EndpointPicker
@@ -49,6 +53,7 @@ export class ServiceRelays implements Disposable {
   }) {
     this.connections = new Quota(options.limits.connections)
     this.clients = new Quota(options.limits.clients)
+    this.#buffers = new BufferGuard(options.limits.buffered)
     this.#log = options.log
     this.#addresses = options.addresses
     this.#picker = new EndpointPicker(options)
@@ -63,6 +68,7 @@ export class ServiceRelays implements Disposable {
             listen: { ip: this.#addresses[family], port: 0 },
             choose: this.#chooseTcp(family, view),
             quota: this.connections,
+            buffers: this.#buffers,
           })
         })
       }

@@ -146,7 +146,11 @@ export function nftablesRedirect(nft: NftClient, options: { readonly log: Log })
 /** As much as sockets allow: a quarter of them is for the rest of the daemon. */
 export function limitsFor(openFiles: number): RelayLimits {
   const sockets = Math.floor((openFiles * 3) / 4)
-  return { connections: Math.min(20_000, Math.floor(sockets / 3)), clients: Math.min(10_000, Math.floor(sockets / 3)) }
+  return {
+    connections: Math.min(20_000, Math.floor(sockets / 3)),
+    clients: Math.min(10_000, Math.floor(sockets / 3)),
+    buffered: 256 << 20,
+  }
 }
 
 /** RLIMIT_NOFILE of this process: Node raises the soft limit to the hard one at its start. */

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import { parseIp } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
+import { BufferGuard } from './buffer-guard.ts'
 import { Quota } from './quota.ts'
 import type { Choose, Target } from './target.ts'
 import { TcpRelay, type TcpClient, type TcpRelayOptions } from './tcp-relay.ts'
@@ -95,6 +96,22 @@ describe('TcpRelay', () => {
     // What the kernel and the relay took; the rest waits with the client.
     expect(client.writableLength).toBeGreaterThan(32 << 20)
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16 << 20)
+  })
+
+  test('resets connections that take nothing when all together hold too much, and no others', async () => {
+    const mute = await target((socket) => socket.on('error', () => {}).pause())
+    const echo = await target((socket) => socket.pipe(socket))
+    const targets = [mute, mute, mute, echo]
+    const relay = await relayTo(() => targets.shift(), { buffers: new BufferGuard(200_000) })
+    const clients = [ask(relay), ask(relay), ask(relay)]
+    for (const client of clients) client.on('error', () => {}).write(Buffer.alloc(16 << 20))
+    await expect.poll(() => targets.length).toBe(1)
+    const lively = ask(relay)
+    lively.write('hello')
+    await once(lively, 'data')
+    await expect.poll(() => clients.filter((client) => client.destroyed).length, { timeout: 5000 }).toBeGreaterThan(1)
+    lively.write('still here')
+    expect(String((await once(lively, 'data'))[0])).toBe('still here')
   })
 
   test('passes a reset on, in both directions', async () => {

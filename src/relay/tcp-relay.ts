@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { createServer, Socket, type AddressInfo, type Server } from 'node:net'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
+import type { BufferGuard } from './buffer-guard.ts'
 import { originalDestination } from './original-destination.ts'
 import type { Quota } from './quota.ts'
 import type { Choose, Target } from './target.ts'
@@ -18,6 +19,8 @@ export interface TcpRelayOptions {
   readonly choose: Choose<TcpClient>
   /** Connections at a time, of all relays that share it. One more is closed at once. */
   readonly quota: Quota
+  /** Bounds what all connections hold in memory together. @default none */
+  readonly buffers?: BufferGuard
   /** How long a target may take to accept, in ms. @default 3000: one SYN may be lost */
   readonly connectTimeoutMs?: number
   /** Targets that are tried for one connection. @default 3 */
@@ -131,7 +134,8 @@ export class TcpRelay implements Disposable {
   }
 
   #splice(client: Socket, upstream: Socket): void {
-    const { idleMs = day, halfClosedIdleMs = 3_600_000 } = this.#options
+    const { idleMs = day, halfClosedIdleMs = 3_600_000, buffers } = this.#options
+    buffers?.watch(client, upstream)
     for (const [one, other] of [
       [client, upstream],
       [upstream, client],

@@ -117,7 +117,7 @@ describe.skipIf(obstacle !== undefined)(`userspace mode${obstacle ? ` (skipped: 
     expect(await tables()).toBe('table inet fairlead-anchor\ntable inet fairlead-services\n')
     held.kill()
     const addresses = async (): Promise<string> => (await machine.run('ip', 'address', 'show', 'lo')).stdout
-    await expect.poll(addresses, { timeout: 5000 }).not.toContain('169.254.62.46')
+    await expect.poll(addresses, { timeout: 15_000 }).not.toContain('169.254.62.46')
 
     expect(await machine.fairlead('mode', 'set', 'userspace')).toMatchObject({ code: 0, stdout: 'userspace\n' })
     expect(await connectMany(10)).toEqual({ ok: 10, failed: 0 })
