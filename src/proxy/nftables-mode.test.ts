@@ -1,6 +1,7 @@
 import { assert, asyncProperty, array, constantFrom, integer, record, uniqueArray } from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { silentLog, type Log } from '../base/log.ts'
+import { SharedMap } from '../base/shared-map.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { parseCidr } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
@@ -273,6 +274,11 @@ describe('NftablesMode', () => {
       endpoints: uniqueArray(integer({ min: 1, max: 6 }), { maxLength: 4 }),
       here: integer({ min: 0, max: 6 }),
       external: constantFrom(0, 9),
+      affinity: constantFrom(0, 0, 60, 90),
+      scope: constantFrom('port', 'service'),
+      algorithm: constantFrom('random', 'maglev', 'round-robin'),
+      ranges: constantFrom([], ['10.0.0.0/8'], ['10.0.0.0/8', '192.0.2.0/24', '192.0.2.0/25']),
+      unused: constantFrom(0, 16),
     })
     await assert(
       asyncProperty(array(array(oneService, { maxLength: 4 }), { minLength: 2, maxLength: 6 }), async (history) => {
@@ -287,17 +293,25 @@ describe('NftablesMode', () => {
                 externalIPs: s.external ? [`192.0.2.${s.external}`] : [],
                 externalTrafficPolicy: s.policy,
                 ports: [`80:${30_000 + s.name}/tcp`],
+                sessionAffinity: s.affinity ? { kind: 'ClientIP', timeoutSeconds: s.affinity } : { kind: 'None' },
+                loadBalancerSourceRanges: s.ranges.map(parseCidr),
+                annotations: {
+                  'fairlead.dev/source-ranges': 'all',
+                  'fairlead.dev/algorithm': s.algorithm,
+                  'fairlead.dev/affinity-scope': s.scope,
+                },
               })
               const endpoints = s.endpoints.map((n) => (n <= s.here ? here(`10.0.0.${n}`) : { address: `10.0.0.${n}` }))
               return [service, exampleSlice(service, endpoints)] as const
             }),
           )
-          compiled = compile(snapshot, compiled)
+          const range = { name: 'more', cidrs: [parseCidr(`10.112.0.0/${services[0]?.unused || 24}`)] }
+          compiled = compile({ ...snapshot, serviceCIDRs: SharedMap.from([['more', range]]) }, compiled)
           await mode.sync(compiled)
           expect((await modeOver(nft).plan(compiled)).lines).toEqual([])
         }
       }),
-      { numRuns: 60 },
+      { numRuns: 40 },
     )
-  })
+  }, 30_000)
 })
