@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ipFamilyOf } from '../../src/net/ip-address.ts'
+import type { Agent } from '../lab/agent-client.ts'
 import { checkFlow } from './check-flow.ts'
 import type { Flow, FlowCase, Manifest, Step } from './flow-case.ts'
 import { placeAddresses } from './placement.ts'
@@ -12,6 +13,8 @@ export interface RunOptions {
   readonly mode: Mode
   /** The launcher of the fairlead that is tried. */
   readonly fairlead: string
+  /** The thread that makes all sockets; undefined: a new one. */
+  readonly agent?: Agent
   /** Ends what runs when aborted. */
   readonly signal?: AbortSignal
   /** Why a flow cannot be tried here; undefined when it can. */
@@ -28,7 +31,7 @@ export async function* runCase(flowCase: FlowCase, options: RunOptions): AsyncGe
     for (const { step, flow } of flows) yield say.skip(step, flow, options.obstacle(flow) ?? '')
     return
   }
-  await using world = await World.create(flowCase)
+  await using world = await World.create(flowCase, options.agent)
   await options.prepare?.(world)
   await using proxy = new ProxyProcess(world.node, {
     fairlead: options.fairlead,

@@ -3,6 +3,7 @@ import { closeSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { serviceModes } from '../../src/daemon/services-config.ts'
 import { socket } from '../../src/linux/libc.ts'
+import { Agent } from '../lab/agent-client.ts'
 import type { Flow, FlowCase } from './flow-case.ts'
 import { CaseError, parseCase } from './parse-case.ts'
 import type { FlowResult } from './report.ts'
@@ -24,7 +25,7 @@ export function findCaseFiles(paths: readonly string[]): string[] {
 /** The kinds of iptables tools. */
 export const toolKinds = ['legacy', 'nft'] as const
 
-export interface RunCasesOptions extends Omit<RunOptions, 'obstacle' | 'prepare'> {
+export interface RunCasesOptions extends Omit<RunOptions, 'obstacle' | 'prepare' | 'agent'> {
   /** The kind of iptables tools that the node's kubelet uses; undefined: it has none, the proxy finds out itself. */
   readonly tools?: (typeof toolKinds)[number] | undefined
   /** Cases at a time. */
@@ -37,6 +38,7 @@ export interface RunCasesOptions extends Omit<RunOptions, 'obstacle' | 'prepare'
 export async function runCases(files: readonly string[], options: RunCasesOptions): Promise<FlowResult[]> {
   const obstacle = machineObstacle() ?? modeObstacle(options)
   const { tools } = options
+  await using agent = await Agent.start()
   const prepare = tools && ((world: World) => hintTools(world, tools))
   const run = async (file: string): Promise<FlowResult[]> => {
     let flowCase: FlowCase
@@ -48,6 +50,7 @@ export async function runCases(files: readonly string[], options: RunCasesOption
     }
     return await collect(flowCase, {
       ...options,
+      agent,
       obstacle: (flow) => obstacle ?? flowObstacle(flow),
       ...(prepare && { prepare }),
     })

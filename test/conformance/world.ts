@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import { writeSysctl } from '../../src/linux/sysctl.ts'
 import { addressCidr, formatCidr, parseCidr } from '../../src/net/cidr.ts'
 import { ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../../src/net/ip-address.ts'
+import type { Agent } from '../lab/agent-client.ts'
 import type { Host, Listener, UdpClient } from '../lab/host.ts'
 import { createLab, type Lab } from '../lab/lab.ts'
 import { endpointName, type FlowCase } from './flow-case.ts'
@@ -61,9 +62,9 @@ export class World implements AsyncDisposable {
   }
 
   /** Makes the node and what is beyond its uplink. */
-  static async create(flowCase: FlowCase): Promise<World> {
+  static async create(flowCase: FlowCase, agent?: Agent): Promise<World> {
     await using scope = new AsyncDisposableStack()
-    const lab = scope.use(createLab())
+    const lab = scope.use(createLab(agent))
     const outside = await createHost(lab, 'outside', { forward: true })
     const node = await createHost(lab, 'node', { forward: true })
     await outside.createBridge('uplink', [`${routers[4]}/24`, `${routers[6]}/64`])
@@ -154,6 +155,9 @@ export class World implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    // The agent thread may be others' too.
+    const sockets = [...this.#listeners.values(), ...this.#udpClients.values()]
+    await Promise.all(sockets.map((socket) => socket[Symbol.asyncDispose]()))
     await this.#lab[Symbol.asyncDispose]()
   }
 
