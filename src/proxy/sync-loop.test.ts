@@ -198,11 +198,14 @@ describe('SyncLoop.switchTo()', () => {
     const { loop, clock, dataplane, next } = await running()
     const order: string[] = []
     next.plan = () => (order.push('verify'), Promise.resolve({ lines: [], elements: 0, rules: 0 }))
-    dataplane.cleanup = () => (order.push('remove'), Promise.resolve())
-    const switched = loop.switchTo(next)
+    dataplane.cleanup = async () => {
+      await Promise.resolve()
+      order.push('remove')
+    }
+    const switched = loop.switchTo(next).then(() => order.push('done'))
     await clock.advance(100)
     await switched
-    expect(order).toEqual(['verify', 'remove'])
+    expect(order).toEqual(['verify', 'remove', 'done'])
     expect(next.syncs).toMatchObject([{ services: 1, verify: true }])
     expect(loop.status().mode).toBe('next')
     loop.update(snapshotOf(0))

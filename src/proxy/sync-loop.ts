@@ -50,6 +50,13 @@ export class SwitchError extends Error {
   override readonly name = 'SwitchError'
 }
 
+/** A switch that was asked for, and who waits for it. */
+interface ModeChange {
+  readonly to: Dataplane
+  readonly done: () => void
+  readonly failed: (error: unknown) => void
+}
+
 /** Where the loop stands, for `/readyz`, `/healthz` and `status`. */
 export interface SyncStatus {
   /** The mode that is in the kernel. */
@@ -83,7 +90,7 @@ export class SyncLoop {
   readonly #runner: BoundedRunner
   readonly #waitingFor: Set<string>
   #dataplane: Dataplane
-  #change: { readonly to: Dataplane; readonly done: () => void; readonly failed: (error: unknown) => void } | undefined
+  #change: ModeChange | undefined
   #settings: ProxySettings
   #snapshot: Snapshot | undefined
   #compiled: CompiledServices | undefined
@@ -158,7 +165,7 @@ export class SyncLoop {
     return new Promise((done, failed) => {
       this.#change = { to, done, failed }
       if (this.#syncs > 0) this.#requestIfOpen()
-      else this.#adopt(to)
+      else this.#adopt(to)?.done()
     })
   }
 
@@ -198,13 +205,13 @@ export class SyncLoop {
     })
   }
 
-  /** From now on syncs go there. */
-  #adopt(dataplane: Dataplane): void {
+  /** From now on syncs go there. Returns whom to tell. */
+  #adopt(dataplane: Dataplane): ModeChange | undefined {
     const change = this.#change
     this.#change = undefined
     this.#dataplane = dataplane
     this.#follow(dataplane)
-    change?.done()
+    return change
   }
 
   async #sync(reason: RunReason, signal: AbortSignal): Promise<void> {
@@ -247,7 +254,7 @@ export class SyncLoop {
       change?.failed(error)
       return undefined
     }
-    this.#adopt(to)
+    const change = this.#adopt(to)
     try {
       await from.cleanup({ keepAnchor: true })
       log.info({ from: from.name, to: to.name }, `switched from ${from.name} to ${to.name}`)
@@ -255,6 +262,7 @@ export class SyncLoop {
       // Both lead connections to the same endpoints, so that nothing is lost; "fairlead cleanup" or another start removes it.
       log.error({ err: error, mode: from.name }, `switched to ${to.name}, but what ${from.name} had cannot be removed`)
     }
+    change?.done()
     return result
   }
 

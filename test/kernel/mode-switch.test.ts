@@ -73,7 +73,7 @@ async function underStorm(machine: Machine, url: string, work: () => Promise<voi
 
 describe.skipIf(obstacle !== undefined)(`fairlead mode set${obstacle ? ` (skipped: ${obstacle})` : ''}`, () => {
   test(
-    'loses no connection and breaks none, between nftables and iptables and back',
+    'loses no connection and breaks none, through all modes and back',
     { timeout: patience(120_000) },
     async () => {
       await using machine = await createMachine(200)
@@ -96,21 +96,23 @@ describe.skipIf(obstacle !== undefined)(`fairlead mode set${obstacle ? ` (skippe
         return [
           ...(nft.includes('fairlead-services') ? ['nftables'] : []),
           ...(iptables.includes('KUBE-SERVICES') ? ['iptables'] : []),
+          ...(nft.includes('fairlead-userspace') ? ['userspace'] : []),
           ...(nft.includes('fairlead-anchor') ? ['anchor'] : []),
         ]
       }
       expect(await traces()).toEqual(['nftables', 'anchor'])
       const seen: string[][] = []
       const result = await underStorm(machine, 'http://172.30.0.1/', async () => {
-        for (const mode of ['iptables', 'nftables', 'iptables']) {
+        for (const mode of ['iptables', 'nftables', 'userspace', 'iptables']) {
           expect(await machine.fairlead('mode', 'set', mode)).toMatchObject({ code: 0, stdout: `${mode}\n` })
           seen.push(await traces())
         }
       })
-      console.log(`200 Services, nftables -> iptables -> nftables -> iptables: ${JSON.stringify(result)}`)
+      console.log(`200 Services, nftables -> iptables -> nftables -> userspace -> iptables: ${JSON.stringify(result)}`)
       expect(seen).toEqual([
         ['iptables', 'anchor'],
         ['nftables', 'anchor'],
+        ['userspace', 'anchor'],
         ['iptables', 'anchor'],
       ])
       expect(result).toMatchObject({ failed: 0, broken: 0 })
