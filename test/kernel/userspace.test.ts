@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Machine, machineObstacle, type DaemonProcess } from './machine.ts'
+import { Machine, machineObstacle, sleep, type DaemonProcess } from './machine.ts'
 
 /*
  * What the flow cases cannot show of the userspace mode: many connections at a time, endpoints that refuse, and the way
@@ -60,6 +60,28 @@ const holder = `
   s.on('error', (error) => process.stdout.write(error.code))
   process.on('SIGUSR2', () => s.write('.'))`
 
+/** Connects again and again, twenty at a time, until it is told to end; prints how many could, and what came of the others. */
+const storm = `
+  const { connect } = require('net')
+  let ok = 0, end = false, running = 0
+  const errors = {}
+  const done = () => {
+    running--
+    if (!end) return void start()
+    if (running === 0) { console.log(JSON.stringify({ ok, errors })); process.exit() }
+  }
+  const start = () => {
+    running++
+    const s = connect(80, '10.96.0.80')
+    s.setTimeout(10000, () => s.destroy(new Error('silent')))
+    s.on('error', (error) => { errors[error.code ?? error.message] = (errors[error.code ?? error.message] ?? 0) + 1 })
+    s.on('close', done)
+    s.once('data', () => { ok++; s.end() })
+    s.write('.')
+  }
+  process.on('SIGTERM', () => { end = true })
+  for (let i = 0; i < 20; i++) start()`
+
 describe.skipIf(obstacle !== undefined)(`userspace mode${obstacle ? ` (skipped: ${obstacle})` : ''}`, () => {
   let machine: Machine
   let daemon: DaemonProcess
@@ -97,6 +119,22 @@ describe.skipIf(obstacle !== undefined)(`userspace mode${obstacle ? ` (skipped: 
     await expect.poll(async () => (await machine.status())?.services?.endpoints, { timeout: 5000 }).toBe(2)
     expect(await connectMany(100)).toEqual({ ok: 100, failed: 0 })
     writeFileSync(file(), manifests([8080]))
+  })
+
+  test('no new connection fails while the mode is switched', async () => {
+    const child = machine.spawn(process.execPath, '-e', storm)
+    let said = ''
+    child.stdout?.on('data', (bytes: Buffer) => (said += String(bytes)))
+    for (const mode of ['nftables', 'userspace']) {
+      await sleep(300)
+      expect(await machine.fairlead('mode', 'set', mode)).toMatchObject({ code: 0 })
+    }
+    await sleep(300)
+    child.kill()
+    await expect.poll(() => said, { timeout: 15_000 }).not.toBe('')
+    const { ok, errors } = JSON.parse(said) as { ok: number; errors: object }
+    expect(errors).toEqual({})
+    expect(ok).toBeGreaterThan(100)
   })
 
   test('a switch of the mode ends no connection, and leaves nothing behind', async () => {
