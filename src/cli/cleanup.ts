@@ -12,20 +12,27 @@ export function cleanupCommand(): Command {
     .addOption(socketOption())
     .option('--state-dir <path>', 'where the daemon kept its state, to set sysctls back', '/var/lib/fairlead')
     .option('--force', 'also while a daemon runs, which would put things back')
+    .option('--kube-proxy', 'also the iptables rules that a kube-proxy left')
     .option('--json', 'print what was removed as JSON')
-    .action(async (options: { socket: string; stateDir: string; force?: boolean; json?: boolean }) => {
-      if (process.getuid?.() !== 0)
-        throw new UsageError('needs root: it removes links, namespaces and nf_tables tables')
-      if (!options.force) await refuseBesideDaemon(options.socket)
-      const removed = await cleanupMachine({ stateDir: options.stateDir })
-      if (options.json) console.log(JSON.stringify({ removed }))
-      else
-        console.log(
-          removed.length === 0
-            ? 'nothing of ours is in the kernel'
-            : removed.map((item) => `removed ${item}`).join('\n'),
-        )
-    })
+    .action(
+      async (options: { socket: string; stateDir: string; force?: boolean; kubeProxy?: boolean; json?: boolean }) => {
+        if (process.getuid?.() !== 0)
+          throw new UsageError('needs root: it removes links, namespaces and nf_tables tables')
+        if (!options.force) await refuseBesideDaemon(options.socket)
+        const { removed, left } = await cleanupMachine({
+          stateDir: options.stateDir,
+          kubeProxyRules: options.kubeProxy ?? false,
+        })
+        if (options.json) console.log(JSON.stringify({ removed, left }))
+        else
+          console.log(
+            removed.length === 0
+              ? 'nothing of ours is in the kernel'
+              : removed.map((item) => `removed ${item}`).join('\n'),
+          )
+        if (!options.json) for (const item of left) console.log(`left alone: ${item} (--kube-proxy removes them)`)
+      },
+    )
 }
 
 async function refuseBesideDaemon(socket: string): Promise<void> {

@@ -5,23 +5,37 @@ import { openBridgeKernel } from '../bridge/kernel.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import { openNftables } from '../nftables/open-client.ts'
+import { removeServiceRules } from '../proxy/iptables-cleanup.ts'
 import { RelayAddresses } from '../proxy/relay-addresses.ts'
 
+/** What was removed, and what was left alone although it may be no longer used, each as a few words. */
+export interface CleanedMachine {
+  readonly removed: readonly string[]
+  readonly left: readonly string[]
+}
+
 /**
- * Removes everything of ours from the kernel, by name, and returns what was removed. Needs root, and no state file; where
+ * Removes everything of ours from the kernel, by name, and says what it was. Needs root, and no state file; where
  * there is one, sysctls that we changed are set back too.
  */
-export async function cleanupMachine(options: { stateDir: string }): Promise<readonly string[]> {
+export async function cleanupMachine(options: {
+  stateDir: string
+  /** Also the iptables rules that a kube-proxy left. */
+  kubeProxyRules?: boolean
+}): Promise<CleanedMachine> {
   using kernel = openBridgeKernel()
   using nft = openNftables({ log: silentLog })
   const relays = new RelayAddresses({ rtnetlink: openRtnetlink, log: silentLog })
-  const [ours, dockers, relayed] = await Promise.allSettled([
+  const [ours, dockers, relayed, rules] = await Promise.allSettled([
     cleanupBridge({ kernel, nft, remembered: { ...options, bootId: readBootId() } }),
     removeDockerUserRules(nft),
     relays.remove(),
+    removeServiceRules({ kubeProxy: options.kubeProxyRules ?? false }),
   ])
   if (ours.status === 'rejected') throw ours.reason
   if (dockers.status === 'rejected') throw dockers.reason
   if (relayed.status === 'rejected') throw relayed.reason
-  return [...ours.value, ...dockers.value, ...relayed.value.map((ip) => `address ${ip} of lo`)]
+  if (rules.status === 'rejected') throw rules.reason
+  const addresses = relayed.value.map((ip) => `address ${ip} of lo`)
+  return { removed: [...ours.value, ...dockers.value, ...addresses, ...rules.value.removed], left: rules.value.left }
 }

@@ -105,7 +105,7 @@ export async function startDaemon(
         } finally {
           await running.disposeAsync()
         }
-        return cleanup ? await cleanupMachine(config) : []
+        return cleanup ? (await cleanupMachine(config)).removed : []
       },
     }
   } catch (error) {

@@ -10,6 +10,7 @@ import { parsePort } from '../net/port.ts'
 import { compileServices, defaultProxySettings, type CompiledServices, type ProxySettings } from './compile-services.ts'
 import type { PacketAtNode } from './dataplane.ts'
 import { exampleService, exampleSlice, exampleSnapshot } from './example-objects.ts'
+import { removeServiceRules } from './iptables-cleanup.ts'
 import { IptablesMode } from './iptables-mode.ts'
 import { openIptablesParts } from './iptables-parts.ts'
 
@@ -159,7 +160,7 @@ describe.each(['legacy', 'nft'] as const)('IptablesMode with the %s tools', (var
     expect(startled).toBe(0)
   })
 
-  test('cleanup() leaves what others have, and takes what a kube-proxy left with either kind of tools', async () => {
+  test('cleanup() takes this mode’s rules, and leaves what others have, a kube-proxy too', async () => {
     using netns = createAnonymousNetns()
     const kubelet = '*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n*nat\n:OTHERS - [0:0]\n-A OUTPUT -j OTHERS\nCOMMIT\n'
     await run([`iptables-${variant}-restore`, '--noflush'], { netns, input: kubelet })
@@ -170,16 +171,28 @@ describe.each(['legacy', 'nft'] as const)('IptablesMode with the %s tools', (var
     await run([`iptables-${other}-restore`, '--noflush'], { netns, input: left })
     using mode = openMode(netns, variant)
     await mode.sync(compile())
-    const leftovers = await mode.leftovers()
-    expect(leftovers.filter((line) => line.startsWith('#'))).toEqual(
-      expect.arrayContaining([`# iptables-${variant}-restore --noflush`, `# iptables-${other}-restore --noflush`]),
-    )
-    expect(leftovers).toContain('-X KUBE-SVC-XPGD46QRK7WJZT7O')
     await mode.cleanup()
-    expect(await mode.leftovers()).toEqual([])
-    expect((await saved(netns, other)).match(/KUBE|FAIRLEAD/)).toBeNull()
     const after = await saved(netns, variant)
     expect(after.match(/KUBE-(?!IPTABLES-HINT)|FAIRLEAD/)).toBeNull()
     for (const line of before.split('\n')) expect(after.split('\n')).toContain(line)
+    const kubeProxys = `2 chains of kube-proxy in iptables-${other}`
+    expect(await removeServiceRules({ netns })).toEqual({ removed: [], left: [kubeProxys] })
+    expect(await removeServiceRules({ netns, kubeProxy: true })).toEqual({ removed: [kubeProxys], left: [] })
+    expect((await saved(netns, other)).match(/KUBE|FAIRLEAD/)).toBeNull()
+  })
+
+  test('removeServiceRules() finds this mode’s rules and sets without any state', async () => {
+    using netns = createAnonymousNetns()
+    using mode = openMode(netns, variant)
+    await mode.sync(compile())
+    const { removed, left } = await removeServiceRules({ netns })
+    expect(left).toEqual([])
+    expect(removed.map((words) => words.replace(/^\d+ /, ''))).toEqual([
+      `chains of Services in iptables-${variant}`,
+      `chains of Services in ip6tables-${variant}`,
+      'set FAIRLEAD-CLUSTER-IPS-4',
+      'set FAIRLEAD-CLUSTER-IPS-6',
+    ])
+    expect((await saved(netns, variant)).match(/KUBE|FAIRLEAD/)).toBeNull()
   })
 })

@@ -3,7 +3,6 @@ import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { IptablesClient } from '../iptables/client.ts'
 import { isEmptyChange, countRules, formatRestore } from '../iptables/save-format.ts'
-import { removalOf } from '../iptables/diff.ts'
 import type { TableChanges } from '../iptables/objects.ts'
 import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { CompiledServices } from './compile-services.ts'
@@ -18,18 +17,10 @@ import type {
   SyncResult,
 } from './dataplane.ts'
 import { changeFamily, programmedFamily, type ProgrammedFamily } from './iptables-changes.ts'
+import { findServiceRules, toolName } from './iptables-cleanup.ts'
 import { explainRules } from './iptables-explain.ts'
-import { isServiceChain } from './iptables-names.ts'
 import type { IptablesParts } from './iptables-parts.ts'
-import {
-  clusterIpSet,
-  clusterIpsOf,
-  compileTables,
-  contextOf,
-  diffTables,
-  manyEndpoints,
-  touchedTables,
-} from './iptables-tables.ts'
+import { clusterIpSet, clusterIpsOf, compileTables, contextOf, diffTables, manyEndpoints } from './iptables-tables.ts'
 import { IptablesWatch } from './iptables-watch.ts'
 
 /** What is remembered between syncs. */
@@ -129,25 +120,11 @@ export class IptablesMode implements Dataplane, Disposable {
   async cleanup(): Promise<void> {
     const parts = await this.#ready()
     this.#programmed = undefined
-    for (const client of [...parts.clients, ...(await parts.others())]) {
-      await this.#quietly(async () => client.restore(await removals(client)))
+    for (const { client, ours, changes } of await findServiceRules(await allClients(parts))) {
+      if (ours) await this.#quietly(() => client.restore(changes))
     }
     for (const family of ipFamilies) await parts.sets?.destroy(clusterIpSet(family).name)
     this[Symbol.dispose]()
-  }
-
-  /**
-   * What {@link cleanup} would remove, as text of iptables-restore: our own rules and what a genuine kube-proxy left, with
-   * either kind of tools.
-   */
-  async leftovers(): Promise<readonly string[]> {
-    const parts = await this.#ready()
-    const lines: string[] = []
-    for (const client of [...parts.clients, ...(await parts.others())]) {
-      const text = formatRestore(await removals(client))
-      if (text !== '') lines.push(`# ${toolName(client)}-restore --noflush`, ...text.trimEnd().split('\n'))
-    }
-    return lines
   }
 
   [Symbol.dispose](): void {
@@ -298,13 +275,9 @@ async function differences(
   return { changes: diffTables(await saved, tables), wanted }
 }
 
-/** Chains of ours and of a genuine kube-proxy, and what leads to them. Only tables that are in use are looked at. */
-async function removals(client: IptablesClient): Promise<readonly TableChanges[]> {
-  const current = await client.save()
-  return touchedTables.flatMap((table) => {
-    const chains = current.get(table)
-    return chains ? [removalOf(table, chains, isServiceChain)] : []
-  })
+/** Clients of both kinds of tools. */
+async function allClients(parts: IptablesParts): Promise<readonly IptablesClient[]> {
+  return [...parts.clients, ...(await parts.others())]
 }
 
 /** What the set of cluster IPs in the kernel lacks, and what it has too much. */
@@ -344,10 +317,6 @@ function isLarge(services: CompiledServices, family: IpFamily): boolean {
     }
   }
   return false
-}
-
-function toolName({ family, variant }: IptablesClient): string {
-  return `${family === 4 ? 'iptables' : 'ip6tables'}-${variant}`
 }
 
 function noCost(): Cost {

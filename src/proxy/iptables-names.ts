@@ -11,6 +11,8 @@ export const chains = {
   forward: 'KUBE-FORWARD',
   firewall: 'KUBE-PROXY-FIREWALL',
   canary: 'KUBE-PROXY-CANARY',
+  /** Empty. Says that the rules are this mode's and not a kube-proxy's. */
+  owner: 'FAIRLEAD-SERVICES',
   /** Marks what does not come from one of several pod networks; kube-proxy knows only one. */
   markUnlessPod: 'FAIRLEAD-MARK-UNLESS-POD',
 } as const

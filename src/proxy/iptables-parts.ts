@@ -10,6 +10,7 @@ import { isNetlinkError } from '../netlink/netlink-error.ts'
 import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
+import { openInstalled } from './iptables-cleanup.ts'
 import type { IptablesFeatures } from './iptables-tables.ts'
 
 /** What the iptables mode works with: the kernel's, or fakes. */
@@ -67,22 +68,9 @@ export async function openIptablesParts(options: IptablesPartsOptions = {}): Pro
     nft,
     features: { addressSets: noSets === undefined, liberalConntrack: isLiberal(place) },
     limits,
-    others: () => openOthers(variant === 'nft' ? 'legacy' : 'nft', place),
+    others: () => openInstalled(variant === 'nft' ? 'legacy' : 'nft', place),
     [Symbol.dispose]: () => owned.dispose(),
   }
-}
-
-async function openOthers(variant: Variant, place: { netns?: Netns }): Promise<readonly IptablesClient[]> {
-  const clients: IptablesClient[] = []
-  for (const family of ipFamilies) {
-    try {
-      // Without a look at the kernel: the old tables come into being when somebody looks at them.
-      clients.push(await openIptables({ family, variant, probe: false, ...place }))
-    } catch {
-      // Not installed: then nobody can have used them either.
-    }
-  }
-  return clients
 }
 
 /** Why sets cannot be used; undefined when they can. */

@@ -105,6 +105,7 @@ export function sharedChains(
   ])
   const nat = new Map<string, readonly string[]>([
     [chains.canary, []],
+    [chains.owner, []],
     [chains.services, [...gather('services'), ...nodePortJumps(context)]],
     [chains.nodePorts, gather('nodePorts')],
     [chains.postrouting, postroutingRules(mark)],
@@ -122,7 +123,14 @@ export function compileTables(
 ): readonly WantedTable[] {
   const nat = new Map(shared.nat)
   for (const service of services.services.values()) addServiceChains(nat, service, context)
-  const wanted = { mangle: new Map([[chains.canary, []]]), filter: shared.filter, nat }
+  const wanted = {
+    mangle: new Map([
+      [chains.canary, []],
+      [chains.owner, []],
+    ]),
+    filter: shared.filter,
+    nat,
+  }
   return (['mangle', 'filter', 'nat'] as const).map((table) => ({
     table,
     chains: wanted[table],

@@ -35,7 +35,10 @@ export class IptablesWatch implements Disposable {
       },
       onLost: () => this.#onChange(undefined),
     })
-    if (!nft) this.#lookLater()
+    if (nft) return
+    // What is there now is nobody's change.
+    this.#look(false)
+    this.#lookLater()
   }
 
   /** Runs a restore of ours; what it changes is not reported. */
