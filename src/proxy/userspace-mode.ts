@@ -60,7 +60,9 @@ export class UserspaceMode implements Dataplane, Disposable {
 
   async probe(): Promise<ProbeResult> {
     const { limits, ...found } = await this.#redirect.probe()
-    return { ...found, limits: [...userspaceLimits, ...limits] }
+    // Clients are remembered and hashed here, not where they are redirected.
+    const others = limits.filter((limit) => !/^(session affinity|algorithm)\b/.test(limit))
+    return { ...found, limits: [...userspaceLimits, ...others] }
   }
 
   async plan(services: CompiledServices): Promise<Plan> {
