@@ -72,56 +72,52 @@ async function underStorm(machine: Machine, url: string, work: () => Promise<voi
 }
 
 describe.skipIf(obstacle !== undefined)(`fairlead mode set${obstacle ? ` (skipped: ${obstacle})` : ''}`, () => {
-  test(
-    'loses no connection and breaks none, through all modes and back',
-    { timeout: patience(120_000) },
-    async () => {
-      await using machine = await createMachine(200)
-      const daemon = await machine.startDaemon(
-        config,
-        '--manifests',
-        join(machine.folder, 'objects'),
-        '--node-name',
-        'node-1',
-        '--log-format',
-        'text',
+  test('loses no connection and breaks none, through all modes and back', { timeout: patience(120_000) }, async () => {
+    await using machine = await createMachine(200)
+    const daemon = await machine.startDaemon(
+      config,
+      '--manifests',
+      join(machine.folder, 'objects'),
+      '--node-name',
+      'node-1',
+      '--log-format',
+      'text',
+    )
+    const traces = async (): Promise<string[]> => {
+      const { stdout: nft } = await machine.run('nft', 'list', 'tables')
+      const { stdout: iptables } = await machine.run(
+        'sh',
+        '-c',
+        'iptables-save; iptables-legacy-save 2>/dev/null || true',
       )
-      const traces = async (): Promise<string[]> => {
-        const { stdout: nft } = await machine.run('nft', 'list', 'tables')
-        const { stdout: iptables } = await machine.run(
-          'sh',
-          '-c',
-          'iptables-save; iptables-legacy-save 2>/dev/null || true',
-        )
-        return [
-          ...(nft.includes('fairlead-services') ? ['nftables'] : []),
-          ...(iptables.includes('KUBE-SERVICES') ? ['iptables'] : []),
-          ...(nft.includes('fairlead-userspace') ? ['userspace'] : []),
-          ...(nft.includes('fairlead-anchor') ? ['anchor'] : []),
-        ]
+      return [
+        ...(nft.includes('fairlead-services') ? ['nftables'] : []),
+        ...(iptables.includes('KUBE-SERVICES') ? ['iptables'] : []),
+        ...(nft.includes('fairlead-userspace') ? ['userspace'] : []),
+        ...(nft.includes('fairlead-anchor') ? ['anchor'] : []),
+      ]
+    }
+    expect(await traces()).toEqual(['nftables', 'anchor'])
+    const seen: string[][] = []
+    const result = await underStorm(machine, 'http://172.30.0.1/', async () => {
+      for (const mode of ['iptables', 'nftables', 'userspace', 'iptables']) {
+        expect(await machine.fairlead('mode', 'set', mode)).toMatchObject({ code: 0, stdout: `${mode}\n` })
+        seen.push(await traces())
       }
-      expect(await traces()).toEqual(['nftables', 'anchor'])
-      const seen: string[][] = []
-      const result = await underStorm(machine, 'http://172.30.0.1/', async () => {
-        for (const mode of ['iptables', 'nftables', 'userspace', 'iptables']) {
-          expect(await machine.fairlead('mode', 'set', mode)).toMatchObject({ code: 0, stdout: `${mode}\n` })
-          seen.push(await traces())
-        }
-      })
-      console.log(`200 Services, nftables -> iptables -> nftables -> userspace -> iptables: ${JSON.stringify(result)}`)
-      expect(seen).toEqual([
-        ['iptables', 'anchor'],
-        ['nftables', 'anchor'],
-        ['userspace', 'anchor'],
-        ['iptables', 'anchor'],
-      ])
-      expect(result).toMatchObject({ failed: 0, broken: 0 })
-      expect(result['connects']).toBeGreaterThan(100)
-      // The file says nftables: another start takes over from iptables.
-      expect(await daemon.end('SIGTERM')).toBe(0)
-      await machine.startDaemon(config, '--manifests', join(machine.folder, 'objects'), '--node-name', 'node-1')
-      for (let attempt = 0; (await traces()).includes('iptables') && attempt < 50; attempt++) await sleep(100)
-      expect(await traces()).toEqual(['nftables', 'anchor'])
-    },
-  )
+    })
+    console.log(`200 Services, nftables -> iptables -> nftables -> userspace -> iptables: ${JSON.stringify(result)}`)
+    expect(seen).toEqual([
+      ['iptables', 'anchor'],
+      ['nftables', 'anchor'],
+      ['userspace', 'anchor'],
+      ['iptables', 'anchor'],
+    ])
+    expect(result).toMatchObject({ failed: 0, broken: 0 })
+    expect(result['connects']).toBeGreaterThan(100)
+    // The file says nftables: another start takes over from iptables.
+    expect(await daemon.end('SIGTERM')).toBe(0)
+    await machine.startDaemon(config, '--manifests', join(machine.folder, 'objects'), '--node-name', 'node-1')
+    for (let attempt = 0; (await traces()).includes('iptables') && attempt < 50; attempt++) await sleep(100)
+    expect(await traces()).toEqual(['nftables', 'anchor'])
+  })
 })
