@@ -273,6 +273,18 @@ describe.each([4, 6] as const)('NftablesMode with source ranges over IPv%i', (fa
 })
 
 describe('NftablesMode with other settings', () => {
+  test('a Service that another proxy has translated is left alone', async () => {
+    using open = openMode()
+    await open.mode.sync(compile(exampleSnapshot([])))
+    await node.exec(['nft', 'add table ip other; add chain ip other pre { type nat hook prerouting priority -95; }'])
+    await node.exec(['nft', 'add rule ip other pre ip daddr 10.96.0.78 tcp dport 80 dnat to 10.0.0.11:8080'])
+    const reached = await neighbour.connectTcp('10.96.0.78', 80)
+    const silent = await neighbour.connectTcp('10.96.0.79', 80, { timeout: 500 })
+    await node.exec(['nft', 'delete table ip other'])
+    expect(reached).toMatchObject({ reply: 'web1' })
+    expect(silent).toBe('timeout')
+  })
+
   test('local pods are told by their interface', async () => {
     using open = openMode()
     const byInterface = {

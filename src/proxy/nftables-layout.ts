@@ -37,6 +37,8 @@ export function staticChains(settings: ProxySettings): readonly Chain[] {
     ...ipFamilies.map((family) => dispatch(family, 'node', settings)),
     { name: 'prerouting', hook: { type: 'nat', hook: 'prerouting', priority: -100 }, rules: byFamily('services') },
     { name: 'output', hook: { type: 'nat', hook: 'output', priority: -100 }, rules: byFamily('node-services') },
+    { name: 'unused', hook: { type: 'nat', hook: 'prerouting', priority: -90 }, rules: unusedAddresses() },
+    { name: 'node-unused', hook: { type: 'nat', hook: 'output', priority: -90 }, rules: unusedAddresses() },
     { name: 'input', hook: { type: 'nat', hook: 'input', priority: 100 }, rules: [forgetNumber] },
     { name: 'postrouting', hook: { type: 'nat', hook: 'postrouting', priority: 100 }, rules: postrouting(settings) },
   ]
@@ -62,10 +64,7 @@ function markBySource(family: IpFamily, settings: ProxySettings): Chain {
   return { name: `mark-by-source-${family}`, rules }
 }
 
-/**
- * The way of a connection's first packet: source ranges, frontends, a cluster IP's unused port, an unused cluster IP, a
- * port of the node.
- */
+/** The way of a connection's first packet: source ranges, frontends, a cluster IP's unused port, a port of the node. */
 function dispatch(family: IpFamily, origin: 'outside' | 'node', settings: ProxySettings): Chain {
   const s = sets[family]
   const { source, destination } = addressFields[family]
@@ -99,13 +98,6 @@ function dispatch(family: IpFamily, origin: 'outside' | 'node', settings: ProxyS
       },
       {
         statements: [
-          { kind: 'in-set', key: [destination], set: s.serviceRanges.name },
-          fibLocal('!='),
-          { kind: 'goto', chain: discardChain },
-        ],
-      },
-      {
-        statements: [
           { kind: 'in-set', key: nodePortKey, set: s.guardedNodePorts.name },
           ...atNode,
           { kind: 'in-set', key: [...nodePortKey, source], set: s.nodePortSourceRanges.name, negate: true },
@@ -115,6 +107,20 @@ function dispatch(family: IpFamily, origin: 'outside' | 'node', settings: ProxyS
       lookUp('nodePort', family, origin, atNode),
     ],
   }
+}
+
+/**
+ * Addresses of the Service ranges that no Service has, after all NAT chains at -100: a connection that another proxy, with Services
+ * of its own, has translated does not come here.
+ */
+function unusedAddresses(): Rule[] {
+  return ipFamilies.map((family) => ({
+    statements: [
+      { kind: 'in-set', key: [addressFields[family].destination], set: sets[family].serviceRanges.name },
+      fibLocal('!='),
+      { kind: 'goto', chain: discardChain },
+    ],
+  }))
 }
 
 function fibLocal(op: '==' | '!='): Statement {
