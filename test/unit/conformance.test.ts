@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { basename } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parseIp } from '../../src/net/ip-address.ts'
 import { attemptsOf, wrongShares } from '../conformance/check-flow.ts'
@@ -178,4 +179,10 @@ test('formatMatrix counts flows by case and mode, and says why some were skipped
 
 test.each(findCaseFiles(['test/cases/flows']))('%s is a case', (file) => {
   expect(parseCase(readFileSync(file, 'utf8'), file).steps.length).toBeGreaterThan(0)
+})
+
+test('docs/conformance.md has every case (npm run conformance:matrix)', () => {
+  const page = readFileSync('docs/conformance.md', 'utf8')
+  const names = findCaseFiles(['test/cases/flows']).map((file) => basename(file, '.yaml'))
+  expect(names.filter((name) => !page.includes(`| \`${name}\`: `))).toEqual([])
 })
