@@ -119,6 +119,20 @@ describe.each(['legacy', 'nft'] as const)('IptablesMode with the %s tools', (var
     expect(await saved(netns, variant)).toBe(before)
   })
 
+  test.runIf(variant === 'nft')('puts all right after nft flush ruleset, at the next sync', async () => {
+    using netns = createAnonymousNetns()
+    using mode = openMode(netns, variant)
+    const services = compile()
+    await mode.sync(services)
+    const before = await saved(netns, variant)
+    const noticed = Promise.withResolvers<void>()
+    mode.watch(() => noticed.resolve())
+    await run(['nft', 'flush', 'ruleset'], { netns })
+    await noticed.promise
+    expect(await mode.sync(services)).toMatchObject({ repaired: true })
+    expect(await saved(netns, variant)).toBe(before)
+  })
+
   test('explain() shows the rules that a packet meets, and which are missing', async () => {
     using netns = createAnonymousNetns()
     using mode = openMode(netns, variant)
