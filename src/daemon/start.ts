@@ -350,7 +350,7 @@ async function startServices(
   const servicesLog = log.child({ part: 'services' })
   const describer = new SyncDescriber()
   const connections = await openUsableConnections(context, servicesLog)
-  const record = new ModeRecord(join(config.stateDir, 'services-mode'))
+  const record = new ModeRecord(join(config.stateDir, 'services-mode'), { log: servicesLog })
   const proxy = new ServiceProxy({
     services,
     nodeName: config.nodeName,
