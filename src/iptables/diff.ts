@@ -7,6 +7,8 @@ export interface WantedTable {
   readonly chains: TableRules
   /** Rules that chains of others must have, anywhere. Missing ones are put first, in this order. */
   readonly jumps: readonly { readonly chain: string; readonly rule: string }[]
+  /** The same, but missing ones are put last. */
+  readonly lastJumps?: readonly { readonly chain: string; readonly rule: string }[]
   /** Which chains are ours: those of them that are not wanted are removed. */
   readonly owns: (chain: string) => boolean
 }
@@ -18,9 +20,11 @@ export function diffTable(current: TableRules | undefined, wanted: WantedTable):
     const there = current?.get(name)
     if (!there || !sameRules(there, rules)) chains.set(name, rules)
   }
-  const prepend = wanted.jumps.filter(({ chain, rule }) => !current?.get(chain)?.includes(rule))
+  const isMissing = ({ chain, rule }: { chain: string; rule: string }): boolean => !current?.get(chain)?.includes(rule)
+  const prepend = wanted.jumps.filter(isMissing)
+  const append = wanted.lastJumps?.filter(isMissing)
   const gone = [...(current?.keys() ?? [])].filter((name) => wanted.owns(name) && !wanted.chains.has(name))
-  return { table: wanted.table, chains, prepend, deleteChains: gone }
+  return { table: wanted.table, chains, prepend, ...(append && { append }), deleteChains: gone }
 }
 
 function sameRules(a: readonly string[], b: readonly string[]): boolean {

@@ -17,6 +17,8 @@ export interface TableChanges {
   readonly chains: TableRules
   /** Rules to put first in a chain that belongs to others, the first of them first. */
   readonly prepend?: readonly { readonly chain: string; readonly rule: string }[]
+  /** Rules to put last in a chain that belongs to others. */
+  readonly append?: readonly { readonly chain: string; readonly rule: string }[]
   /** Rules of ours to take out of a chain that belongs to others. */
   readonly remove?: readonly { readonly chain: string; readonly rule: string }[]
   /** Chains that are emptied and removed, after all else. */

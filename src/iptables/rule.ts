@@ -12,7 +12,8 @@ export interface Rule {
   readonly destination?: Cidr | Negatable<Cidr>
   /** An interface's name; with a `+` at the end all that begin with it. */
   readonly input?: string | Negatable<string>
-  readonly protocol?: Protocol
+  readonly output?: string | Negatable<string>
+  readonly protocol?: Protocol | 'icmp' | 'ipv6-icmp'
   /** Matches in iptables' words, between the protocol and the comment: `-m conntrack --ctstate NEW`. */
   readonly first?: string
   readonly comment?: string | undefined
@@ -24,17 +25,20 @@ export interface Rule {
   readonly protocolMatch?: boolean
   /** In iptables' words: `KUBE-MARK-MASQ`, `DNAT --to-destination 10.0.0.1:80`. A rule without one only counts. */
   readonly target?: string
+  /** A chain to go on in, and not to come back from: its end is the end of the chain that this one was called from. */
+  readonly goto?: string
 }
 
 /**
  * A rule as iptables-save prints it (1.8, both variants): what was written can then be compared with what is read, text
- * with text. The order of the parts is iptables' own: addresses, interface, protocol, matches as they were given, target.
+ * with text. The order of the parts is iptables' own: addresses, interfaces, protocol, matches as they were given, target.
  */
 export function formatRule(rule: Rule): string {
   let text = ''
   if (rule.source) text += negatable(' -s ', rule.source, formatCidr)
   if (rule.destination) text += negatable(' -d ', rule.destination, formatCidr)
   if (rule.input !== undefined) text += negatable(' -i ', rule.input, String)
+  if (rule.output !== undefined) text += negatable(' -o ', rule.output, String)
   if (rule.protocol) text += ` -p ${rule.protocol}`
   if (rule.first !== undefined) text += ` ${rule.first}`
   if (rule.comment !== undefined) text += ` -m comment --comment ${quote(rule.comment)}`
@@ -42,6 +46,7 @@ export function formatRule(rule: Rule): string {
   if (rule.destinationPort !== undefined) text += ` -m ${rule.protocol} --dport ${rule.destinationPort}`
   else if (rule.protocolMatch === true) text += ` -m ${rule.protocol}`
   if (rule.target !== undefined) text += ` -j ${rule.target}`
+  if (rule.goto !== undefined) text += ` -g ${rule.goto}`
   return text.slice(1)
 }
 

@@ -54,15 +54,15 @@ export function* restorePieces(changes: readonly TableChanges[]): Generator<stri
 const pieceLength = 65_536
 
 /** Whether nothing is to be done. */
-export function isEmptyChange({ chains, prepend, remove, deleteChains }: TableChanges): boolean {
-  return chains.size === 0 && !prepend?.length && !remove?.length && !deleteChains?.length
+export function isEmptyChange({ chains, prepend, append, remove, deleteChains }: TableChanges): boolean {
+  return chains.size === 0 && ![prepend, append, remove, deleteChains].some((list) => list && list.length > 0)
 }
 
 /** Rules that a list of changes adds. */
 export function countRules(changes: readonly TableChanges[]): number {
   let count = 0
-  for (const { chains, prepend } of changes) {
-    count += prepend?.length ?? 0
+  for (const { chains, prepend, append } of changes) {
+    count += (prepend?.length ?? 0) + (append?.length ?? 0)
     for (const rules of chains.values()) count += rules.length
   }
   return count
@@ -72,7 +72,8 @@ export function countRules(changes: readonly TableChanges[]): number {
  * Commands of one table. Chains come first, so that rules may name them in any order, and by name, because the nft tools keep
  * a sorted list: 1,000 Services take them three times as long otherwise.
  */
-function* restoreLines({ chains, prepend = [], remove = [], deleteChains = [] }: TableChanges): Generator<string> {
+function* restoreLines(changes: TableChanges): Generator<string> {
+  const { chains, prepend = [], append = [], remove = [], deleteChains = [] } = changes
   const names = [...chains.keys()].sort()
   // Named like this, a chain that exists is emptied; it must be before it can be removed.
   const mentioned = deleteChains.length === 0 ? names : [...names, ...deleteChains].sort()
@@ -83,5 +84,6 @@ function* restoreLines({ chains, prepend = [], remove = [], deleteChains = [] }:
     for (const rule of chains.get(name) ?? []) yield start + rule + '\n'
   }
   for (const { chain, rule } of prepend.toReversed()) yield `-I ${chain} 1 ${rule}\n`
+  for (const { chain, rule } of append) yield `-A ${chain} ${rule}\n`
   for (const name of deleteChains) yield `-X ${name}\n`
 }

@@ -1,0 +1,60 @@
+import { silentLog, type Log } from '../base/log.ts'
+import type { Netns } from '../linux/netns.ts'
+import { ipFamilies } from '../net/ip-address.ts'
+import type { IptablesClient, Variant } from './client.ts'
+import { detectVariant } from './detect-variant.ts'
+import { IptablesError, isPermissionDenied } from './iptables-error.ts'
+import { openIptables } from './open-client.ts'
+
+/** The tools that a machine uses. */
+export interface IptablesTools {
+  readonly variant: Variant
+  /** One for each address family that the machine has. Never empty. */
+  readonly clients: readonly IptablesClient[]
+  /** What is missing, each with its reason. */
+  readonly limits: readonly string[]
+}
+
+/** Opens the tools that this machine uses, for the families that it has. Throws IptablesError when there are none. */
+export async function openTools(
+  options: {
+    readonly netns?: Netns
+    /** @default `auto`: what the machine's other programs use */
+    readonly variant?: Variant | 'auto'
+    readonly log?: Log
+  } = {},
+): Promise<IptablesTools> {
+  const { netns, variant: asked = 'auto', log = silentLog } = options
+  const place = { ...(netns && { netns }) }
+  const { variant, reason } =
+    asked === 'auto' ? await detectVariant(place) : { variant: asked, reason: 'it was asked for' }
+  log.info({ variant, reason }, `iptables: the ${variant} tools are used, because ${reason}`)
+  const limits: string[] = []
+  const clients: IptablesClient[] = []
+  for (const family of ipFamilies) {
+    try {
+      clients.push(await openIptables({ family, variant, ...place }))
+    } catch (error) {
+      if (family === 4 || isPermissionDenied(error)) throw error
+      limits.push(`IPv6: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+  return { variant, clients, limits }
+}
+
+/** The tools of one kind, of the families that they are installed for. Looks at no table, which would bring it into being. */
+export async function openInstalled(
+  variant: Variant,
+  place: { readonly netns?: Netns } = {},
+): Promise<readonly IptablesClient[]> {
+  const clients: IptablesClient[] = []
+  for (const family of ipFamilies) {
+    try {
+      clients.push(await openIptables({ family, variant, probe: false, ...place }))
+    } catch (error) {
+      // Not installed: then nobody can have used them either.
+      if (!(error instanceof IptablesError)) throw error
+    }
+  }
+  return clients
+}
