@@ -2,7 +2,6 @@ import type { Clock } from '../base/clock.ts'
 import type { BridgeSettings } from '../model/network.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { IpFamily } from '../net/ip-address.ts'
-import type { NftClient } from '../nftables/client.ts'
 import { applyHostAction } from './apply.ts'
 import { AttachError, chooseLink, type AttachRequest, type PortChanges } from './attach-request.ts'
 import { NetworkConflictError } from './check-network.ts'
@@ -16,7 +15,7 @@ import { BusyPorts } from './busy-ports.ts'
 import { EndpointCreations } from './endpoint-creations.ts'
 import { readEndpointStates, type EndpointState } from './endpoint-state.ts'
 import { enableForwarding } from './forwarding.ts'
-import { HostFirewall } from './host-firewall.ts'
+import { HostFirewall, type FirewallTools } from './host-firewall.ts'
 import { leaseKey, type LeaseJournal, type Lease, type LeaseKey } from './leases.ts'
 import { LinkDeletions } from './link-deletions.ts'
 import { isNetworkBridge, portOf, type Owner } from './names.ts'
@@ -27,12 +26,10 @@ import type { Publication } from './publication.ts'
 import type { HostPlan } from './plan.ts'
 import { reconcileEndpoint } from './reconcile.ts'
 
-/** What `openBridgeNetworks` needs. */
-export interface BridgeNetworksOptions extends HostWish {
+/** What `openBridgeNetworks` needs. What rules are written with is the caller's, of the same namespace as `kernel`: it is not disposed here. */
+export interface BridgeNetworksOptions extends HostWish, FirewallTools {
   /** Leases and picked subnets are kept here. */
   readonly stateDir: string
-  /** The caller's, of the same namespace as `kernel`: it is not disposed here. */
-  readonly nft: NftClient
   readonly clock?: Clock
   /** The caller's, with the leases of other networks, too. Default: one of our own. */
   readonly journal?: LeaseJournal

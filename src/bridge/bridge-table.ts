@@ -1,5 +1,6 @@
 import type { TableState } from '../nftables/objects.ts'
-import { compileFirewall, publishedMasqueradeRules, type PublishingEndpoint } from './firewall.ts'
+import { compileFirewall, publishedMasqueradeRules } from './firewall.ts'
+import type { PublishingEndpoint } from './firewall-plan.ts'
 import { compileMasquerade } from './masquerade.ts'
 import type { Network } from './network.ts'
 

@@ -27,7 +27,7 @@ const endpoint: EndpointPlan = {
   bridge: 'fl0',
   netns: '/run/netns/a',
   link: 'eth0',
-  options: { hairpin: true },
+  options: { hairpin: true, isolated: false },
   mac: parseMac('02:00:00:00:00:02'),
   mtu: 1500,
   addresses: [parseCidr('10.7.0.2/24')],

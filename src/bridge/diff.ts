@@ -257,6 +257,7 @@ export function linkChanges(
     ...(plan.alias !== undefined && link.alias !== plan.alias && { alias: plan.alias }),
     ...(plan.alias !== undefined && link.group !== linkGroup && { group: linkGroup }),
     ...(plan.options && link.port?.hairpin !== plan.options.hairpin && { hairpin: plan.options.hairpin }),
+    ...(plan.options && link.port?.isolated !== plan.options.isolated && { isolated: plan.options.isolated }),
     ...(!link.up && { up: true }),
   }
   return Object.keys(changes).length > 0 ? changes : undefined

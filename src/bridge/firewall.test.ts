@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest'
 import { parseIp } from '../net/ip-address.ts'
 import { formatTable } from '../nftables/format.ts'
 import type { TableState } from '../nftables/objects.ts'
-import { compileFirewall, type GuardedNetwork, type PublishingEndpoint } from './firewall.ts'
+import type { GuardedNetwork, PublishingEndpoint } from './firewall-plan.ts'
+import { compileFirewall } from './firewall.ts'
 import { parsePublication } from './publication.ts'
 
 const network: GuardedNetwork = {

@@ -1,4 +1,4 @@
-import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
 import { registerBytes } from '../nftables/keys.ts'
 import {
   ctStateBits,
@@ -13,18 +13,7 @@ import {
   type Statement,
   type TableState,
 } from '../nftables/objects.ts'
-import type { Network } from './network.ts'
-import { isAnyAddress, type Publication } from './publication.ts'
-
-/** What is needed of a network to decide who reaches its pods. */
-export type GuardedNetwork = Pick<Network, 'name' | 'bridge' | 'internal' | 'icc' | 'gatewayModes'>
-
-/** An endpoint and what it publishes. A lease is one. */
-export interface PublishingEndpoint {
-  readonly network: string
-  readonly ips: readonly IpAddress[]
-  readonly published?: readonly Publication[]
-}
+import { isClosed, planPublications, type GuardedNetwork, type PublishingEndpoint } from './firewall-plan.ts'
 
 /*
  * Hook priorities. NAT: one after the Services' chains (-100), so that an address and port that a Service has is the
@@ -88,51 +77,30 @@ export function compileFirewall(
     if (present) present.set(key, data)
     else elements.set(set.name, new Map([[key, data]]))
   }
-  for (const { bridge, icc, internal, gatewayModes } of networks) {
+  for (const network of networks) {
+    const { bridge, icc, gatewayModes } = network
     add(sameBridge, registerBytes({ name: bridge }, { name: bridge }))
     if (!icc) add(noIcc, registerBytes({ name: bridge }))
     for (const family of ipFamilies) {
       const { routed, closed } = firewallSets[family]
       if (gatewayModes[family] === 'routed') add(routed, registerBytes({ name: bridge }))
-      if (internal || gatewayModes[family] === 'isolated') add(closed, registerBytes({ name: bridge }))
+      if (isClosed(network, family)) add(closed, registerBytes({ name: bridge }))
     }
   }
-  const byName = new Map(networks.map((network) => [network.name, network]))
-  for (const { network: name, ips, published = [] } of endpoints) {
-    const network = byName.get(name)
-    if (!network || network.internal || published.length === 0) continue
-    for (const ip of ips) publish({ ip, published, mode: network.gatewayModes[ipFamilyOf(ip)] }, add)
+  for (const publication of planPublications(networks, endpoints)) {
+    const { family, ip, protocol, port } = publication
+    const sets = firewallSets[family]
+    if (publication.kind === 'open-port') {
+      add(sets.openPorts, registerBytes({ ip }, { protocol }, { port }))
+      continue
+    }
+    const { hostIp, hostPort } = publication
+    const to = registerBytes({ ip }, { port })
+    if (hostIp === undefined) add(sets.publishedAny, registerBytes({ protocol }, { port: hostPort }), to)
+    else add(sets.published, registerBytes({ ip: hostIp }, { protocol }, { port: hostPort }), to)
+    add(sets.hairpin, registerBytes({ ip }, { ip }))
   }
   return { chains: chains(), sets: allSets(), elements }
-}
-
-function publish(
-  endpoint: { ip: IpAddress; published: readonly Publication[]; mode: Network['gatewayModes'][IpFamily] },
-  add: (set: NftSet, key: RegisterBytes, data?: RegisterBytes) => void,
-): void {
-  const { ip, published, mode } = endpoint
-  const family = ipFamilyOf(ip)
-  const sets = firewallSets[family]
-  for (const { hostIp, hostPort: from, port, protocol } of published) {
-    if (hostIp !== undefined && ipFamilyOf(hostIp) !== family) continue
-    switch (mode) {
-      case 'isolated':
-        break
-      case 'routed':
-        add(sets.openPorts, registerBytes({ ip }, { protocol }, { port }))
-        break
-      case 'nat': {
-        const to = registerBytes({ ip }, { port })
-        if (hostIp === undefined || isAnyAddress(hostIp)) {
-          add(sets.publishedAny, registerBytes({ protocol }, { port: from }), to)
-        } else add(sets.published, registerBytes({ ip: hostIp }, { protocol }, { port: from }), to)
-        add(sets.hairpin, registerBytes({ ip }, { ip }))
-        break
-      }
-      default:
-        mode satisfies never
-    }
-  }
 }
 
 function allSets(): readonly NftSet[] {

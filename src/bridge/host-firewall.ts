@@ -1,66 +1,51 @@
-import type { Clock } from '../base/clock.ts'
-import type { Log } from '../base/log.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
-import type { DiffOptions } from '../nftables/diff.ts'
-import { compileBridgeTable } from './bridge-table.ts'
 import { choosePorts } from './choose-ports.ts'
+import type { FirewallRules } from './firewall-rules.ts'
 import { forgetUntranslated, WithdrawnConnections } from './forget-connections.ts'
+import { IptablesFirewall, type IptablesFirewallParts } from './iptables-firewall.ts'
 import type { BridgeKernel } from './kernel.ts'
-import { KeptTable } from './kept-table.ts'
 import type { Lease } from './leases.ts'
 import { LoopbackRelays, planRelays } from './loopback-relay.ts'
-import { bridgeTable } from './names.ts'
 import type { Network } from './network.ts'
+import { NftablesFirewall, type FirewallSource } from './nftables-firewall.ts'
 import type { Publication, PublishRequest } from './publication.ts'
-import { compileSourceGuard } from './source-guard.ts'
+
+/** What the rules are written with. */
+export interface FirewallTools {
+  /** Undefined where the kernel has no nf_tables: then there are `iptables`. */
+  readonly nft: NftClient | undefined
+  /** With these, networks are guarded by iptables chains instead of a table of our own. */
+  readonly iptables?: IptablesFirewallParts | undefined
+}
 
 /** What a {@link HostFirewall} needs. */
-export interface HostFirewallOptions {
-  /** As they are at the moment of asking. */
-  readonly networks: () => readonly Network[]
-  readonly leases: () => Iterable<Lease>
-  readonly nft: NftClient
+export interface HostFirewallOptions extends FirewallSource, FirewallTools {
   readonly kernel: BridgeKernel
-  readonly log: Log
-  readonly clock?: Clock
 }
 
 /**
- * Our two tables: `inet fairlead-bridge` (masquerade, published ports, who reaches pods) and `bridge fairlead-bridge` (who
- * may send what). Both follow networks and leases: change those, then call {@link update}.
+ * Masquerade, published ports, who reaches pods, and who may send what: the rules in the kernel, and what goes with them. It
+ * follows networks and leases: change those, then call {@link update}.
  */
 export class HostFirewall implements AsyncDisposable {
   readonly #options: HostFirewallOptions
-  readonly #table: KeptTable
-  readonly #guard: KeptTable
+  readonly #rules: FirewallRules
   readonly #relays: LoopbackRelays
   readonly #withdrawn: WithdrawnConnections
   /** Addresses whose publications ended, until the last connections by them are ended. */
   readonly #ending = new Map<IpAddress, Promise<void>>()
 
   constructor(options: HostFirewallOptions) {
-    const { networks, leases } = options
     this.#options = options
     this.#relays = new LoopbackRelays(options.log)
     this.#withdrawn = new WithdrawnConnections(options.kernel.conntrack)
-    this.#table = new KeptTable({
-      ...options,
-      family: 'inet',
-      name: bridgeTable,
-      compile: () => compileBridgeTable(networks(), leases()),
-    })
-    this.#guard = new KeptTable({
-      ...options,
-      family: 'bridge',
-      name: bridgeTable,
-      compile: () => compileSourceGuard(networks(), leases()),
-    })
+    this.#rules = openRules(options)
   }
 
-  /** How often a table was put back. */
+  /** How often rules were put back. */
   get repairs(): number {
-    return this.#table.repairs + this.#guard.repairs
+    return this.#rules.repairs
   }
 
   /** Chooses and checks the host's ports of an endpoint that is to be. Throws PublishError. */
@@ -78,16 +63,15 @@ export class HostFirewall implements AsyncDisposable {
     })
   }
 
-  /** Reads both tables and makes them what they should be. Throws NftablesError. */
-  async sync(options: DiffOptions = {}): Promise<void> {
-    await this.#table.sync(options)
-    await this.#guard.sync(options)
+  /** Reads the rules and makes them what they should be. Throws NftablesError, IptablesError. */
+  async sync(): Promise<void> {
+    await this.#rules.sync()
     this.#relay()
   }
 
-  /** Brings what has changed since to the kernel, each table in one transaction. Throws NftablesError. */
+  /** Brings what has changed since to the kernel. Throws NftablesError, IptablesError. */
   async update(): Promise<void> {
-    await Promise.all([this.#table.update(), this.#guard.update()])
+    await this.#rules.update()
     this.#relay()
   }
 
@@ -131,16 +115,21 @@ export class HostFirewall implements AsyncDisposable {
     }
   }
 
-  /** Writes the tables again whenever another process changed them, from now on. */
+  /** Writes the rules again whenever another process changed them, from now on. */
   follow(): void {
-    this.#table.follow()
-    this.#guard.follow()
+    this.#rules.follow()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#ending.values())
-    await this.#table[Symbol.asyncDispose]()
-    await this.#guard[Symbol.asyncDispose]()
+    await this.#rules[Symbol.asyncDispose]()
     this.#relays[Symbol.dispose]()
   }
+}
+
+function openRules(options: HostFirewallOptions): FirewallRules {
+  const { nft, iptables } = options
+  if (iptables) return new IptablesFirewall({ ...options, iptables })
+  if (nft) return new NftablesFirewall({ ...options, nft })
+  throw new Error('bridge networks need nf_tables or iptables')
 }

@@ -26,7 +26,7 @@ const port: PortPlan = {
   alias: 'fairlead pod default/a',
   bridge: 'fl0',
   mtu: 1500,
-  options: { hairpin: true },
+  options: { hairpin: true, isolated: false },
 }
 
 let kernel: FakeRtnetlink

@@ -3,7 +3,7 @@ import { connect, createServer } from 'node:net'
 import type { Log } from '../base/log.ts'
 import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
-import type { PublishingEndpoint } from './firewall.ts'
+import type { PublishingEndpoint } from './firewall-plan.ts'
 import type { Network } from './network.ts'
 import type { PublishedProtocol } from './publication.ts'
 

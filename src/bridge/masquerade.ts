@@ -1,7 +1,8 @@
 import { cidrFamily } from '../net/cidr.ts'
-import { ipFamilies, ipFamilyOf, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
 import { addressRange, registerBytes } from '../nftables/keys.ts'
 import type { Elements, NftSet, Rule, Statement, TableState } from '../nftables/objects.ts'
+import { planMasquerade } from './firewall-plan.ts'
 import { bridgeTable } from './names.ts'
 import type { Network } from './network.ts'
 
@@ -19,26 +20,23 @@ const masqueraded = {
 
 /**
  * The table of the networks: packets that leave a masquerading network by a link that is no bridge of ours get the
- * address of that link, or the one that the network says. Gateway modes other than `nat` translate nothing. Nothing that
+ * address of that link, or the one that the network says ({@link planMasquerade}). Nothing that
  * comes in is touched here, and no policy is set: an accept of ours could not overrule another table's drop anyway. Pure.
  */
 export function compileMasquerade(networks: readonly Network[]): TableState {
   const elements = { 4: new Map<string, string>(), 6: new Map<string, string>() }
   const rules: Rule[] = []
-  for (const { name, subnets, masquerade, gatewayModes } of networks) {
-    for (const { cidr } of subnets) {
-      const family = cidrFamily(cidr)
-      if (masquerade === false || gatewayModes[family] !== 'nat') continue
-      const source = masquerade === true ? undefined : masquerade.find((ip) => ipFamilyOf(ip) === family)
-      if (source === undefined) elements[family].set(...addressRange(cidr))
-      else {
-        // Networks with an address of their own are few: a rule each.
-        const left = family === 4 ? 'ip saddr' : 'ip6 saddr'
-        const from: Statement = { kind: 'match', left, op: '==', value: { address: cidr.address, prefix: cidr.prefix } }
-        const snat: Statement = { kind: 'snat', family: family === 4 ? 'ip' : 'ip6', to: source }
-        rules.push({ statements: [from, outwards, snat], comment: `network ${name}` })
-      }
+  for (const { network, cidr, source } of planMasquerade(networks)) {
+    const family = cidrFamily(cidr)
+    if (source === undefined) {
+      elements[family].set(...addressRange(cidr))
+      continue
     }
+    // Networks with an address of their own are few: a rule each.
+    const left = family === 4 ? 'ip saddr' : 'ip6 saddr'
+    const from: Statement = { kind: 'match', left, op: '==', value: { address: cidr.address, prefix: cidr.prefix } }
+    const snat: Statement = { kind: 'snat', family: family === 4 ? 'ip' : 'ip6', to: source }
+    rules.push({ statements: [from, outwards, snat], comment: `network ${network}` })
   }
   for (const family of ipFamilies) {
     const { key, name } = masqueraded[family]

@@ -23,10 +23,13 @@ export interface BridgePlan {
 /**
  * How a port of a bridge is set. Hairpin: with br_netfilter loaded (a machine that also runs Kubernetes or Docker has it), a
  * pod's packet to a Service is translated before it is bridged; when the pod itself is chosen, the frame must leave by the
- * port that it came from.
+ * port that it came from. Isolated: pods that neither reach each other nor the host are kept apart on the wire, whatever
+ * the firewall is; in other networks without inter-container communication, with br_netfilter, a neighbour's published port
+ * is switched from port to port.
  */
 export interface PortOptions {
   readonly hairpin: boolean
+  readonly isolated: boolean
 }
 
 /** The host's end of an endpoint as it should be. */
@@ -124,8 +127,9 @@ export interface EndpointContext {
 }
 
 /** The host's end of the endpoint that a lease stands for. Pure. */
-export function planPort({ bridge, mtu, hairpin }: Network, lease: Lease): PortPlan {
-  return { port: portOf(lease), alias: ownerAlias(lease.owner), bridge, mtu, options: { hairpin } }
+export function planPort({ bridge, mtu, hairpin, icc, gatewayModes }: Network, lease: Lease): PortPlan {
+  const isolated = !icc && ipFamilies.every((family) => gatewayModes[family] === 'isolated')
+  return { port: portOf(lease), alias: ownerAlias(lease.owner), bridge, mtu, options: { hairpin, isolated } }
 }
 
 /** The endpoint that a lease stands for. Pure. */

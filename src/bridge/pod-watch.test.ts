@@ -18,7 +18,7 @@ function endpoint(name: string, number: number): EndpointPlan {
     bridge: 'fl0',
     netns: `/run/netns/${name}`,
     link: 'eth0',
-    options: { hairpin: true },
+    options: { hairpin: true, isolated: false },
     mac: macOf(number),
     mtu: 1500,
     addresses: [parseCidr(`10.7.0.${number}/32`), parseCidr(`fd00:7::${number}/128`)],

@@ -2,8 +2,9 @@ import { expect, test } from 'vitest'
 import { parseIp } from '../net/ip-address.ts'
 import { parseMac } from '../net/mac-address.ts'
 import { formatTable } from '../nftables/format.ts'
+import { linkLocalOf } from './firewall-plan.ts'
 import { hostLinkName } from './names.ts'
-import { compileSourceGuard, linkLocalOf } from './source-guard.ts'
+import { compileSourceGuard } from './source-guard.ts'
 
 const mac = parseMac('02:00:00:00:00:02')
 const lease = {
@@ -16,7 +17,7 @@ const gateway = parseMac('02:00:00:00:00:01')
 
 test('compileSourceGuard() lets a port send with its MAC and addresses', () => {
   const port = hostLinkName(lease.owner)
-  const text = formatTable(compileSourceGuard([{ name: 'default', mac: gateway, icc: true }], [lease]))
+  const text = formatTable(compileSourceGuard([{ name: 'default', bridge: 'fl0', mac: gateway, icc: true }], [lease]))
   expect(text).toContain(`elements = { "${port}" . 02:00:00:00:00:02 }`)
   expect(text).toContain(`"${port}" . 02:00:00:00:00:02 . 10.7.0.2`)
   for (const ip of ['::', 'fd00:7::2', 'fe80::ff:fe00:2'])
@@ -25,7 +26,7 @@ test('compileSourceGuard() lets a port send with its MAC and addresses', () => {
 })
 
 test('compileSourceGuard() lets a port without inter-container communication send to the bridge only', () => {
-  const text = formatTable(compileSourceGuard([{ name: 'default', mac: gateway, icc: false }], [lease]))
+  const text = formatTable(compileSourceGuard([{ name: 'default', bridge: 'fl0', mac: gateway, icc: false }], [lease]))
   expect(text).toContain(`"${hostLinkName(lease.owner)}" . 02:00:00:00:00:01`)
 })
 

@@ -1,9 +1,9 @@
-import { ipFamilyOf, ipFromBytes, parseIp, type IpAddress } from '../net/ip-address.ts'
-import { macToBytes, type MacAddress } from '../net/mac-address.ts'
+import { ipFamilyOf } from '../net/ip-address.ts'
 import { registerBytes } from '../nftables/keys.ts'
 import type { Expression, NftSet, RegisterBytes, Rule, TableState } from '../nftables/objects.ts'
+import { planGuards } from './firewall-plan.ts'
 import type { Lease } from './leases.ts'
-import { bridgeTable, portOf, portPrefix } from './names.ts'
+import { bridgeTable, portPrefix } from './names.ts'
 import type { Network } from './network.ts'
 
 /** Before everything else that looks at frames of a bridge (NF_BR_PRI_NAT_DST_BRIDGED), br_netfilter (0) among it. */
@@ -27,10 +27,9 @@ const gateways = { name: 'gateways', key: ['iifname', 'ether daddr'] } as const 
  * translates the frame and then has it switched from port to port. Pure.
  */
 export function compileSourceGuard(
-  networks: readonly Pick<Network, 'name' | 'mac' | 'icc'>[],
+  networks: readonly Pick<Network, 'name' | 'bridge' | 'mac' | 'icc'>[],
   leases: Iterable<Pick<Lease, 'owner' | 'network' | 'link' | 'mac' | 'ips'>>,
 ): TableState {
-  const quiet = new Map(networks.filter(({ icc }) => !icc).map(({ name, mac }) => [name, mac]))
   const elements = {
     macs: new Map<RegisterBytes, string>(),
     alone: new Map<RegisterBytes, string>(),
@@ -38,19 +37,13 @@ export function compileSourceGuard(
     4: new Map<RegisterBytes, string>(),
     6: new Map<RegisterBytes, string>(),
   }
-  for (const lease of leases) {
-    const { network, mac, ips } = lease
-    const name = portOf(lease)
-    const gateway = quiet.get(network)
-    if (gateway !== undefined) {
+  for (const { port: name, mac, ips, besides, onlyTo } of planGuards(networks, leases)) {
+    if (onlyTo !== undefined) {
       elements.alone.set(registerBytes({ name }), '')
-      elements.gateways.set(registerBytes({ name }, { mac: gateway }), '')
+      elements.gateways.set(registerBytes({ name }, { mac: onlyTo }), '')
     }
     elements.macs.set(registerBytes({ name }, { mac }), '')
-    // Neighbour discovery and multicast reports come from the link-local address, and before that from none (RFC 4862, RFC 3810).
-    for (const ip of [...ips, linkLocalOf(mac), unspecified]) {
-      elements[ipFamilyOf(ip)].set(registerBytes({ name }, { mac }, { ip }), '')
-    }
+    for (const ip of [...ips, ...besides]) elements[ipFamilyOf(ip)].set(registerBytes({ name }, { mac }, { ip }), '')
   }
   return {
     family: 'bridge',
@@ -68,7 +61,6 @@ export function compileSourceGuard(
   }
 }
 
-const unspecified = parseIp('::')
 const arpSource = ['iifname', 'ether saddr', 'arp saddr ip'] as const
 /** IPPROTO_ICMPV6 */
 const icmpv6 = 58
@@ -98,10 +90,4 @@ function rules(): Rule[] {
     },
     { statements: [{ kind: 'drop' }] },
   ]
-}
-
-/** RFC 4291, appendix A: the address that the kernel gives a link of this MAC by itself (addr_gen_mode eui64). */
-export function linkLocalOf(mac: MacAddress): IpAddress {
-  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = macToBytes(mac)
-  return ipFromBytes(Uint8Array.of(0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f))
 }

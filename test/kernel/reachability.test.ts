@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { silentLog } from '../../src/base/log.ts'
 import type { BridgeNetworks } from '../../src/bridge/bridge-networks.ts'
+import type { FirewallTools } from '../../src/bridge/host-firewall.ts'
 import { openBridgeKernel } from '../../src/bridge/kernel.ts'
 import { openBridgeNetworks } from '../../src/bridge/open-bridge-networks.ts'
 import { parsePublish } from '../../src/bridge/publication.ts'
+import { openTools } from '../../src/iptables/open-tools.ts'
+import { OwnRestores } from '../../src/iptables/own-restores.ts'
 import { receiveFrom, sendTo, socket } from '../../src/linux/libc.ts'
 import { writeSysctl } from '../../src/linux/sysctl.ts'
 import { ipFamilyOf, ipToBytes, parseIp, type IpFamily } from '../../src/net/ip-address.ts'
@@ -31,7 +34,11 @@ const addresses = {
   far: { 4: '198.51.100.9', 6: '2001:db8:3::9' },
 } as const
 
-const stack = new AsyncDisposableStack()
+/** What guards the networks. The last one is a machine whose kernel has no nf_tables. */
+const firewalls = ['nftables', 'iptables, nft tools', 'iptables, legacy tools alone'] as const
+type FirewallName = (typeof firewalls)[number]
+
+let stack: AsyncDisposableStack
 let lab: Lab
 let node: Host
 let neighbour: Host
@@ -39,7 +46,9 @@ let far: Host
 let networks: BridgeNetworks
 const pods = new Map<string, { host: Host; ips: Record<IpFamily, string>; netns: string }>()
 
-beforeAll(async () => {
+async function setUp(firewall: FirewallName): Promise<void> {
+  stack = new AsyncDisposableStack()
+  pods.clear()
   lab = stack.use(createLab())
   node = await lab.host('node')
   neighbour = await lab.host('neighbour')
@@ -67,7 +76,7 @@ beforeAll(async () => {
     await host.addRoute('2001:db8:3::/64', { via: '2001:db8:2::fe' })
   }
   const kernel = stack.use(openBridgeKernel({ netns: node.netns }))
-  const nft = stack.use(openNftables({ netns: node.netns }))
+  const tools = await openFirewallTools(firewall)
   const stateDir = mkdtempSync(join(tmpdir(), 'fairlead-reach-'))
   stack.defer(() => rmSync(stateDir, { recursive: true }))
   networks = stack.use(
@@ -85,7 +94,7 @@ beforeAll(async () => {
       machineId: 'test',
       bootId: 'boot',
       kernel,
-      nft,
+      ...tools,
       log: silentLog,
       keepLease: () => true,
     }),
@@ -112,8 +121,15 @@ beforeAll(async () => {
       for (const host of [neighbour, router]) await host.addRoute(destination, { via: addresses.node[family] })
     }
   }
-})
-afterAll(() => stack.disposeAsync())
+}
+
+async function openFirewallTools(firewall: FirewallName): Promise<FirewallTools> {
+  const { netns } = node
+  const nft = firewall === 'iptables, legacy tools alone' ? undefined : stack.use(openNftables({ netns }))
+  if (firewall === 'nftables') return { nft }
+  const { clients } = await openTools({ netns, variant: nft ? 'nft' : 'legacy' })
+  return { nft, iptables: { clients, notifications: nft, restores: new OwnRestores() } }
+}
 
 const publishedPort = (index: number): number => 8000 + index
 const loopbackPort = (index: number): number => 9000 + index
@@ -222,30 +238,45 @@ function reachOf(
   return 'gateway'
 }
 
-describe.each([
-  { netfilter: 'without br_netfilter', value: 0 },
-  { netfilter: 'with br_netfilter', value: 1 },
-])('reachability $netfilter', ({ value }) => {
-  beforeAll(() => {
-    for (const name of ['iptables', 'ip6tables']) {
-      writeSysctl(`net/bridge/bridge-nf-call-${name}`, String(value), { netns: node.netns })
-    }
+describe.each(firewalls)('reachability through %s', (firewall) => {
+  beforeAll(() => setUp(firewall))
+  afterAll(() => stack.disposeAsync())
+
+  describe.each([
+    { netfilter: 'without br_netfilter', value: 0 },
+    { netfilter: 'with br_netfilter', value: 1 },
+  ])('$netfilter', ({ value }) => {
+    beforeAll(() => {
+      for (const name of ['iptables', 'ip6tables']) {
+        writeSysctl(`net/bridge/bridge-nf-call-${name}`, String(value), { netns: node.netns })
+      }
+    })
+
+    test.each(cases.map((of, index) => ({ ...of, index })))('$title', async (of) => {
+      const results = await Promise.all(
+        attemptsOf(of).map(async (one) => ({ one, reach: await attempt(one, of.index) })),
+      )
+      const words = ({ from, target, protocol, family }: Attempt, reach: Reach): string =>
+        `${from} to ${target} by ${protocol} over IPv${family}: ${reach}`
+      expect(results.map(({ one, reach }) => words(one, reach))).toEqual(
+        results.map(({ one }) => words(one, one.expected)),
+      )
+    })
   })
 
-  test.each(cases.map((of, index) => ({ ...of, index })))('$title', async (of) => {
-    const results = await Promise.all(attemptsOf(of).map(async (one) => ({ one, reach: await attempt(one, of.index) })))
-    const words = ({ from, target, protocol, family }: Attempt, reach: Reach): string =>
-      `${from} to ${target} by ${protocol} over IPv${family}: ${reach}`
-    expect(results.map(({ one, reach }) => words(one, reach))).toEqual(
-      results.map(({ one }) => words(one, one.expected)),
+  test('ping from outside', async () => {
+    const answers = await Promise.all(
+      cases.map(async ({ title, network }) => {
+        const { ips } = podOf(network.name, 'server')
+        return { title, answers: await Promise.all([ping(neighbour, ips[4]), ping(neighbour, ips[6])]) }
+      }),
     )
+    const expected = cases.map(({ title, network: { gatewayMode } }) => ({
+      title,
+      answers: [gatewayMode === 'routed', gatewayMode === 'routed'],
+    }))
+    expect(answers).toEqual(expected)
   })
-})
-
-test.each(cases.map(({ title, network }) => ({ title, network })))('ping from outside, $title', async ({ network }) => {
-  const { ips } = podOf(network.name, 'server')
-  const routed = network.gatewayMode === 'routed'
-  expect(await Promise.all([ping(neighbour, ips[4]), ping(neighbour, ips[6])])).toEqual([routed, routed])
 })
 
 /** Whether an ICMP echo request is answered within a while. */
