@@ -3,13 +3,19 @@ import { systemClock, type Clock } from '../base/clock.ts'
 /** How long after a restore of ours its own notifications may still come, ms. */
 const echoMs = 100
 
+/** Whoever looks at tables before a restore, for changes by others, and after it. */
+export interface RestoreWatcher {
+  readonly before: () => void
+  readonly after: () => void
+}
+
 /**
  * What this process writes, so that nobody in it takes it for a change by others: all writers and watchers of one network
  * namespace share one of these.
  */
 export class OwnRestores {
   readonly #clock: Clock
-  readonly #listeners = new Set<() => void>()
+  readonly #watchers = new Set<RestoreWatcher>()
   #busy = 0
   #quietUntil = -Infinity
 
@@ -19,13 +25,14 @@ export class OwnRestores {
 
   /** Runs a restore. */
   async during<T>(restore: () => Promise<T>): Promise<T> {
+    if (!this.busy) for (const { before } of this.#watchers) before()
     this.#busy++
     try {
       return await restore()
     } finally {
       this.#busy--
       this.#quietUntil = this.#clock.monotonic() + echoMs
-      for (const listener of this.#listeners) listener()
+      for (const { after } of this.#watchers) after()
     }
   }
 
@@ -39,9 +46,9 @@ export class OwnRestores {
     return this.busy || this.#clock.monotonic() < this.#quietUntil
   }
 
-  /** Calls `listener` after each restore, until the result is called. */
-  onEnd(listener: () => void): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+  /** Tells of each restore, until the result is called. */
+  watch(watcher: RestoreWatcher): () => void {
+    this.#watchers.add(watcher)
+    return () => this.#watchers.delete(watcher)
   }
 }

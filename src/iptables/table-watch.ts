@@ -50,8 +50,11 @@ export class TableWatch implements Disposable {
         if (!this.#disposed) onChange(undefined)
       },
     })
-    this.#forget = nft ? () => {} : restores.onEnd(() => this.#look(false))
-    if (nft) return
+    if (nft) {
+      this.#forget = () => {}
+      return
+    }
+    this.#forget = restores.watch({ before: () => this.#look(true), after: () => this.#look(false) })
     // What is there now is nobody's change.
     this.#look(false)
     this.#lookLater()

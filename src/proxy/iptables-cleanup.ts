@@ -1,9 +1,8 @@
-import type { IptablesClient, Variant } from '../iptables/client.ts'
+import type { IptablesClient } from '../iptables/client.ts'
 import { removalOf } from '../iptables/diff.ts'
 import { openIpSets } from '../iptables/ip-set.ts'
-import { IptablesError } from '../iptables/iptables-error.ts'
 import type { TableChanges } from '../iptables/objects.ts'
-import { openIptables } from '../iptables/open-client.ts'
+import { openInstalled } from '../iptables/open-tools.ts'
 import { formatRestore, isEmptyChange } from '../iptables/save-format.ts'
 import type { Netns } from '../linux/netns.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
@@ -39,23 +38,6 @@ export async function findServiceRules(clients: readonly IptablesClient[]): Prom
 /** What removes the rules, as text of iptables-restore. */
 export function removalText({ client, changes }: FoundRules): readonly string[] {
   return [`# ${toolName(client)}-restore --noflush`, ...formatRestore(changes).trimEnd().split('\n')]
-}
-
-/** The tools of one kind, of the families that they are installed for. Looks at no table, which would bring it into being. */
-export async function openInstalled(
-  variant: Variant,
-  place: { readonly netns?: Netns } = {},
-): Promise<readonly IptablesClient[]> {
-  const clients: IptablesClient[] = []
-  for (const family of ipFamilies) {
-    try {
-      clients.push(await openIptables({ family, variant, probe: false, ...place }))
-    } catch (error) {
-      // Not installed: then nobody can have used them either.
-      if (!(error instanceof IptablesError)) throw error
-    }
-  }
-  return clients
 }
 
 /** What was removed, and what was left, each as a few words. */

@@ -4,6 +4,8 @@ import { SharedMap } from '../base/shared-map.ts'
 import type { IptablesClient } from '../iptables/client.ts'
 import { isEmptyChange, countRules, formatRestore } from '../iptables/save-format.ts'
 import type { TableChanges } from '../iptables/objects.ts'
+import type { OwnRestores } from '../iptables/own-restores.ts'
+import { TableWatch } from '../iptables/table-watch.ts'
 import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { CompiledServices } from './compile-services.ts'
 import type {
@@ -20,8 +22,15 @@ import { changeFamily, programmedFamily, type ProgrammedFamily } from './iptable
 import { findServiceRules, toolName } from './iptables-cleanup.ts'
 import { explainRules } from './iptables-explain.ts'
 import type { IptablesParts } from './iptables-parts.ts'
-import { clusterIpSet, clusterIpsOf, compileTables, contextOf, diffTables, manyEndpoints } from './iptables-tables.ts'
-import { IptablesWatch } from './iptables-watch.ts'
+import {
+  clusterIpSet,
+  clusterIpsOf,
+  compileTables,
+  contextOf,
+  diffTables,
+  manyEndpoints,
+  touchedTables,
+} from './iptables-tables.ts'
 
 /** What is remembered between syncs. */
 interface Programmed {
@@ -45,7 +54,7 @@ export class IptablesMode implements Dataplane, Disposable {
   readonly #log: Log
   readonly #clock: Clock
   #parts: Promise<IptablesParts> | undefined
-  #watch: IptablesWatch | undefined
+  #watch: TableWatch | undefined
   /** Undefined until the first sync, and after anything that makes us unsure of the kernel. */
   #programmed: Programmed | undefined
   /** Somebody else changed the tables since the last sync. */
@@ -121,7 +130,7 @@ export class IptablesMode implements Dataplane, Disposable {
     const parts = await this.#ready()
     this.#programmed = undefined
     for (const { client, ours, changes } of await findServiceRules(await allClients(parts))) {
-      if (ours) await this.#quietly(() => client.restore(changes))
+      if (ours) await parts.restores.during(() => client.restore(changes))
     }
     for (const family of ipFamilies) await parts.sets?.destroy(clusterIpSet(family).name)
     this[Symbol.dispose]()
@@ -143,7 +152,12 @@ export class IptablesMode implements Dataplane, Disposable {
     const opening = (this.#parts ??= this.#open())
     try {
       const parts = await opening
-      this.#watch ??= new IptablesWatch(parts, { clock: this.#clock, onChange: (by) => this.#noteDrift(by) })
+      this.#watch ??= new TableWatch({
+        ...parts,
+        tables: touchedTables,
+        clock: this.#clock,
+        onChange: (by) => this.#noteDrift(by),
+      })
       return parts
     } catch (error) {
       if (this.#parts === opening) this.#parts = undefined
@@ -174,7 +188,7 @@ export class IptablesMode implements Dataplane, Disposable {
         const { add, remove } = await setChanges(parts, services, family)
         await this.#addToSet(parts, { family, add, cost })
         const { changes, wanted } = await differences(client, services, parts)
-        await this.#restore(client, changes, { cost, ...(signal && { signal }) })
+        await this.#restore(client, changes, { restores: parts.restores, cost, ...(signal && { signal }) })
         await this.#removeFromSet(parts, { family, remove, cost })
         families.push(wanted)
       }
@@ -207,7 +221,7 @@ export class IptablesMode implements Dataplane, Disposable {
       const { add, remove } = changedClusterIps(before.services, services, { keys, family })
       await this.#addToSet(parts, { family, add, cost })
       const { changes, after } = changeFamily(programmed, services)
-      await this.#restore(client, changes, { cost, ...(signal && { signal }) })
+      await this.#restore(client, changes, { restores: parts.restores, cost, ...(signal && { signal }) })
       await this.#removeFromSet(parts, { family, remove, cost })
       families.push(after)
     }
@@ -218,10 +232,10 @@ export class IptablesMode implements Dataplane, Disposable {
   async #restore(
     client: IptablesClient,
     changes: readonly TableChanges[],
-    { cost, signal }: { readonly cost: Cost; readonly signal?: AbortSignal },
+    { restores, cost, signal }: { readonly restores: OwnRestores; readonly cost: Cost; readonly signal?: AbortSignal },
   ): Promise<void> {
     if (changes.every(isEmptyChange)) return
-    const result = await this.#quietly(() => client.restore(changes, { ...(signal && { signal }) }))
+    const result = await restores.during(() => client.restore(changes, { ...(signal && { signal }) }))
     cost.bytes += result.bytes
     cost.kernelMs += result.ms
     cost.messages++
@@ -245,10 +259,6 @@ export class IptablesMode implements Dataplane, Disposable {
     if (!sets || remove.length === 0) return
     await sets.remove(clusterIpSet(family), remove)
     cost.elements += remove.length
-  }
-
-  async #quietly<T>(work: () => Promise<T>): Promise<T> {
-    return this.#watch ? await this.#watch.quietly(work) : await work()
   }
 
   #logRepair(by: string | undefined, { rules, elements }: Cost): void {

@@ -1,16 +1,14 @@
-import { silentLog, type Log } from '../base/log.ts'
+import type { Log } from '../base/log.ts'
 import type { IptablesClient, Variant } from '../iptables/client.ts'
-import { detectVariant } from '../iptables/detect-variant.ts'
 import { openIpSets, type IpSets } from '../iptables/ip-set.ts'
-import { isPermissionDenied } from '../iptables/iptables-error.ts'
-import { openIptables } from '../iptables/open-client.ts'
+import { openInstalled, openTools } from '../iptables/open-tools.ts'
+import { OwnRestores } from '../iptables/own-restores.ts'
 import type { Netns } from '../linux/netns.ts'
 import { readSysctl, SysctlError } from '../linux/sysctl.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
-import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
+import type { IpFamily } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
-import { openInstalled } from './iptables-cleanup.ts'
 import type { IptablesFeatures } from './iptables-tables.ts'
 
 /** What the iptables mode works with: the kernel's, or fakes. */
@@ -21,6 +19,8 @@ export interface IptablesParts extends Disposable {
   readonly sets: IpSets | undefined
   /** Tells when somebody changes the tables of the nft tools; undefined with the legacy ones. */
   readonly nft: NftClient | undefined
+  /** What this process writes, whoever of it. */
+  readonly restores: OwnRestores
   readonly features: IptablesFeatures
   /** What is missing, each with its reason. */
   readonly limits: readonly string[]
@@ -33,25 +33,16 @@ export interface IptablesPartsOptions {
   /** @default `auto`: what the machine's other programs use */
   readonly variant?: Variant | 'auto'
   readonly log?: Log
+  /** Shared with whoever else of this process writes iptables rules. @default nobody else does */
+  readonly restores?: OwnRestores
 }
 
 /** Opens the tools that this machine uses, for the families that it has. Throws IptablesError when there are none. */
 export async function openIptablesParts(options: IptablesPartsOptions = {}): Promise<IptablesParts> {
-  const { netns, variant: asked = 'auto', log = silentLog } = options
+  const { netns, restores = new OwnRestores() } = options
   const place = { ...(netns && { netns }) }
-  const found = asked === 'auto' ? await detectVariant(place) : { variant: asked, reason: 'it was asked for' }
-  const { variant } = found
-  log.info({ variant, reason: found.reason }, `iptables: the ${variant} tools are used, because ${found.reason}`)
-  const limits: string[] = []
-  const clients: IptablesClient[] = []
-  for (const family of ipFamilies) {
-    try {
-      clients.push(await openIptables({ family, variant, ...place }))
-    } catch (error) {
-      if (family === 4 || isPermissionDenied(error)) throw error
-      limits.push(`IPv6: ${messageOf(error)}`)
-    }
-  }
+  const { variant, clients, limits: missing } = await openTools(options)
+  const limits = [...missing]
   using scope = new DisposableStack()
   const sets = scope.use(openIpSets(place))
   const noSets = await whyNoSets(sets)
@@ -66,6 +57,7 @@ export async function openIptablesParts(options: IptablesPartsOptions = {}): Pro
     clients,
     sets: noSets === undefined ? sets : undefined,
     nft,
+    restores,
     features: { addressSets: noSets === undefined, liberalConntrack: isLiberal(place) },
     limits,
     others: () => openInstalled(variant === 'nft' ? 'legacy' : 'nft', place),
@@ -93,8 +85,4 @@ function isLiberal(place: { netns?: Netns }): boolean {
     if (error instanceof SysctlError) return false
     throw error
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error)
 }
