@@ -15,7 +15,8 @@ const tablePrefix = 'fairlead-'
  */
 export async function cleanupBridge(options: {
   readonly kernel: BridgeKernel
-  readonly nft: NftClient
+  /** Undefined where the kernel has no nf_tables. */
+  readonly nft: NftClient | undefined
   /** @default `fl-` */
   readonly netnsPrefix?: string
   /** Where the host's own sysctls are remembered, if anywhere: they are set back. */
@@ -54,9 +55,10 @@ export async function cleanupBridge(options: {
       ),
     )
   }
-  for (const { family, name } of (await nft.listTables()).filter(({ name }) => name.startsWith(tablePrefix))) {
-    await attempt(`nftables table ${family} ${name}`, () =>
-      nft.run({ family, table: name, changes: [{ op: 'delete-table' }] }),
+  const tables = (await nft?.listTables()) ?? []
+  for (const { family, name } of tables.filter(({ name }) => name.startsWith(tablePrefix))) {
+    await attempt(`nftables table ${family} ${name}`, async () =>
+      nft?.run({ family, table: name, changes: [{ op: 'delete-table' }] }),
     )
   }
   if (remembered) removed.push(...restoreForwarding({ kernel, ...remembered }))

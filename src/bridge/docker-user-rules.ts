@@ -34,7 +34,7 @@ export class IptablesError extends Error {
  */
 export class DockerUserRules implements AsyncDisposable {
   readonly #bridges: () => readonly string[]
-  readonly #nft: NftClient
+  readonly #nft: NftClient | undefined
   readonly #log: Log
   readonly #runner: BoundedRunner
   readonly #clock: Clock
@@ -46,7 +46,8 @@ export class DockerUserRules implements AsyncDisposable {
   /** `bridges` gives the names of our bridges at the time (asked again from time to time). */
   constructor(options: {
     readonly bridges: () => readonly string[]
-    readonly nft: NftClient
+    /** Undefined where the kernel has no nf_tables: Docker's rules are in the legacy tables then. */
+    readonly nft: NftClient | undefined
     readonly log: Log
     readonly clock: Clock
     /** @default {@link readLegacyTables} */
@@ -71,7 +72,7 @@ export class DockerUserRules implements AsyncDisposable {
 
   /** Begins: now, and after every change of the tables that Docker's rules are in. */
   follow(): void {
-    this.#nft.watch({
+    this.#nft?.watch({
       onChange: ({ family, table }) => {
         if (table === 'filter' && (family === 'ip' || family === 'ip6')) this.request()
       },
@@ -118,7 +119,7 @@ export class DockerUserRules implements AsyncDisposable {
 
 /** Removes our rules from Docker's chain, wherever it is. Returns what was removed, in words. Throws as {@link DockerUserRules.sync}. */
 export async function removeDockerUserRules(
-  nft: NftClient,
+  nft: NftClient | undefined,
   legacyTables: LegacyTables = readLegacyTables,
 ): Promise<string[]> {
   const removed: string[] = []
@@ -131,8 +132,8 @@ export async function removeDockerUserRules(
 }
 
 /** Those whose table filter may have Docker's chain. Nothing is run to find out: iptables would make tables where none are. */
-async function backendsWithDocker(nft: NftClient, legacyTablesOf: LegacyTables): Promise<Backend[]> {
-  const chains = await nft.listChains()
+async function backendsWithDocker(nft: NftClient | undefined, legacyTablesOf: LegacyTables): Promise<Backend[]> {
+  const chains = (await nft?.listChains()) ?? []
   return backends.filter(
     ({ family, legacyTables }) =>
       chains.some((chain) => chain.family === family && chain.table === 'filter' && chain.name === dockerUserChain) ||

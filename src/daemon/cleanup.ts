@@ -2,11 +2,12 @@ import { silentLog } from '../base/log.ts'
 import { cleanupBridge } from '../bridge/cleanup.ts'
 import { removeDockerUserRules } from '../bridge/docker-user-rules.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
+import { removeIptablesFirewall } from '../bridge/other-firewall.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
-import { openNftables } from '../nftables/open-client.ts'
 import { removeServiceRules } from '../proxy/iptables-cleanup.ts'
 import { RelayAddresses } from '../proxy/relay-addresses.ts'
+import { openNftablesIfAny } from './open-nftables.ts'
 
 /** What was removed, and what was left alone although it may be no longer used, each as a few words. */
 export interface CleanedMachine {
@@ -24,18 +25,21 @@ export async function cleanupMachine(options: {
   kubeProxyRules?: boolean
 }): Promise<CleanedMachine> {
   using kernel = openBridgeKernel()
-  using nft = openNftables({ log: silentLog })
+  using nft = await openNftablesIfAny(silentLog)
   const relays = new RelayAddresses({ rtnetlink: openRtnetlink, log: silentLog })
-  const [ours, dockers, relayed, rules] = await Promise.allSettled([
+  const [ours, dockers, relayed, rules, guards] = await Promise.allSettled([
     cleanupBridge({ kernel, nft, remembered: { ...options, bootId: readBootId() } }),
     removeDockerUserRules(nft),
     relays.remove(),
     removeServiceRules({ kubeProxy: options.kubeProxyRules ?? false }),
+    removeIptablesFirewall({ nft }),
   ])
   if (ours.status === 'rejected') throw ours.reason
   if (dockers.status === 'rejected') throw dockers.reason
   if (relayed.status === 'rejected') throw relayed.reason
   if (rules.status === 'rejected') throw rules.reason
+  if (guards.status === 'rejected') throw guards.reason
   const addresses = relayed.value.map((ip) => `address ${ip} of lo`)
-  return { removed: [...ours.value, ...dockers.value, ...addresses, ...rules.value.removed], left: rules.value.left }
+  const removed = [...ours.value, ...dockers.value, ...addresses, ...rules.value.removed, ...guards.value]
+  return { removed, left: rules.value.left }
 }

@@ -42,6 +42,8 @@ export interface Config {
   readonly networks: readonly NetworkSettings[]
   /** `network.dockerUser`. `auto`: where Docker is, let packets of our bridges through its chain DOCKER-USER; `off`: do not. */
   readonly dockerUser: 'auto' | 'off'
+  /** `network.firewall`. What masquerades, publishes ports and guards pods of all bridge networks. */
+  readonly firewall: 'nftables' | 'iptables'
   readonly services: ServicesConfig | undefined
   readonly dns: DnsConfig | undefined
   readonly http: {
@@ -76,7 +78,7 @@ export const knownKeys = {
   stateDir: true,
   controlSocket: true,
   sources: { files: true },
-  network: { enabled: true, dockerUser: true, name: true, ...bridgeNetworkFields },
+  network: { enabled: true, dockerUser: true, firewall: true, name: true, ...bridgeNetworkFields },
   // Its elements have the same keys.
   networks: true,
   services: servicesKeys,
@@ -119,6 +121,7 @@ export function parseKubeProxyConfig(raw: unknown, from: { origin: string }): Co
     network: undefined,
     networks: [],
     dockerUser: 'off',
+    firewall: 'nftables',
     services,
     dns: undefined,
     http: { listen: undefined },
@@ -148,6 +151,7 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
     network: readNetwork(reader.object('network')),
     networks: readNetworks(reader),
     dockerUser: reader.object('network').oneOf('dockerUser', ['auto', 'off']) ?? 'auto',
+    firewall: reader.object('network').oneOf('firewall', ['nftables', 'iptables']) ?? 'nftables',
     services: readServices(reader.object('services')),
     dns: readDns(reader.object('dns'), absolute),
     http: { listen: readHttp(reader.object('http')) },

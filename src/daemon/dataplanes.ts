@@ -1,4 +1,5 @@
 import type { Log } from '../base/log.ts'
+import type { OwnRestores } from '../iptables/own-restores.ts'
 import type { NftClient } from '../nftables/client.ts'
 import type { Dataplane } from '../proxy/dataplane.ts'
 import { IptablesMode } from '../proxy/iptables-mode.ts'
@@ -11,6 +12,8 @@ import type { ServiceMode } from './services-config.ts'
 export interface DataplaneParts {
   /** Undefined where the kernel has no nf_tables. */
   readonly nft: NftClient | undefined
+  /** Shared with whoever else writes iptables rules here. */
+  readonly restores: OwnRestores
   readonly log: Log
 }
 
@@ -20,16 +23,17 @@ export class ModeUnavailableError extends Error {
 }
 
 /** Makes the dataplane of a mode, without touching the kernel. Throws {@link ModeUnavailableError}. */
-export function createDataplane(mode: ServiceMode, { nft, log }: DataplaneParts): Dataplane {
+export function createDataplane(mode: ServiceMode, parts: DataplaneParts): Dataplane {
+  const { nft, log, restores } = parts
   switch (mode) {
     case 'nftables':
       if (nft) return new NftablesMode(nft, { log })
       throw new ModeUnavailableError('mode nftables needs nf_tables, which this kernel does not have')
     case 'iptables':
-      return new IptablesMode(() => openIptablesParts({ log }), { log })
+      return new IptablesMode(() => openIptablesParts({ log, restores }), { log })
     case 'userspace':
       return openUserspaceMode({
-        redirect: nft ? nftablesRedirect(nft, { log }) : createDataplane('iptables', { nft, log }),
+        redirect: nft ? nftablesRedirect(nft, { log }) : createDataplane('iptables', parts),
         log,
       })
     default:

@@ -9,11 +9,16 @@ import { openBridgeKernel } from '../bridge/kernel.ts'
 import { NetworkError } from '../bridge/check-network.ts'
 import { NetworkStore, parseNetworkSpec } from '../bridge/network-store.ts'
 import { openHostNetworks, type HostNetworks } from '../bridge/host-networks.ts'
+import { removeIptablesFirewall, removeNftablesFirewall } from '../bridge/other-firewall.ts'
 import { PodStore } from '../bridge/pod-record.ts'
 import { keepsLease, openPods } from '../bridge/pods.ts'
 import { StateFileError } from '../bridge/state-file.ts'
 import { ListenError } from '../dns/listen-error.ts'
 import { createDnsServer, type DnsServer } from '../dns/server.ts'
+import type { FirewallTools } from '../bridge/host-firewall.ts'
+import { IptablesError } from '../iptables/iptables-error.ts'
+import { openTools } from '../iptables/open-tools.ts'
+import { OwnRestores } from '../iptables/own-restores.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { readMachineId } from '../linux/machine-id.ts'
 import type { NetworkSettings } from '../model/network.ts'
@@ -22,7 +27,6 @@ import type { Pod } from '../model/pod.ts'
 import type { KubeProxyParts } from './kube-proxy-configuration.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
-import { openNftables } from '../nftables/open-client.ts'
 import { openServiceConnections, type ServiceConnections } from '../proxy/service-connections.ts'
 import { ensureAnchor } from '../proxy/ensure-anchor.ts'
 import { HealthCheckServers } from '../proxy/health-check-servers.ts'
@@ -48,6 +52,7 @@ import { closeServer, listenTcp } from './listen-tcp.ts'
 import { ServiceInspection } from './inspect-services.ts'
 import { ModeControl } from './mode-control.ts'
 import { ModeRecord } from './mode-record.ts'
+import { openUsableNftables } from './open-nftables.ts'
 import { applyOomScore } from './oom-score.ts'
 import { proxyHealthRoutes } from './proxy-health.ts'
 import { ConfigFollower, keysForRestart, type ConfigSource } from './reload.ts'
@@ -82,6 +87,8 @@ interface Context {
   readonly status: DaemonStatus
   /** Undefined where the kernel has none, and nothing here needs it. */
   readonly nft: NftClient | undefined
+  /** Networks and Services may both write iptables rules. */
+  readonly restores: OwnRestores
   /** What is stopped, in reverse order, when the daemon stops or its start fails. The kernel keeps what is there. */
   readonly stack: AsyncDisposableStack
 }
@@ -145,7 +152,8 @@ async function startParts(
   stack.defer(() => closeServer(control))
 
   const nft = stack.use(await openNftablesFor(config, log))
-  const context: Context = { config, log, events, metrics, status, nft, stack }
+  const restores = new OwnRestores()
+  const context: Context = { config, log, events, metrics, status, nft, restores, stack }
 
   const podSource = new MemorySource('pods of this machine', { synced: false })
   const opened = await startNetwork(context, podSource, pods)
@@ -193,27 +201,26 @@ async function startParts(
 /** The merged sources count as one for the loop: they give nothing before all of them are complete. */
 const allSources = 'sources'
 
-/** Without networks and in another mode, a machine can do without nf_tables. */
+/** Without networks or with `network.firewall: iptables`, and in another mode, a machine can do without nf_tables. */
 async function openNftablesFor(config: Config, log: Log): Promise<NftClient | undefined> {
-  const needed = config.network !== undefined || config.networks.length > 0 || config.services?.mode === 'nftables'
-  if (needed) return openUsableNftables(log)
+  const guards = config.firewall === 'nftables' && (config.network !== undefined || config.networks.length > 0)
+  const needed = guards || config.services?.mode === 'nftables'
+  if (needed) return openNeededNftables(log)
   try {
     return await openUsableNftables(log)
   } catch (error) {
-    if (!(error instanceof StartError)) throw error
     log.warn({ err: error }, 'no nf_tables here: established connections do not outlive a switch of the mode')
     return undefined
   }
 }
 
-async function openUsableNftables(log: Log): Promise<NftClient> {
+async function openNeededNftables(log: Log): Promise<NftClient> {
   try {
-    const nft = openNftables({ log })
-    await nft.listTables()
-    return nft
+    return await openUsableNftables(log)
   } catch (error) {
     const reason = (error as Error).message
-    throw new StartError(`nf_tables cannot be used: ${reason} ("fairlead doctor" says more)`, { cause: error })
+    const advice = '"fairlead doctor" says more; without it, set services.mode and network.firewall to iptables'
+    throw new StartError(`nf_tables cannot be used: ${reason} (${advice})`, { cause: error })
   }
 }
 
@@ -222,20 +229,20 @@ async function startNetwork(
   podSource: MemorySource,
   pods: PodControl,
 ): Promise<{ networks: HostNetworks; store: NetworkStore; configured: ReadonlySet<string> } | undefined> {
-  const { config, log, nft, stack, status, events } = context
+  const { config, log, stack, status, events } = context
   const { services, dns, stateDir, nodeName } = config
   const wanted = [...(config.network ? [config.network] : []), ...config.networks]
   if (wanted.length === 0) {
     pods.serve(undefined)
     return undefined
   }
-  if (!nft) throw new StartError('networks need nf_tables')
   const store = PodStore.open(join(stateDir, 'pods'), log)
   const configured = new Set(wanted.map(({ name }) => name))
   const networkStore = NetworkStore.open(join(stateDir, 'networks.json'), log)
   const bootId = readBootId()
   const kernel = stack.use(openBridgeKernel())
   const networkLog = log.child({ part: 'network' })
+  const tools = await openFirewallTools(context, networkLog)
   const networks = stack.use(
     await openHostNetworks({
       stateDir,
@@ -247,13 +254,14 @@ async function startNetwork(
       machineId: readMachineId(),
       bootId,
       kernel,
-      nft,
+      ...tools,
       log: networkLog,
       keepLease: (lease) => keepsLease(store, lease),
     }),
   )
   const forwarding = { kernel, log: networkLog, stateDir, bootId, clock: systemClock }
   stack.use(followSysctls(() => networks.bridges.networks, forwarding))
+  await removeOtherFirewall(context, networkLog)
   await startDockerUser(context, networks.bridges)
   status.networks = networks
   const opened = stack.use(
@@ -277,6 +285,31 @@ async function startNetwork(
   return { networks, store: networkStore, configured }
 }
 
+async function openFirewallTools({ config, nft, restores }: Context, log: Log): Promise<FirewallTools> {
+  if (config.firewall === 'nftables') return { nft }
+  try {
+    const { clients, variant, limits } = await openTools({ log })
+    for (const limit of limits) log.warn({ limit }, `iptables for the networks: ${limit}`)
+    return { nft, iptables: { clients, notifications: variant === 'nft' ? nft : undefined, restores } }
+  } catch (error) {
+    if (!(error instanceof IptablesError)) throw error
+    throw new StartError(`network.firewall: iptables cannot be used: ${error.message}`, { cause: error })
+  }
+}
+
+/** What an earlier daemon had with another `network.firewall`, now that the rules of this one are there. */
+async function removeOtherFirewall({ config, nft }: Context, log: Log): Promise<void> {
+  try {
+    const gone =
+      config.firewall === 'nftables'
+        ? await removeIptablesFirewall({ nft })
+        : nft && (await removeNftablesFirewall(nft))
+    for (const what of gone ?? []) log.info({}, `network.firewall is ${config.firewall}: removed ${what}`)
+  } catch (error) {
+    log.error({ err: error }, 'Cannot remove the firewall that an earlier daemon had for the networks')
+  }
+}
+
 /** What was made while an earlier daemon ran; the configuration comes first. */
 function rememberedNetworks(
   store: NetworkStore,
@@ -296,7 +329,6 @@ function rememberedNetworks(
 
 /** Whatever goes wrong with Docker's chain keeps no network from working: it is tried again. */
 async function startDockerUser({ config, log, nft, stack }: Context, networks: BridgeNetworks): Promise<void> {
-  if (!nft) return
   const dockerLog = log.child({ part: 'docker' })
   if (config.dockerUser === 'auto') {
     const bridges = (): string[] => networks.networks.map(({ bridge }) => bridge)
@@ -344,7 +376,7 @@ async function startServices(
   context: Context,
   networks: BridgeNetworks | undefined,
 ): Promise<ServiceProxy | undefined> {
-  const { config, log, nft, stack, status, events, metrics } = context
+  const { config, log, nft, restores, stack, status, events, metrics } = context
   const { services } = config
   if (!services) return undefined
   const servicesLog = log.child({ part: 'services' })
@@ -354,7 +386,7 @@ async function startServices(
   const proxy = new ServiceProxy({
     services,
     nodeName: config.nodeName,
-    dataplane: (mode) => createDataplane(mode, { nft, log: servicesLog }),
+    dataplane: (mode) => createDataplane(mode, { nft, restores, log: servicesLog }),
     facts() {
       const subnets = networks?.networks.flatMap((network) => network.subnets) ?? []
       return {
