@@ -11,14 +11,16 @@ function folder(): string {
   return path
 }
 
-test('ModeRecord remembers the mode, and knows nothing at first or of words that are no modes', () => {
+test('ModeRecord remembers the modes, two while one takes over, and knows nothing at first or of words that are no modes', () => {
   const file = join(folder(), 'state', 'services-mode')
   const record = new ModeRecord(file, { log: silentLog })
-  expect(record.read()).toBeUndefined()
-  record.write('iptables')
-  expect(new ModeRecord(file, { log: silentLog }).read()).toBe('iptables')
+  expect(record.read()).toEqual([])
+  record.write(['iptables'])
+  expect(new ModeRecord(file, { log: silentLog }).read()).toEqual(['iptables'])
+  record.write(['userspace', 'nftables', 'nftables'])
+  expect(record.read()).toEqual(['nftables', 'userspace'])
   writeFileSync(file, 'ebtables\n')
-  expect(record.read()).toBeUndefined()
+  expect(record.read()).toEqual([])
 })
 
 test('ModeRecord.write() warns where nothing can be written', () => {
@@ -26,6 +28,6 @@ test('ModeRecord.write() warns where nothing can be written', () => {
   writeFileSync(join(path, 'state'), '')
   const warnings: string[] = []
   const log = { ...silentLog, warn: (_: object, message: string) => void warnings.push(message) }
-  new ModeRecord(join(path, 'state', 'services-mode'), { log }).write('nftables')
+  new ModeRecord(join(path, 'state', 'services-mode'), { log }).write(['nftables'])
   expect(warnings).toEqual(['the mode in the kernel cannot be remembered'])
 })

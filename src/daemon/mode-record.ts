@@ -3,7 +3,10 @@ import { dirname } from 'node:path'
 import type { Log } from '../base/log.ts'
 import { serviceModes, type ServiceMode } from './services-config.ts'
 
-/** Remembers, over restarts, the mode whose rules are in the kernel: another one then takes them over. */
+/**
+ * Remembers, over restarts, the modes that may have rules in the kernel: two while one takes over from the other, so that a
+ * daemon that is killed in between leaves nothing behind that its next start does not know of.
+ */
 export class ModeRecord {
   readonly #file: string
   readonly #log: Log
@@ -14,22 +17,22 @@ export class ModeRecord {
     this.#log = options.log
   }
 
-  /** Undefined when nothing is known. */
-  read(): ServiceMode | undefined {
+  /** Empty when nothing is known. */
+  read(): readonly ServiceMode[] {
     try {
-      const text = readFileSync(this.#file, 'utf8').trim()
-      return serviceModes.find((mode) => mode === text)
+      const names = readFileSync(this.#file, 'utf8').trim().split(' ')
+      return serviceModes.filter((mode) => names.includes(mode))
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
       throw error
     }
   }
 
   /** A full disk is a warning: Services work, and only a start in another mode will not know what to remove. */
-  write(mode: ServiceMode): void {
+  write(modes: Iterable<ServiceMode>): void {
     try {
       mkdirSync(dirname(this.#file), { recursive: true, mode: 0o700 })
-      writeFileSync(`${this.#file}.new`, `${mode}\n`)
+      writeFileSync(`${this.#file}.new`, `${[...new Set(modes)].join(' ')}\n`)
       renameSync(`${this.#file}.new`, this.#file)
     } catch (error) {
       this.#log.warn({ err: error, file: this.#file }, 'the mode in the kernel cannot be remembered')

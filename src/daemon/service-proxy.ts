@@ -26,13 +26,13 @@ export interface ServiceProxyOptions {
   readonly log: Log
   /** What becomes of established connections; undefined: this kernel cannot tell of them. */
   readonly connections: ServiceConnections | undefined
-  /** The mode whose rules an earlier daemon left: they are removed once this one's are there. */
-  readonly leftover?: ServiceMode | undefined
+  /** Other modes whose rules an earlier daemon left: they are removed once this one's are there. */
+  readonly leftover?: readonly ServiceMode[]
   /** Keeps established connections alive while one mode goes and another comes. */
   readonly holdConnections: () => Promise<void>
   readonly onSynced: (outcome: SyncOutcome) => void
-  /** A mode is in the kernel, and no other one. */
-  readonly onMode?: (mode: ServiceMode) => void
+  /** These modes may be in the kernel from now on, and no other one: two while one takes over from the other. */
+  readonly onModes?: (modes: readonly ServiceMode[]) => void
 }
 
 /** The Services of this node: the sync loop, and the settings and the mode that it has, which can change while it runs. */
@@ -46,14 +46,15 @@ export class ServiceProxy implements AsyncDisposable {
   #node: Node | undefined
   #nodeGone = false
   #problem: string | undefined
-  #leftover: ServiceMode | undefined
+  #leftover: readonly ServiceMode[]
+  #takingOver = Promise.resolve()
 
   constructor(options: ServiceProxyOptions) {
     const { connections } = options
     this.#options = options
     this.#loopback = new LoopbackNodePorts(options)
     this.#services = options.services
-    this.#leftover = options.leftover
+    this.#leftover = options.leftover ?? []
     this.#settings = proxySettings(this.#services, this.#facts())
     this.loop = new SyncLoop({
       dataplane: this.#dataplane(options.services.mode),
@@ -68,7 +69,7 @@ export class ServiceProxy implements AsyncDisposable {
         await this.#loopback.update(services)
       },
       onSynced: (outcome) => {
-        if (this.loop.status().syncs === 1) void this.#takeOver()
+        if (this.loop.status().syncs === 1) this.#takingOver = this.#takeOver()
         options.onSynced(outcome)
       },
     })
@@ -142,28 +143,34 @@ export class ServiceProxy implements AsyncDisposable {
   /** New mode in, verified, then the old one out. Rejects as {@link configure} does. */
   async setMode(mode: ServiceMode): Promise<void> {
     if (mode === this.#services.mode) return
-    await this.#options.holdConnections()
+    await this.#takingOver
+    const { holdConnections, onModes } = this.#options
+    const from = this.#services.mode
+    await holdConnections()
+    onModes?.([...this.#leftover, from, mode])
     await this.loop.switchTo(this.#dataplane(mode))
     this.#services = { ...this.#services, mode }
-    if (this.loop.status().ready) this.#options.onMode?.(mode)
+    if (this.loop.status().ready) onModes?.([...this.#leftover, mode])
   }
 
-  /** Removes what an earlier daemon had in another mode, now that connections find this one's rules. */
+  /** Removes what an earlier daemon had in other modes, now that connections find this one's rules. */
   async #takeOver(): Promise<void> {
     const { mode } = this.#services
-    const from = this.#leftover
-    this.#leftover = undefined
-    if (from !== undefined && from !== mode) {
+    const { holdConnections, log, onModes } = this.#options
+    for (const from of this.#leftover) {
       try {
-        await this.#options.holdConnections()
+        if (from === mode) continue
+        await holdConnections()
         await this.#dataplane(from).cleanup({ keepAnchor: true })
-        this.#options.log.info({ from, mode }, `took over from mode ${from}`)
+        log.info({ from, mode }, `took over from mode ${from}`)
       } catch (error) {
-        this.#options.log.error({ err: error, from }, `what mode ${from} left cannot be removed`)
+        log.error({ err: error, from }, `what mode ${from} left cannot be removed`)
+        // The record still has it: the next start tries again.
         return
       }
     }
-    this.#options.onMode?.(mode)
+    this.#leftover = []
+    onModes?.([mode])
   }
 
   #facts(): SettingsFacts {

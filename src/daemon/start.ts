@@ -383,6 +383,9 @@ async function startServices(
   const describer = new SyncDescriber()
   const connections = await openUsableConnections(context, servicesLog)
   const record = new ModeRecord(join(config.stateDir, 'services-mode'), { log: servicesLog })
+  const leftover = record.read().filter((mode) => mode !== services.mode)
+  // Before anything is written: this daemon may be killed before it has taken over.
+  record.write([...leftover, services.mode])
   const proxy = new ServiceProxy({
     services,
     nodeName: config.nodeName,
@@ -398,9 +401,9 @@ async function startServices(
     clock: systemClock,
     log: servicesLog,
     connections,
-    leftover: record.read(),
+    leftover,
     holdConnections: async () => nft && (await ensureAnchor(nft)),
-    onMode: (mode) => record.write(mode),
+    onModes: (modes) => record.write(modes),
     onSynced(outcome) {
       const view = status.noteSync(outcome)
       metrics.observeSync(view)
