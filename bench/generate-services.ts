@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** What to generate. Addresses follow from the numbers, so two runs make the same files. */
@@ -20,19 +20,42 @@ export function generateServices(folder: string, set: ServiceSet): void {
 
 /** Rewrites the file of Service `index`, its first endpoint replaced by `address`; without one as it was generated. */
 export function rewriteService(folder: string, set: ServiceSet, index: number, address?: string): void {
-  writeServices(folder, set, index - (index % servicesPerFile), address === undefined ? undefined : { index, address })
+  writeServices(folder, set, index - (index % servicesPerFile), (i) => (i === index ? address : undefined))
+}
+
+/** Adds Service number `set.services` in a file of its own; call it again with `false` to remove it. */
+export function addService(folder: string, set: ServiceSet, present: boolean): void {
+  const file = join(folder, 'added.yaml')
+  const index = set.services
+  if (present) writeFileSync(file, [serviceManifest(index), sliceManifest(index, endpoints(set, index))].join('---\n'))
+  else rmSync(file)
+}
+
+/**
+ * Replaces the first endpoint of every tenth Service, in all files (`true`), or puts them back: a tenth of all Services
+ * changes at once.
+ */
+export function churnServices(folder: string, set: ServiceSet, churned: boolean): void {
+  for (let first = 0; first < set.services; first += servicesPerFile) {
+    writeServices(folder, set, first, (index) => (churned && index % 10 === 0 ? movedAddress(index) : undefined))
+  }
+}
+
+/** An address that no generated endpoint has (10.64.0.0/11). */
+function movedAddress(index: number): string {
+  return `10.${64 + (index >>> 16)}.${(index >>> 8) & 255}.${index & 255}`
 }
 
 function writeServices(
   folder: string,
   set: ServiceSet,
   first: number,
-  replaced?: { index: number; address: string },
+  replacement: (index: number) => string | undefined = () => undefined,
 ): void {
   const documents: string[] = []
   for (let i = first; i < Math.min(first + servicesPerFile, set.services); i++) {
     const addresses = endpoints(set, i)
-    if (i === replaced?.index) addresses[0] = replaced.address
+    addresses[0] = replacement(i) ?? addresses[0]!
     documents.push(serviceManifest(i), sliceManifest(i, addresses))
   }
   writeFileSync(fileOf(folder, first), documents.join('---\n'))

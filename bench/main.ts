@@ -4,18 +4,22 @@ import { parseArgs } from 'node:util'
 import { formatAttach, runAttach, type AttachResult } from './attach.ts'
 import { maxServices } from './generate-services.ts'
 import { machineFacts } from './machine.ts'
-import { formatProgram, runProgram, type ProgramResult } from './program.ts'
+import { formatProgram, type ProgramMiss } from './format-program.ts'
+import { programModes, ProgramTimeout, runProgram, type ProgramMode, type ProgramResult } from './program.ts'
 
 const help = `npm run bench -- [SUITE] [options]
 
 Suites
-  program    cold start, restart, and one endpoint changed: time, bytes and elements that go to the kernel, memory
+  program    cold start, restart, one endpoint changed, one Service added, a tenth of all changed, in each mode: time, CPU, bytes and
+             elements that go to the kernel, memory
   attach     attach and detach of an endpoint, alone and many at once, with a published port and without, against scripts of
              ip(8) and against the CNI reference plugins
 
 Options
   --services N,N,...   program: numbers of Services to measure (default 100,1000,10000)
   --endpoints N        program: endpoints of each Service (default 5)
+  --modes M,M,...      program: nftables, iptables-legacy, iptables-nft, userspace (default nftables)
+  --start-limit N      program: seconds that a mode may take to its first sync before it is given up (default 400)
   --rounds N           program: one-endpoint changes at each size; attach: endpoints one by one (default 10)
   --many N             attach: endpoints at once (default 200)
   --many-rounds N      attach: how often that (default 5; contenders that need 5 s for it have one)
@@ -29,6 +33,8 @@ const { values, positionals } = parseArgs({
   options: {
     services: { type: 'string', default: '100,1000,10000' },
     endpoints: { type: 'string', default: '5' },
+    modes: { type: 'string', default: 'nftables' },
+    'start-limit': { type: 'string', default: '400' },
     rounds: { type: 'string', default: '10' },
     many: { type: 'string', default: '200' },
     'many-rounds': { type: 'string', default: '5' },
@@ -51,6 +57,8 @@ if (process.getuid?.() !== 0) fail('needs root: it measures in network namespace
 const sizes = values.services.split(',').map((text) => count('--services', text, maxServices))
 const endpointsEach = count('--endpoints', values.endpoints, 40)
 const rounds = count('--rounds', values.rounds, 1000)
+const startLimitMs = count('--start-limit', values['start-limit'], 3600) * 1000
+const modes = values.modes.split(',').map(modeNamed)
 const many = count('--many', values.many, 1000)
 const manyRounds = count('--many-rounds', values['many-rounds'], 100)
 
@@ -62,19 +70,34 @@ if (machine.load > machine.cpus / 2) {
 }
 const progress = (text: string): void => void process.stderr.write(`${text}\n`)
 const program: ProgramResult[] = []
+const misses: ProgramMiss[] = []
 if (wanted.has('program')) {
-  for (const services of sizes) program.push(await runProgram({ services, endpointsEach, rounds }, progress))
+  for (const services of sizes) {
+    for (const mode of modes) {
+      try {
+        program.push(await runProgram({ services, endpointsEach, rounds, mode, startLimitMs }, progress))
+      } catch (error) {
+        if (!(error instanceof ProgramTimeout)) throw error
+        misses.push({ services, endpointsEach, mode, reason: error.message })
+      }
+    }
+  }
 }
 let attach: AttachResult | undefined
 if (wanted.has('attach')) attach = await runAttach({ rounds, many, manyRounds }, progress)
 
-const results = { machine, ...(program.length > 0 && { program }), ...(attach && { attach }) }
+const results = {
+  machine,
+  ...(program.length > 0 && { program }),
+  ...(misses.length > 0 && { misses }),
+  ...(attach && { attach }),
+}
 mkdirSync(values.out, { recursive: true })
 const file = join(values.out, 'results.json')
 writeFileSync(file, `${JSON.stringify(results, undefined, 2)}\n`)
 if (values.json) console.log(JSON.stringify(results))
 else {
-  if (program.length > 0) console.log(formatProgram(machine, program))
+  if (program.length + misses.length > 0) console.log(formatProgram(machine, program, misses))
   if (attach) console.log(formatAttach(machine, attach))
 }
 process.stderr.write(`raw figures: ${file}\n`)
@@ -84,6 +107,11 @@ function count(flag: string, text: string, max: number): number {
   if (!Number.isInteger(number) || number < 1 || number > max)
     fail(`${flag} ${text}: expected a whole number from 1 to ${max}`)
   return number
+}
+
+function modeNamed(text: string): ProgramMode {
+  const mode = programModes.find((name) => name === text)
+  return mode ?? fail(`--modes ${text}: expected ${programModes.join(', ')}`)
 }
 
 function fail(message: string): never {

@@ -1,180 +1,276 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { callDaemon } from '../src/cli/control-client.ts'
-import { formatTable } from '../src/cli/table.ts'
 import type { StatusView, SyncView } from '../src/daemon/control-api.ts'
-import { createNetns } from '../src/linux/netns.ts'
-import { generateServices, rewriteService, type ServiceSet } from './generate-services.ts'
-import type { MachineFacts } from './machine.ts'
+import { createNetns, type Netns } from '../src/linux/netns.ts'
+import { addService, churnServices, generateServices, rewriteService, type ServiceSet } from './generate-services.ts'
 
-/** One size, measured. Times in milliseconds. */
+/** Proxy modes as they are measured: iptables once with each kind of tools. */
+export const programModes = ['nftables', 'iptables-legacy', 'iptables-nft', 'userspace'] as const
+
+/** See {@link programModes}. */
+export type ProgramMode = (typeof programModes)[number]
+
+/** One sync, and the CPU seconds that the daemon and the tools which it ran took for it. */
+export interface MeasuredSync extends SyncView {
+  readonly cpuSeconds: number
+}
+
+/** One mode at one size, measured. Times in milliseconds. */
 export interface ProgramResult {
+  readonly mode: ProgramMode
   readonly services: number
   readonly endpointsEach: number
   /** From the daemon's start to readiness: reading the manifests included. */
   readonly startMs: number
-  readonly cold: SyncView
+  readonly cold: MeasuredSync
   readonly rssAfterStart: number
-  /** One sync for each one-endpoint change. */
-  readonly changes: readonly SyncView[]
+  /** One endpoint of one Service replaced. */
+  readonly changes: readonly MeasuredSync[]
+  /** One Service added. */
+  readonly additions: readonly MeasuredSync[]
+  /** One endpoint of every tenth Service replaced, at once. */
+  readonly churn: MeasuredSync
   readonly rssAfterChanges: number
   /** First sync of a daemon that was killed (SIGKILL) and started again: what it had to send. */
-  readonly restart: SyncView
-  /** User and system time of the daemon from start to the end of the changes, seconds. */
-  readonly cpuSeconds: number
+  readonly restart: MeasuredSync
+  /** iptables: `iptables-restore` of the same rules by itself, all tables and both families, ms. */
+  readonly restoreAloneMs: number | undefined
 }
 
 const launcher = fileURLToPath(new URL('../bin/fairlead', import.meta.url))
 
+/** What to measure. */
+export interface ProgramTask extends ServiceSet {
+  readonly mode: ProgramMode
+  readonly rounds: number
+  /** Give up on a start after so long, ms. */
+  readonly startLimitMs: number
+}
+
 /** Runs the real daemon on a generated folder of manifests in a network namespace of its own. */
-export async function runProgram(
-  set: ServiceSet & { readonly rounds: number },
-  progress: (text: string) => void,
-): Promise<ProgramResult> {
+export async function runProgram(task: ProgramTask, progress: (text: string) => void): Promise<ProgramResult> {
+  const { mode, services, endpointsEach, rounds } = task
+  const say = (text: string): void => progress(`${mode}, ${services} Services x ${endpointsEach}: ${text}`)
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-bench-'))
   const manifests = join(folder, 'manifests')
-  const socket = join(folder, 'control.sock')
-  progress(`${set.services} Services x ${set.endpointsEach}: writing manifests`)
-  generateServices(manifests, set)
-  writeFileSync(
-    join(folder, 'fairlead.yaml'),
-    `nodeName: node-1
-stateDir: ${folder}/state
-controlSocket: ${socket}
-sources: {files: [manifests]}
-services: {clusterCIDRs: [10.128.0.0/9]}
-http: {enabled: false}
-`,
-  )
+  say('writing manifests')
+  generateServices(manifests, task)
+  writeFileSync(join(folder, 'fairlead.yaml'), configuration(folder, mode))
   using netns = createNetns(`flbench-${process.pid}`)
-  const start = (): ChildProcess =>
-    netns.enter(() => {
-      const log = openSync(join(folder, 'daemon.log'), 'a')
-      return spawn(launcher, ['run', '--config', join(folder, 'fairlead.yaml')], {
-        stdio: ['ignore', log, log],
-      })
-    })
-  let daemon = start()
+  if (mode.startsWith('iptables-')) hintTools(netns, mode.slice('iptables-'.length))
+  let daemon = startDaemon(folder, netns)
   const abort = (): void => {
-    daemon.kill('SIGKILL')
+    daemon.child.kill('SIGKILL')
   }
   process.once('exit', abort)
   try {
-    progress(`${set.services} Services x ${set.endpointsEach}: cold start`)
-    const before = performance.now()
-    const ready = await waitFor(
-      daemon,
-      socket,
-      folder,
-      (status) => status.ready && status.services?.firstSync !== undefined,
-    )
-    const startMs = performance.now() - before
-    const cold = firstSync(ready)
+    say('cold start')
+    const began = performance.now()
+    const ready = await daemon.until((status) => status.ready && status.services?.firstSync !== undefined, {
+      withinMs: task.startLimitMs,
+    })
+    const startMs = performance.now() - began
+    const cold = { ...firstSync(ready), cpuSeconds: daemon.cpuSeconds() }
 
-    const changes: SyncView[] = []
-    let syncs = ready.services?.syncs ?? 0
-    for (let round = 0; round < set.rounds; round++) {
-      const index = Math.floor((set.services * round) / set.rounds)
-      rewriteService(manifests, set, index, `10.255.${round >> 8}.${round & 255}`)
-      const status = await waitFor(daemon, socket, folder, (s) => (s.services?.syncs ?? 0) > syncs)
-      syncs = status.services?.syncs ?? 0
-      if (status.services?.lastSync) changes.push(status.services.lastSync)
+    const changes: MeasuredSync[] = []
+    for (let round = 0; round < rounds; round++) {
+      const index = Math.floor((services * round) / rounds)
+      changes.push(
+        await daemon.sync(() => rewriteService(manifests, task, index, `10.255.${round >> 8}.${round & 255}`)),
+      )
       // The file goes back to what it was; that is a change too, and not counted.
-      rewriteService(manifests, set, index)
-      const restored = await waitFor(daemon, socket, folder, (s) => (s.services?.syncs ?? 0) > syncs)
-      syncs = restored.services?.syncs ?? 0
-      progress(`${set.services} Services x ${set.endpointsEach}: change ${round + 1} of ${set.rounds}`)
+      await daemon.sync(() => rewriteService(manifests, task, index))
+      say(`one endpoint changed, ${round + 1} of ${rounds}`)
     }
-    const after = await status(socket)
-    const cpuSeconds = cpuTime(daemon.pid ?? 0)
+    const additions: MeasuredSync[] = []
+    for (let round = 0; round < Math.min(rounds, 3); round++) {
+      additions.push(await daemon.sync(() => addService(manifests, task, true)))
+      await daemon.sync(() => addService(manifests, task, false))
+      say(`one Service added, ${round + 1} of ${Math.min(rounds, 3)}`)
+    }
+    say('a tenth of all Services changes')
+    const churn = await daemon.syncAll(() => churnServices(manifests, task, true), { quietMs: 1000 })
+    await daemon.syncAll(() => churnServices(manifests, task, false), { quietMs: 1000 })
+    const after = await daemon.status()
 
-    progress(`${set.services} Services x ${set.endpointsEach}: kill -9 and restart`)
-    await ended(daemon, 'SIGKILL')
-    daemon = start()
-    const restarted = await waitFor(daemon, socket, folder, (s) => s.ready && s.services?.firstSync !== undefined)
+    say('kill -9 and restart')
+    await daemon.end('SIGKILL')
+    daemon = startDaemon(folder, netns)
+    const restarted = await daemon.until((status) => status.ready && status.services?.firstSync !== undefined, {
+      withinMs: task.startLimitMs,
+    })
+    const restart = { ...firstSync(restarted), cpuSeconds: daemon.cpuSeconds() }
+    const restoreAloneMs = mode.startsWith('iptables-')
+      ? restoreAlone(netns, mode.slice('iptables-'.length), say)
+      : undefined
     return {
-      services: set.services,
-      endpointsEach: set.endpointsEach,
+      mode,
+      services,
+      endpointsEach,
       startMs,
       cold,
       rssAfterStart: ready.rssBytes,
       changes,
+      additions,
+      churn,
       rssAfterChanges: after.rssBytes,
-      restart: firstSync(restarted),
-      cpuSeconds,
+      restart,
+      restoreAloneMs,
     }
   } finally {
     process.off('exit', abort)
-    await ended(daemon, 'SIGTERM')
+    await daemon.end('SIGTERM')
     rmSync(folder, { recursive: true, force: true })
   }
 }
 
-/** The results as a table for people. */
-export function formatProgram(machine: MachineFacts, results: readonly ProgramResult[]): string {
-  const rows = results.map((result) => {
-    const kernel = result.changes.map((change) => change.kernelMs)
-    const distinct = (pick: (sync: SyncView) => number): string => [...new Set(result.changes.map(pick))].join('/')
-    return [
-      `${result.services} x ${result.endpointsEach}`,
-      (result.startMs / 1000).toFixed(2),
-      result.cold.kernelMs.toFixed(1),
-      String(result.cold.elements),
-      String(result.cold.bytes),
-      `${median(kernel).toFixed(3)} (${Math.min(...kernel).toFixed(3)}-${Math.max(...kernel).toFixed(3)})`,
-      median(result.changes.map((change) => change.wallMs)).toFixed(2),
-      distinct((change) => change.elements),
-      distinct((change) => change.bytes),
-      String(result.restart.elements),
-      `${mb(result.rssAfterStart)}/${mb(result.rssAfterChanges)}`,
-      result.cpuSeconds.toFixed(1),
-    ]
-  })
-  const head = [
-    'Services',
-    'start s',
-    'cold kernel ms',
-    'elements',
-    'bytes',
-    'change kernel ms',
-    'sync ms',
-    'elements',
-    'bytes',
-    'restart elements',
-    'RSS MB start/after',
-    'CPU s',
-  ]
-  return `kernel ${machine.kernel}, ${machine.cpus} x ${machine.cpu}, Node ${machine.node}, load ${machine.load}
-
-${formatTable(head, rows)}
-
-start: daemon start to readiness, manifests read; cold kernel: the first transaction; change: one endpoint of one Service
-replaced, median (range); sync: compile, send and commit of that change; restart: elements sent after kill -9.`
+/** No bridge network and no DNS: they have their own suites. */
+function configuration(folder: string, mode: ProgramMode): string {
+  return `nodeName: node-1
+stateDir: ${folder}/state
+controlSocket: ${folder}/control.sock
+sources: {files: [manifests]}
+network: {enabled: false}
+dns: {enabled: false}
+services: {mode: ${mode.replace(/-.*/, '')}, clusterCIDRs: [10.128.0.0/9]}
+http: {enabled: false}
+`
 }
 
-async function waitFor(
-  daemon: ChildProcess,
-  socket: string,
-  folder: string,
-  done: (status: StatusView) => boolean,
-): Promise<StatusView> {
-  const deadline = performance.now() + 300_000
-  for (;;) {
-    if (daemon.exitCode !== null)
-      throw new Error(`the daemon ended: ${readFileSync(join(folder, 'daemon.log'), 'utf8').slice(-2000)}`)
-    const current = await status(socket).catch(() => undefined)
-    if (current && done(current)) return current
-    if (performance.now() > deadline)
-      throw new Error(`the daemon did not get there in 300 s: ${JSON.stringify(current)}`)
-    await new Promise((resolve) => setTimeout(resolve, 20))
+/** As kubelet does: whoever looks for the kind of tools that a machine uses finds this chain (KEP-3178). */
+function hintTools(netns: Netns, kind: string): void {
+  for (const program of [`iptables-${kind}`, `ip6tables-${kind}`]) {
+    run(netns, [program, '-t', 'mangle', '-N', 'KUBE-IPTABLES-HINT'])
   }
 }
 
-function status(socket: string): Promise<StatusView> {
-  return callDaemon<StatusView>(socket, 'GET', '/status')
+/** The median of three: all rules that are there, restored into a namespace of its own by the tool alone. */
+function restoreAlone(from: Netns, kind: string, say: (text: string) => void): number {
+  say('iptables-restore of the same rules by itself')
+  const saved = ['iptables', 'ip6tables'].map((tool) => run(from, [`${tool}-${kind}-save`]))
+  const sets = run(from, ['sh', '-c', 'command -v ipset >/dev/null && ipset save || true'])
+  const times = [1, 2, 3].map((n) => {
+    using netns = createNetns(`flbench-${process.pid}-${n}`)
+    if (sets !== '') run(netns, ['ipset', 'restore'], sets)
+    const began = performance.now()
+    for (const [index, tool] of ['iptables', 'ip6tables'].entries()) {
+      run(netns, [`${tool}-${kind}-restore`], withoutSets(saved[index] ?? '', sets !== ''))
+    }
+    return performance.now() - began
+  })
+  return median(times)
+}
+
+/** Rules that name sets cannot be restored where there are none: without the program that makes them, those few are left out. */
+function withoutSets(rules: string, hasSets: boolean): string {
+  return hasSets
+    ? rules
+    : rules
+        .split('\n')
+        .filter((line) => !line.includes('--match-set'))
+        .join('\n')
+}
+
+function run(netns: Netns, argv: readonly string[], input = ''): string {
+  const [program = '', ...args] = argv
+  const result = netns.enter(() => spawnSync(program, args, { input, encoding: 'utf8', maxBuffer: 2 ** 30 }))
+  if (result.error) throw new Error(`cannot run ${program}`, { cause: result.error })
+  if (result.status !== 0)
+    throw new Error(`${argv.join(' ')}: exit code ${result.status}: ${result.stderr.slice(0, 500)}`)
+  return result.stdout
+}
+
+interface RunningDaemon {
+  readonly child: ChildProcess
+  status(): Promise<StatusView>
+  /** The first status that `done` takes. */
+  until(done: (status: StatusView) => boolean, options?: { readonly withinMs?: number }): Promise<StatusView>
+  /** The one sync that `change` leads to. */
+  sync(change: () => void): Promise<MeasuredSync>
+  /** All syncs that `change` leads to, until there was none for a while, as if they were one. */
+  syncAll(change: () => void, options: { readonly quietMs: number }): Promise<MeasuredSync>
+  /** User and system time of the daemon and of all tools that it ran, seconds. */
+  cpuSeconds(): number
+  end(signal: NodeJS.Signals): Promise<void>
+}
+
+function startDaemon(folder: string, netns: Netns): RunningDaemon {
+  const socket = join(folder, 'control.sock')
+  const child = netns.enter(() => {
+    const log = openSync(join(folder, 'daemon.log'), 'a')
+    return spawn(launcher, ['run', '--config', join(folder, 'fairlead.yaml')], { stdio: ['ignore', log, log] })
+  })
+  const status = (): Promise<StatusView> => callDaemon<StatusView>(socket, 'GET', '/status')
+  const daemon: RunningDaemon = {
+    child,
+    status,
+    async until(done, { withinMs = 300_000 } = {}) {
+      const deadline = performance.now() + withinMs
+      for (;;) {
+        if (child.exitCode !== null)
+          throw new Error(`the daemon ended: ${readFileSync(join(folder, 'daemon.log'), 'utf8').slice(-2000)}`)
+        const current = await status().catch(() => undefined)
+        if (current && done(current)) return current
+        if (performance.now() > deadline) throw new ProgramTimeout(`not there after ${Math.round(withinMs / 1000)} s`)
+        await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+    },
+    async sync(change) {
+      const before = await status()
+      const cpu = daemon.cpuSeconds()
+      change()
+      const after = await daemon.until((s) => (s.services?.syncs ?? 0) > (before.services?.syncs ?? 0))
+      return { ...lastSync(after), cpuSeconds: daemon.cpuSeconds() - cpu }
+    },
+    async syncAll(change, { quietMs }) {
+      const cpu = daemon.cpuSeconds()
+      let known = (await status()).services?.syncs ?? 0
+      const syncs: SyncView[] = []
+      change()
+      let quietSince = performance.now()
+      while (syncs.length === 0 || performance.now() - quietSince < quietMs) {
+        const { services } = await status()
+        if ((services?.syncs ?? 0) > known && services?.lastSync) {
+          known = services.syncs
+          if (services.lastSync.changedServices > 0) syncs.push(services.lastSync)
+          quietSince = performance.now()
+        }
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+      return { ...addSyncs(syncs), cpuSeconds: daemon.cpuSeconds() - cpu }
+    },
+    cpuSeconds: () => cpuTime(child.pid ?? 0),
+    end(signal) {
+      if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve()
+      return new Promise((resolve) => {
+        child.once('exit', () => resolve())
+        child.kill(signal)
+      })
+    },
+  }
+  return daemon
+}
+
+/** A start that took longer than we wait. */
+export class ProgramTimeout extends Error {
+  override readonly name = 'ProgramTimeout'
+}
+
+function addSyncs(syncs: readonly SyncView[]): SyncView {
+  const sum = (pick: (sync: SyncView) => number): number => syncs.reduce((total, sync) => total + pick(sync), 0)
+  return {
+    time: syncs[0]?.time ?? '',
+    changedServices: sum((s) => s.changedServices),
+    elements: sum((s) => s.elements),
+    bytes: sum((s) => s.bytes),
+    messages: sum((s) => s.messages),
+    wallMs: sum((s) => s.wallMs),
+    kernelMs: sum((s) => s.kernelMs),
+  }
 }
 
 function firstSync(status: StatusView): SyncView {
@@ -183,26 +279,21 @@ function firstSync(status: StatusView): SyncView {
   return sync
 }
 
-function ended(daemon: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (daemon.exitCode !== null || daemon.signalCode !== null) return Promise.resolve()
-  return new Promise((resolve) => {
-    daemon.once('exit', () => resolve())
-    daemon.kill(signal)
-  })
+function lastSync(status: StatusView): SyncView {
+  const sync = status.services?.lastSync
+  if (!sync) throw new Error('the daemon had no sync')
+  return sync
 }
 
-/** User and system time of a process, seconds: fields 14 and 15 of /proc/PID/stat (proc(5)), 100 ticks a second. */
+/** utime, stime and those of children that ended, of /proc/PID/stat (proc(5)), 100 ticks a second. */
 function cpuTime(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
+  return fields.slice(11, 15).reduce((total, ticks) => total + Number(ticks), 0) / 100
 }
 
-function median(values: readonly number[]): number {
+/** The middle one. */
+export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
-}
-
-function mb(bytes: number): string {
-  return (bytes / 1e6).toFixed(0)
 }
