@@ -2,10 +2,12 @@ import type { Variant } from '../iptables/client.ts'
 import { removalOf } from '../iptables/diff.ts'
 import { openInstalled } from '../iptables/open-tools.ts'
 import { isEmptyChange } from '../iptables/save-format.ts'
+import type { Ruleset } from '../iptables/objects.ts'
 import type { Netns } from '../linux/netns.ts'
+import type { IpFamily } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { readLegacyTables } from './docker-user-rules.ts'
-import { bridgeTables, isBridgeChain } from './iptables-rules.ts'
+import { bridgeChains, bridgeTables, isBridgeChain } from './iptables-rules.ts'
 import { bridgeTable } from './names.ts'
 
 /**
@@ -32,6 +34,18 @@ export async function removeIptablesFirewall(options: {
     }
   }
   return removed
+}
+
+/** All rules of the kind of tools that the networks' chains were made with, by family; undefined without such chains. Throws as above. */
+export async function readIptablesFirewall(options: {
+  readonly nft: NftClient | undefined
+}): Promise<ReadonlyMap<IpFamily, Ruleset> | undefined> {
+  for (const variant of await variantsInUse(options)) {
+    const rules = new Map<IpFamily, Ruleset>()
+    for (const client of await openInstalled(variant)) rules.set(client.family, await client.save(['nat', 'mangle']))
+    if ([...rules.values()].some((tables) => tables.get('nat')?.has(bridgeChains.published) === true)) return rules
+  }
+  return undefined
 }
 
 /** Removes the networks' table of family inet, and says so. Who may send what stays: iptables cannot do it. Throws NftablesError. */

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
 import { compileBridgeTable } from '../bridge/bridge-table.ts'
+import { compileIptablesFirewall } from '../bridge/iptables-rules.ts'
+import type { Lease } from '../bridge/leases.ts'
 import { networkDefaults, type Network } from '../bridge/network.ts'
 import { parseCidr } from '../net/cidr.ts'
-import { parseIp } from '../net/ip-address.ts'
+import { ipFamilies, parseIp } from '../net/ip-address.ts'
 import { parseMac } from '../net/mac-address.ts'
 import { parsePort } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
@@ -70,6 +72,22 @@ const facts: ExplainFacts = {
   refusing: ['forward ip filter FORWARD: policy drop'],
 }
 
+const iptables = new Map(
+  ipFamilies.map((family) => {
+    const lease: Lease = {
+      owner: 'pod default/web-1',
+      network: 'front',
+      ips: [parseIp('10.1.0.2'), parseIp('fd01::2')],
+      mac: parseMac('02:00:00:00:00:02'),
+      netns: '/run/netns/web-1',
+      bootId: 'boot',
+      published,
+    }
+    const tables = compileIptablesFirewall(networks, [lease], { family, guardSources: false })
+    return [family, new Map(tables.map(({ table, chains }) => [table, chains]))]
+  }),
+)
+
 function explain(text: string, more: Partial<ExplainFacts> = {}) {
   const [, ip = '', port, protocol = 'tcp'] = /^\[?([^\]]+?)\]?:(\d+)(?:\/(.*))?$/.exec(text) ?? []
   const to = { ip: parseIp(ip), port: parsePort(Number(port)), protocol: parseProtocol(protocol) }
@@ -125,6 +143,20 @@ describe('explainPacket()', () => {
       ],
       obstacles: ['forward ip filter FORWARD: policy drop'],
     })
+  })
+
+  test.each([
+    ['192.0.2.2:8080', 'endpoints', '10.1.0.2:80', 'rule -p tcp -m tcp --dport 8080 -j DNAT'],
+    ['[2001:db8::2]:8080', 'endpoints', 'fd01::2:80', '--to-destination [fd01::2]:80'],
+    ['127.0.0.1:9090', 'endpoints', '10.1.0.2:90', 'rule -d 127.0.0.1/32 -p tcp'],
+    ['192.0.2.2:7070', 'host', '', 'no element matches'],
+    ['192.0.2.2:8080/udp', 'host', '', 'no element matches'],
+    ['192.0.2.2:30009', 'dropped', '10.2.0.2:8080', 'rule -o fl-inner -j DROP'],
+  ])('through iptables, %s: %s %s, by %s', (to, outcome, endpoints, decidedBy) => {
+    const explanation = explain(to, { bridge: undefined, iptables })
+    expect(explanation.outcome).toBe(outcome)
+    expect(explanation.endpoints.map(({ ip, port }) => `${ip}:${port}`).join(' ')).toBe(endpoints)
+    expect(explanation.steps.map(({ what }) => what).join('\n')).toContain(decidedBy)
   })
 
   test('says when a table is not there, and names nobody who could stop what stays on the host', () => {

@@ -1,6 +1,5 @@
-import { firewallSets } from '../bridge/firewall.ts'
 import { cidrContains, type Cidr } from '../net/cidr.ts'
-import { ipFamilyOf, ipFromBytes, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
 import { registerBytes } from '../nftables/keys.ts'
@@ -8,6 +7,7 @@ import type { Elements, NftSet, RegisterBytes, TableState } from '../nftables/ob
 import { readSlotsAt } from '../proxy/nftables-elements.ts'
 import { classFromNumber, type ClassKind } from '../proxy/nftables-numbers.ts'
 import { sets, views, type View } from '../proxy/nftables-sets.ts'
+import { closedBy, findPublished, firewallPlaces, type FirewallFacts } from './explain-published.ts'
 
 /** Where a packet is sent to. */
 export interface Destination {
@@ -17,10 +17,9 @@ export interface Destination {
 }
 
 /** What the way of a packet depends on, as it is in the kernel and on this machine. */
-export interface ExplainFacts {
+export interface ExplainFacts extends FirewallFacts {
   /** Tables as the kernel has them; undefined: there is none. */
   readonly services: Pick<TableState, 'elements'> | undefined
-  readonly bridge: Pick<TableState, 'elements'> | undefined
   /** Whether the address is one of this host. */
   readonly isLocal: (ip: IpAddress) => boolean
   readonly networks: readonly { readonly bridge: string; readonly subnets: readonly Cidr[] }[]
@@ -75,7 +74,8 @@ export function explainPacket(to: Destination, facts: ExplainFacts): Explanation
   steps.push({ where: `nat ${hook}, inet fairlead-services`, what: byServices?.what ?? nothing(facts.services) })
   const byPublish = byServices ? undefined : decidePublished(to, facts)
   if (!byServices) {
-    steps.push({ where: `nat ${hook}, inet fairlead-bridge`, what: byPublish?.what ?? nothing(facts.bridge) })
+    const where = `nat ${hook}, ${firewallPlaces(facts).published}`
+    steps.push({ where, what: byPublish?.what ?? nothing(facts.iptables ?? facts.bridge) })
   }
   const decision = byServices ?? byPublish
   if (!decision) return end(facts.isLocal(to.ip) ? 'host' : 'elsewhere')
@@ -170,45 +170,36 @@ const masqueradeOf = {
   draw: undefined,
 } as const satisfies Partial<Record<ClassKind, string | undefined>>
 
-/** The ports that pods publish: at this address, then at all addresses of the host. */
+/** The ports that pods publish. */
 function decidePublished(to: Destination, facts: ExplainFacts): Decision | undefined {
-  const family = ipFamilyOf(to.ip)
-  if (!facts.bridge || !facts.isLocal(to.ip) || to.ip === '::1') return undefined
-  const { published, publishedAny } = firewallSets[family]
-  const anyKey = registerBytes({ protocol: to.protocol }, { port: to.port })
-  for (const [{ name }, key] of [
-    [published, registerBytes(to) + anyKey],
-    [publishedAny, anyKey],
-  ] as const) {
-    const data = facts.bridge.elements.get(name)?.get(key)
-    if (data === undefined) continue
-    const endpoint = readEndpoint(data, family, facts)
-    const masquerade = isLoopback(to.ip)
-      ? "the source becomes the bridge's address, for 127.0.0.1 means the pod there"
-      : undefined
-    const what = `map ${name}: published, leads to ${formatList([endpoint])}`
-    return { what, endpoints: [endpoint], outcome: 'endpoints', masquerade }
-  }
-  return undefined
+  if (!facts.isLocal(to.ip) || to.ip === '::1') return undefined
+  const found = findPublished(to, facts)
+  if (!found) return undefined
+  const { ip, port } = found
+  const endpoint = { ip, port, pod: podAt(ip, facts) }
+  const masquerade = isLoopback(to.ip)
+    ? "the source becomes the bridge's address, for 127.0.0.1 means the pod there"
+    : undefined
+  const what = `${found.what}: published, leads to ${formatList([endpoint])}`
+  return { what, endpoints: [endpoint], outcome: 'endpoints', masquerade }
 }
 
-/** Our forward chain. It knows only bridges of ours; what goes elsewhere is none of its business. */
+/** Who reaches pods. That knows only bridges of ours; what goes elsewhere is none of its business. */
 function passesForward(
   { ip, pod }: Endpoint,
   { facts, steps }: { readonly facts: ExplainFacts; readonly steps: ExplainStep[] },
 ): boolean {
-  const where = 'filter forward, inet fairlead-bridge'
+  const where = firewallPlaces(facts).forward
   const bridge = facts.networks.find(({ subnets }) => subnets.some((cidr) => cidrContains(cidr, ip)))?.bridge
   if (bridge === undefined) return true
-  const { closed } = firewallSets[ipFamilyOf(ip)]
-  const isClosed = facts.bridge?.elements.get(closed.name)?.has(registerBytes({ name: bridge })) ?? false
+  const closed = closedBy(bridge, ipFamilyOf(ip), facts)
   const to = `${pod ?? ip} on ${bridge}`
   steps.push(
-    isClosed
-      ? { where, what: `set ${closed.name}: nothing from outside enters ${bridge}, dropped (${to})` }
-      : { where, what: `translated (ct status dnat), so it may go to ${to}` },
+    closed === undefined
+      ? { where, what: `translated (ct status dnat), so it may go to ${to}` }
+      : { where, what: `${closed}: nothing from outside enters ${bridge}, dropped (${to})` },
   )
-  return !isClosed
+  return closed === undefined
 }
 
 function lookUp(facts: ExplainFacts, { name }: NftSet, key: RegisterBytes): string | undefined {
@@ -230,14 +221,6 @@ function endpointsAt(view: View, { key, family, facts }: Pick<ClassContext, 'key
   const slots = readSlotsAt(view, family, { key, table: facts.services?.elements ?? new Map() }) ?? []
   const distinct = new Map(slots.map(({ ip, port }) => [`${ip} ${port}`, { ip, port, pod: podAt(ip, facts) }]))
   return [...distinct.values()]
-}
-
-/** Data of a map: an address, and a port in the next register. */
-function readEndpoint(data: string, family: IpFamily, facts: ExplainFacts): Endpoint {
-  const bytes = Buffer.from(data, 'latin1')
-  const size = family === 4 ? 4 : 16
-  const ip = ipFromBytes(bytes.subarray(0, size))
-  return { ip, port: bytes.readUInt16BE(size), pod: podAt(ip, facts) }
 }
 
 function podAt(ip: IpAddress, { pods }: ExplainFacts): string | undefined {

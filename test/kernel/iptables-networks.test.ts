@@ -26,6 +26,7 @@ async function runWeb(machine: Machine): Promise<void> {
   ]
   const words = ['pod', 'run', 'web', ...publish, '--', process.execPath, server, 'web', '8080']
   expect(await machine.fairlead(...words)).toMatchObject({ code: 0 })
+  await expect.poll(() => reachable(machine), { timeout: patience(10_000) }).toEqual(all)
 }
 
 /** What curl says, from outside or from the node itself. */
@@ -99,6 +100,9 @@ describe.skipIf(obstacle !== undefined)(
             .toEqual(intact.toSorted())
           expect(await reachable(machine), damage).toEqual(all)
         }
+        const { stdout: explained } = await machine.fairlead('explain', '192.0.2.2:8081')
+        expect(explained).toContain('nat prerouting, iptables FAIRLEAD-PUBLISHED')
+        expect(explained).toContain('default/web')
         // Whoever of the daemon writes, nobody else of it takes that for a change by others.
         const after = await machine.status()
         const network = after?.network?.repairs
@@ -123,7 +127,7 @@ describe.skipIf(obstacle !== undefined)(
         const client = machine.spawn('ip', 'netns', 'exec', 'outside', process.execPath, '-e', keepAsking)
         let log = ''
         client.stdout?.on('data', (chunk: Buffer) => (log += chunk.toString()))
-        await expect.poll(() => log).toContain('hello')
+        await expect.poll(() => log, { timeout: patience(10_000) }).toContain('hello')
         await first.end('SIGKILL')
         const second = await machine.startDaemon(config('iptables'))
         expect((await machine.run('nft', 'list', 'tables')).stdout).not.toContain('inet fairlead-bridge')
@@ -137,7 +141,7 @@ describe.skipIf(obstacle !== undefined)(
         expect(await rulesOf(machine, tools)).toEqual([])
         expect(await reachable(machine)).toEqual(all)
         const { length } = log
-        await expect.poll(() => log.length).toBeGreaterThan(length + 100)
+        await expect.poll(() => log.length, { timeout: patience(10_000) }).toBeGreaterThan(length + 100)
         expect(log).not.toContain('error')
         expect(new Set(log.match(/^\d+ /gm)).size, 'one client port: the connection is the same').toBe(1)
       },
