@@ -87,11 +87,11 @@ export function classChains(of: FrontendClass, settings: ProxySettings): readonl
     case 'node-port':
       return [...on('nodePort'), nodePort]
     case 'short-circuit': {
-      const rules = [choose('cluster', [fromPod(family, settings)]), lookUp('local', family, 'local')]
+      const rules = [choose('cluster', [fromPod(family, settings)]), lookUp('local', family, 'local'), notNow]
       return [...on('cluster'), external, chain(kind, rules)]
     }
     case 'node-port-short-circuit': {
-      const rules = [choose('nodePort', [fromPod(family, settings)]), lookUp('localNodePort', family, 'local')]
+      const rules = [choose('nodePort', [fromPod(family, settings)]), lookUp('localNodePort', family, 'local'), notNow]
       return [...on('nodePort'), nodePort, chain(kind, rules)]
     }
     case 'local':
@@ -114,6 +114,14 @@ export function fromPod(family: IpFamily, settings: ProxySettings, not = false):
   const name = localInterface.prefix ? `${localInterface.name}*` : localInterface.name
   return { kind: 'match', left: 'iifname', op: not ? '!=' : '==', value: { name } }
 }
+
+/**
+ * What a packet meets that was under way while a change was committed: the rules that it passes are the old ones, but each of
+ * its lookups sees the elements of its moment (nft_genmask_cur() in the kernel's lookups). Its first half was answered before
+ * the change and its second half finds nothing. It is dropped, since an untranslated connection would stay one; the client
+ * sends it again.
+ */
+const notNow: Rule = { statements: [{ kind: 'drop' }] }
 
 /**
  * Two lookups in one rule: a packet whose first lookup finds nothing leaves the rule there, so that a priority which
@@ -144,7 +152,7 @@ export function dnatChain(view: View, family: IpFamily): Chain {
   const to = { key: [...key(family), 'meta priority'] as Expression[], map: sets[family][endpoints].name }
   return {
     name: dnatChainName(view, family),
-    rules: [{ statements: [{ kind: 'dnat', family: family === 4 ? 'ip' : 'ip6', to }] }],
+    rules: [{ statements: [{ kind: 'dnat', family: family === 4 ? 'ip' : 'ip6', to }] }, notNow],
   }
 }
 

@@ -62,7 +62,7 @@ describe('NftablesMode.explain', () => {
     })
     const { differences } = await mode.explain(services, packet('10.0.0.9', '10.96.0.1', 80), host)
     expect(differences).toEqual([
-      'in the kernel: left alone, which is not wanted',
+      'in the kernel: dropped, which is not wanted',
       'wanted: to 10.0.0.2:8080, which the kernel does not have',
       'table inet fairlead-services differs from what is wanted in 1 places ("fairlead verify" lists them)',
     ])

@@ -64,7 +64,10 @@ function markBySource(family: IpFamily, settings: ProxySettings): Chain {
   return { name: `mark-by-source-${family}`, rules }
 }
 
-/** The way of a connection's first packet: source ranges, frontends, a cluster IP's unused port, a port of the node. */
+/**
+ * The way of a connection's first packet: source ranges, frontends, a cluster IP's unused port, a port of the node. A packet
+ * whose class went with a commit of that very moment still has its number, and is looked up again: it would be refused.
+ */
 function dispatch(family: IpFamily, origin: 'outside' | 'node', settings: ProxySettings): Chain {
   const s = sets[family]
   const { source, destination } = addressFields[family]
@@ -90,6 +93,7 @@ function dispatch(family: IpFamily, origin: 'outside' | 'node', settings: ProxyS
         ],
       },
       lookUp('cluster', family, origin),
+      lookUp('cluster', family, origin, [hasNumber]),
       {
         statements: [
           { kind: 'in-set', key: [destination], set: s.clusterIps.name },
@@ -105,6 +109,7 @@ function dispatch(family: IpFamily, origin: 'outside' | 'node', settings: ProxyS
         ],
       },
       lookUp('nodePort', family, origin, atNode),
+      lookUp('nodePort', family, origin, [hasNumber, ...atNode]),
     ],
   }
 }
@@ -129,13 +134,16 @@ function fibLocal(op: '==' | '!='): Statement {
 
 const translated: Statement = { kind: 'match', left: 'ct status', op: '==', value: { bits: ctStatusBits.dnat } }
 
+const hasNumber: Statement = {
+  kind: 'match',
+  left: 'meta priority',
+  op: '==',
+  value: { mask: ourNumbers, equals: ourNumbers },
+}
+
 /** No number of ours leaves the host as a packet's priority. */
 const forgetNumber: Rule = {
-  statements: [
-    { kind: 'match', left: 'meta priority', op: '==', value: { mask: ourNumbers, equals: ourNumbers } },
-    translated,
-    { kind: 'set-priority', to: 0 },
-  ],
+  statements: [hasNumber, translated, { kind: 'set-priority', to: 0 }],
 }
 
 /** Masquerade: marked connections, and those of an endpoint that was balanced back to itself. */
