@@ -156,12 +156,13 @@ export class ServiceProxy implements AsyncDisposable {
   /** Removes what an earlier daemon had in other modes, now that connections find this one's rules. */
   async #takeOver(): Promise<void> {
     const { mode } = this.#services
-    const { holdConnections, log, onModes } = this.#options
+    const { holdConnections, connections, log, onModes } = this.#options
     for (const from of this.#leftover) {
       try {
         if (from === mode) continue
         await holdConnections()
         await this.#dataplane(from).cleanup({ keepAnchor: true })
+        if (from === 'userspace') await connections?.forgetRelayed()
         log.info({ from, mode }, `took over from mode ${from}`)
       } catch (error) {
         log.error({ err: error, from }, `what mode ${from} left cannot be removed`)

@@ -6,6 +6,7 @@ import { openConntrack, type Conntrack } from '../netlink/conntrack.ts'
 import type { Netns } from '../linux/netns.ts'
 import type { CompiledServices } from './compile-services.ts'
 import { Draining, type DrainingEndpoint } from './draining.ts'
+import { relayAddresses } from './relay-addresses.ts'
 import { ownAddresses, StaleFlows, type FlowsForgotten } from './stale-flows.ts'
 
 /** What becomes of established connections when Services change: stale UDP ones are forgotten, the rest may drain. */
@@ -15,6 +16,11 @@ export interface ServiceConnections extends Disposable {
    * ({@link Dataplane.redirected}). Throws NetlinkError; the next call makes up for it.
    */
   follow(services: CompiledServices, redirected?: CompiledServices): Promise<FlowsForgotten>
+  /**
+   * Ends TCP connections that a daemon carried which is gone, also those that it refused: conntrack would send their clients'
+   * next packets where nobody listens. Call it when nothing is redirected any more. Returns their number. Throws NetlinkError.
+   */
+  forgetRelayed(): Promise<number>
   /** Looks whether the connection table can be read. Throws NetlinkError. */
   probe(): Promise<void>
   readonly draining: readonly DrainingEndpoint[]
@@ -60,6 +66,16 @@ export function followConnections(options: {
       return draining.endpoints
     },
     forgotten,
+    async forgetRelayed() {
+      let count = 0
+      for (const family of ipFamilies) {
+        const reply = { source: relayAddresses[family], protocol: protocolNumbers.tcp }
+        const entries = await options.conntrack.list({ family, reply })
+        await options.conntrack.delete(entries)
+        count += entries.length
+      }
+      return count
+    },
     async probe() {
       await options.conntrack.list({ family: 4, original: { protocol: protocolNumbers.udp, destinationPort: 0 } })
     },

@@ -5,7 +5,7 @@ import type { ObjectKey } from '../model/object-key.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
 import { BufferGuard } from '../relay/buffer-guard.ts'
 import { Quota } from '../relay/quota.ts'
-import { TcpRelay, type TcpClient } from '../relay/tcp-relay.ts'
+import { TcpRelay, type TcpClient, type TcpRelayOptions } from '../relay/tcp-relay.ts'
 import type { Choose, Target } from '../relay/target.ts'
 import { UdpRelay } from '../relay/udp-relay.ts'
 import type { CompiledServices } from './compile-services.ts'
@@ -25,6 +25,12 @@ export interface RelayLimits {
 }
 
 const views: readonly View[] = ['verdict', 'outside']
+
+/**
+ * Where TCP relays listen, of addresses that nobody else has. Always the same, so that a restarted daemon answers what conntrack
+ * still sends there: for 10 s it remembers a connection that was refused meanwhile, and a client may use the port again.
+ */
+const tcpPorts: Readonly<Record<View, number>> = { verdict: 29_461, outside: 29_462 }
 const noServices = SharedMap.empty<{ readonly frontends: readonly Frontend[] }>()
 
 /**
@@ -64,8 +70,8 @@ export class ServiceRelays implements Disposable {
     for (const family of families) {
       for (const view of views) {
         await this.#listen(this.#tcp, { name: `${family} ${view}`, family }, async () => {
-          return await TcpRelay.open({
-            listen: { ip: this.#addresses[family], port: 0 },
+          return await openTcp({
+            listen: { ip: this.#addresses[family], port: tcpPorts[view] },
             choose: this.#chooseTcp(family, view),
             quota: this.connections,
             buffers: this.#buffers,
@@ -216,4 +222,14 @@ export class ServiceRelays implements Disposable {
 
 function udpName(frontend: Frontend, view: View): string {
   return `${frontendKey(frontend)} ${view}`
+}
+
+/** Listens at a port that is free if somebody has that one at all addresses. */
+async function openTcp(options: TcpRelayOptions): Promise<TcpRelay> {
+  try {
+    return await TcpRelay.open(options)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+    return await TcpRelay.open({ ...options, listen: { ...options.listen, port: 0 } })
+  }
 }
