@@ -23,6 +23,7 @@ import { anchorTable, anchorTableName } from './nftables-anchor.ts'
 import { changeTable, countChanges, programmedBy, type ProgrammedTable } from './nftables-changes.ts'
 import { readSlots } from './nftables-elements.ts'
 import { explainTable } from './nftables-explain.ts'
+import { stepsFor } from './nftables-first-steps.ts'
 import { planTable } from './nftables-plan.ts'
 import { servicesTable } from './nftables-sets.ts'
 import { claimNumbers, compileTable } from './nftables-table.ts'
@@ -146,8 +147,9 @@ export class NftablesMode implements Dataplane {
       this.#recalled = undefined
       this.#numbers ??= claimNumbers(new AffinityNumbers(), services, current?.elements)
       const numbers = claimNumbers(this.#numbers, services, undefined)
-      const changes = rulesFirst(diffTable(current, compileTable(services, numbers), options))
-      const cost = await this.#run(changes)
+      const changes = diffTable(current, compileTable(services, numbers), options)
+      const cost = { bytes: 0, messages: 0, elements: 0, kernelMs: 0 }
+      for (const step of stepsFor(current, changes)) addTo(cost, await this.#run(step))
       numbers.releaseAllBut(services.services.values())
       this.#programmed = programmedBy(services, numbers)
       const { rules } = countChanges(changes)
@@ -185,10 +187,11 @@ export class NftablesMode implements Dataplane {
   }
 }
 
-/** Rules before the elements of the maps that they name: the kernel looks at every element when it binds a map to a chain. */
-function rulesFirst(changes: readonly Change[]): readonly Change[] {
-  const isLate = (change: Change): boolean => change.op === 'add-elements'
-  return [...changes.filter((change) => !isLate(change)), ...changes.filter(isLate)]
+function addTo(sum: { -readonly [K in keyof TransactionResult]: number }, cost: TransactionResult): void {
+  sum.bytes += cost.bytes
+  sum.messages += cost.messages
+  sum.elements += cost.elements
+  sum.kernelMs += cost.kernelMs
 }
 
 /** Longer than any packet is on its way through rules, ms. */
