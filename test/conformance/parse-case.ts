@@ -1,10 +1,9 @@
-import { CORE_SCHEMA, loadAll, YAMLException } from 'js-yaml'
-import type { FieldProblem } from '../../src/model/manifest-error.ts'
 import { ManifestReader, show } from '../../src/model/manifest-reader.ts'
 import { parseIp, type IpAddress } from '../../src/net/ip-address.ts'
 import { ParseError } from '../../src/net/parse-error.ts'
 import { parsePort, type Port } from '../../src/net/port.ts'
 import { parseProtocol, type Protocol } from '../../src/net/protocol.ts'
+import { CaseError, notEmpty, parseDuration, parseYaml, refuseUnknown, required } from './case-reader.ts'
 import {
   endpointName,
   manifestKinds,
@@ -18,21 +17,6 @@ import {
   type Step,
 } from './flow-case.ts'
 import { configFields } from './proxy-config.ts'
-
-/** A case file that cannot be used, with everything that is wrong with it. */
-export class CaseError extends Error {
-  override readonly name = 'CaseError'
-  readonly file: string
-  readonly problems: readonly FieldProblem[]
-
-  constructor(file: string, problems: readonly FieldProblem[]) {
-    super(
-      `${file}: ${problems.map(({ path, reason }) => `${path === '' ? '(whole file)' : path}: ${reason}`).join('; ')}`,
-    )
-    this.file = file
-    this.problems = problems
-  }
-}
 
 const defaultNode: CaseNode = { name: 'this-node', zone: 'zone-a', addresses: [parseIp('192.168.0.2')] }
 
@@ -55,19 +39,6 @@ export function parseCase(text: string, file: string): FlowCase {
   }
   if (problems.length > 0) throw new CaseError(file, problems)
   return result
-}
-
-function parseYaml(text: string, file: string): unknown {
-  let documents: unknown[]
-  try {
-    documents = loadAll(text, { schema: CORE_SCHEMA }).filter((document) => document !== null)
-  } catch (error) {
-    if (!(error instanceof YAMLException)) throw error
-    const line = error.mark ? `line ${error.mark.line + 1}: ` : ''
-    throw new CaseError(file, [{ path: '', reason: `not YAML: ${line}${error.reason}` }])
-  }
-  if (documents.length === 1) return documents[0]
-  throw new CaseError(file, [{ path: '', reason: `has ${documents.length} documents (expected one)` }])
 }
 
 function readNode(reader: ManifestReader): CaseNode {
@@ -214,22 +185,6 @@ function readWeights(flow: ManifestReader, expect: Expectation): Flow['weights']
   return weights
 }
 
-function required<T>(reader: ManifestReader, key: string, read: (key: string) => T | undefined): T | undefined {
-  if (!reader.has(key)) return reader.fail(key, 'is missing')
-  return read(key)
-}
-
-function refuseUnknown(reader: ManifestReader, known: readonly string[]): void {
-  for (const key of reader.keys()) {
-    if (!known.includes(key)) reader.fail(key, `unknown key (expected one of: ${known.join(', ')})`)
-  }
-}
-
-function notEmpty(text: string): string {
-  if (text.trim() !== '') return text
-  throw new ParseError('is empty')
-}
-
 function parseFrom(text: string): IpAddress | 'node' {
   return text === 'node' ? text : parseIp(text)
 }
@@ -250,14 +205,4 @@ function parseEndpoint(text: string): EndpointName {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):(\d+)$/.exec(text)
   if (!match) throw new ParseError(`${show(text)} is not an endpoint (expected like 10.180.0.1:80 or [fd00:10::1]:80)`)
   return endpointName(parseIp(match[1] ?? match[2] ?? ''), parsePort(Number(match[3])))
-}
-
-const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000 }
-
-/** Milliseconds of `500ms`, `2s`, `1.5s`, `1m`. */
-function parseDuration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m)$/.exec(text.trim())
-  const unit = unitMs[match?.[2] ?? '']
-  if (!match || unit === undefined) throw new ParseError(`${show(text)} is not a duration (expected like 2s or 500ms)`)
-  return Number(match[1]) * unit
 }
