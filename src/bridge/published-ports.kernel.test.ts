@@ -246,6 +246,7 @@ describe('the firewall', () => {
       expect.arrayContaining([
         'iifname != "flv*" accept',
         'iifname . ether saddr != @macs drop',
+        'meta protocol != ip meta protocol != arp meta protocol != ip6 drop',
         'iifname . ether saddr . ip saddr != @sources-4 drop',
         'iifname . ether saddr . arp saddr ip != @sources-4 drop',
         'iifname . ether saddr . ip6 saddr != @sources-6 drop',

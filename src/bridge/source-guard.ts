@@ -1,6 +1,6 @@
 import { ipFamilyOf } from '../net/ip-address.ts'
 import { registerBytes } from '../nftables/keys.ts'
-import type { Expression, NftSet, RegisterBytes, Rule, TableState } from '../nftables/objects.ts'
+import type { Expression, NftSet, RegisterBytes, Rule, Statement, TableState } from '../nftables/objects.ts'
 import { planGuards } from './firewall-plan.ts'
 import type { Lease } from './leases.ts'
 import { bridgeTable, portPrefix } from './names.ts'
@@ -20,7 +20,7 @@ const gateways = { name: 'gateways', key: ['iifname', 'ether daddr'] } as const 
 
 /**
  * The table `bridge fairlead-bridge`: frames that come out of a pod's port must have its MAC and its addresses as source, in
- * IPv4, IPv6 and ARP alike, whoever they are for. Each port's are elements; a port without elements sends nothing.
+ * IPv4, IPv6 and ARP alike, whoever they are for, and a pod advertises its own addresses only. Frames that carry anything else are dropped. Each port's are elements; a port without elements sends nothing.
  *
  * Without inter-container communication, a port also sends to nobody but the bridge, where the forward rules decide. Isolated
  * ports (BR_ISOLATED) would do the same, but for a published port of a neighbour on a machine with br_netfilter, which
@@ -61,9 +61,14 @@ export function compileSourceGuard(
   }
 }
 
+/** What pods send: ETH_P_IP, ETH_P_ARP and ETH_P_IPV6. */
+const carried = [0x0800, 0x0806, 0x86dd] as const
 const arpSource = ['iifname', 'ether saddr', 'arp saddr ip'] as const
 /** IPPROTO_ICMPV6 */
 const icmpv6 = 58
+/** NDISC_NEIGHBOUR_ADVERTISEMENT (RFC 4861) */
+const neighbourAdvertisement = 136
+const advertised = ['iifname', 'ether saddr', 'icmpv6 taddr'] as const
 
 function rules(): Rule[] {
   const unless = (set: NftSet, key: readonly Expression[] = set.key): Rule => ({
@@ -74,9 +79,26 @@ function rules(): Rule[] {
       statements: [{ kind: 'match', left: 'iifname', op: '!=', value: { name: `${portPrefix}*` } }, { kind: 'accept' }],
     },
     unless(macs),
+    // Of a frame with two VLAN tags 0 the kernel takes both off (802.1Q priority tags), but after these rules: they would
+    // see neither IP nor ARP in it, and whoever gets it would.
+    {
+      statements: [
+        ...carried.map((number): Statement => ({ kind: 'match', left: 'meta protocol', op: '!=', value: { number } })),
+        { kind: 'drop' },
+      ],
+    },
     unless(sources4),
     unless(sources4, arpSource),
     unless(sources6),
+    // Who advertises another's address (the gateway's, say) gets what is sent to it.
+    {
+      statements: [
+        { kind: 'match', left: 'meta l4proto', op: '==', value: { number: icmpv6 } },
+        { kind: 'match', left: 'icmpv6 type', op: '==', value: { number: neighbourAdvertisement } },
+        { kind: 'in-set', key: advertised, set: sources6.name, negate: true },
+        { kind: 'drop' },
+      ],
+    },
     { statements: [{ kind: 'in-set', key: alone.key, set: alone.name, negate: true }, { kind: 'accept' }] },
     { statements: [{ kind: 'in-set', key: gateways.key, set: gateways.name }, { kind: 'accept' }] },
     // How the gateway's MAC is found: ARP, and neighbour discovery by multicast.

@@ -44,6 +44,7 @@ export const dataTypes = {
   ipv4: 7,
   ipv6: 8,
   etherAddress: 9,
+  etherType: 10,
   protocol: 12,
   port: 13,
   mark: 19,
@@ -51,6 +52,7 @@ export const dataTypes = {
   ctState: 26,
   ctDirection: 27,
   ctStatus: 28,
+  icmpv6Type: 29,
   addressType: 38,
   interfaceName: 41,
 } as const
@@ -66,6 +68,8 @@ const network = (offset: number, description: number, template: number) =>
   ({ kind: 'payload', base: 1, offset, description, template }) as const
 const transport = (offset: number, template: number) =>
   ({ kind: 'payload', base: 2, offset, description: 11, template }) as const
+const icmpv6 = (offset: number, template: number) =>
+  ({ kind: 'payload', base: 2, offset, description: 6, template }) as const
 const meta = (key: number) => ({ kind: 'meta', key }) as const
 const ct = (key: number) => ({ kind: 'ct', key }) as const
 
@@ -77,6 +81,7 @@ const fields = {
   'ether daddr': { length: 6, type: dataTypes.etherAddress, bigEndian: true, load: linkLayer(0, 1) },
   'ether saddr': { length: 6, type: dataTypes.etherAddress, bigEndian: true, load: linkLayer(6, 2) },
   'arp saddr ip': { ...ip, family: 'arp', load: network(14, 15, 8) },
+  'meta protocol': { length: 2, type: dataTypes.etherType, bigEndian: true, load: meta(1) },
   'meta l4proto': { ...host, length: 1, type: dataTypes.protocol, load: meta(16) },
   'meta nfproto': { ...host, length: 1, type: dataTypes.nfproto, load: meta(15) },
   'meta mark': { ...host, length: 4, type: dataTypes.mark, load: meta(3) },
@@ -85,6 +90,8 @@ const fields = {
   oifname: { ...host, length: 16, type: dataTypes.interfaceName, load: meta(7) },
   'th sport': { ...port, load: transport(0, 1) },
   'th dport': { ...port, load: transport(2, 2) },
+  'icmpv6 type': { family: 'ip6', length: 1, type: dataTypes.icmpv6Type, bigEndian: true, load: icmpv6(0, 1) },
+  'icmpv6 taddr': { ...ip6, load: icmpv6(8, 9) },
   'ct state': { ...host, length: 4, type: dataTypes.ctState, load: ct(0) },
   'ct status': { ...host, length: 4, type: dataTypes.ctStatus, load: ct(2) },
   'ct direction': { ...host, length: 1, type: dataTypes.ctDirection, load: ct(1) },

@@ -15,6 +15,11 @@ const protocols = new Map([
   [132, 'sctp'],
   [136, 'udplite'],
 ])
+const etherTypes = new Map([
+  [0x0800, 'ip'],
+  [0x0806, 'arp'],
+  [0x86dd, 'ip6'],
+])
 const addressTypes = ['unspec', 'unicast', 'local', 'broadcast', 'anycast', 'multicast', 'blackhole']
 const ctStates = new Map([
   [0x1, 'invalid'],
@@ -40,6 +45,10 @@ export function formatNumber(field: Field, value: number): string {
       return protocols.get(value) ?? String(value)
     case dataTypes.nfproto:
       return value === 2 ? 'ipv4' : value === 10 ? 'ipv6' : String(value)
+    case dataTypes.etherType:
+      return etherTypes.get(value) ?? `0x${value.toString(16).padStart(4, '0')}`
+    case dataTypes.icmpv6Type:
+      return value === 136 ? 'nd-neighbor-advert' : String(value)
     case dataTypes.mark:
       return hex32(value)
     case dataTypes.classId:

@@ -18,6 +18,8 @@ export type Expression =
   | 'ether daddr'
   /** The sender's address in an ARP packet (family bridge). */
   | 'arp saddr ip'
+  /** ETH_P_*: what the frame carries, behind at most one VLAN tag (family bridge). */
+  | 'meta protocol'
   | 'meta l4proto'
   | 'meta nfproto'
   | 'meta mark'
@@ -26,6 +28,10 @@ export type Expression =
   | 'oifname'
   | 'th sport'
   | 'th dport'
+  /** Sees IPv6 only; the rule has to make sure that `meta l4proto` is 58. */
+  | 'icmpv6 type'
+  /** The address that a neighbour solicitation or advertisement is about. nft before 1.0.7 lists it as `@th,64,128`. */
+  | 'icmpv6 taddr'
   | 'ct state'
   | 'ct status'
   | 'ct direction'
