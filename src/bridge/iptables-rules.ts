@@ -48,6 +48,8 @@ const loopback = { 4: cidr('127.0.0.0', 8), 6: cidr('::1', 128) } as const
 const linkLocal6 = cidr('fe80::', 10)
 const isTranslated = '-m conntrack --ctstate DNAT'
 const toHost = '-m addrtype --dst-type LOCAL'
+/** Ports by chance, as in nftables: two connections of one moment seldom want the same. */
+const masquerade = 'MASQUERADE --random-fully'
 
 /** Rules of one family. With `guardSources`, also who may send what. Pure. Throws NetworkError for names that rules cannot have. */
 export function compileIptablesFirewall(
@@ -183,15 +185,15 @@ function compileNat(
       source: hostCidr(ip),
       destination: hostCidr(ip),
       matches: isTranslated,
-      target: 'MASQUERADE',
+      target: masquerade,
     })
   }
   const bridges = networks.map(({ bridge }) => bridge)
-  const masquerade: Rule[] = [
+  const outgoing: Rule[] = [
     // A pod that reaches itself, and who comes from 127.0.0.1.
     ...hairpins.values(),
     ...(family === 4
-      ? bridges.map((bridge): Rule => ({ source: loopback[4], output: bridge, target: 'MASQUERADE' }))
+      ? bridges.map((bridge): Rule => ({ source: loopback[4], output: bridge, target: masquerade }))
       : []),
     ...bridges.map((bridge): Rule => ({ output: bridge, target: 'RETURN' })),
     ...masqueradeRules(networks, family),
@@ -199,7 +201,7 @@ function compileNat(
   return {
     chains: new Map([
       [bridgeChains.published, texts([...here, ...everywhere])],
-      [bridgeChains.masquerade, texts(masquerade)],
+      [bridgeChains.masquerade, texts(outgoing)],
     ]),
     jumps: [],
     lastJumps: [
@@ -229,7 +231,7 @@ function masqueradeRules(networks: readonly Network[], family: IpFamily): Rule[]
       source === undefined ? [] : [{ source: cidr, target: `SNAT --to-source ${source}` }],
     ),
     ...subnets.flatMap(({ cidr, source }): Rule[] =>
-      source === undefined ? [{ source: cidr, target: 'MASQUERADE' }] : [],
+      source === undefined ? [{ source: cidr, target: masquerade }] : [],
     ),
   ]
 }
