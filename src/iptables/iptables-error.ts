@@ -36,6 +36,11 @@ export function isPermissionDenied(error: unknown): error is IptablesError {
   return error instanceof IptablesError && /Permission denied|must be root|not permitted/i.test(error.stderr)
 }
 
+/** The kernel has no nf_tables, so the tools of the nft kind can do nothing, and nobody can have used them. */
+export function isWithoutNftables(error: unknown): error is IptablesError {
+  return error instanceof IptablesError && /generation id: Invalid argument/.test(error.stderr)
+}
+
 /** The error for a tool that ended with something other than 0. Names the refused line when `input` is given. */
 export function failure(
   argv: readonly string[],
@@ -46,8 +51,8 @@ export function failure(
   const number = lineNumber(stderr)
   const line = number === undefined || input === undefined ? undefined : input.split('\n')[number - 1]
   const how = result.code === null ? `ended by ${result.signal}` : `exit code ${result.code}`
-  // The last line is about how to get help; the first says what is wrong.
-  const reason = stderr.split('\n')[0] ?? ''
+  // The last line is about how to get help; the first says what is wrong, but for warnings about the other kind's tables.
+  const reason = stderr.split('\n').find((text) => !text.startsWith('# Warning')) ?? ''
   const where = line === undefined ? '' : ` at "${line}"`
   return new IptablesError(`${argv[0]}: ${how}${where}${reason === '' ? '' : `: ${reason}`}`, {
     argv,

@@ -5,7 +5,7 @@ import { getSocketStruct, socket } from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
 import type { IpFamily } from '../net/ip-address.ts'
 import type { IptablesClient, RestoreResult, Variant } from './client.ts'
-import { failure, IptablesError } from './iptables-error.ts'
+import { failure, IptablesError, isWithoutNftables } from './iptables-error.ts'
 import type { Ruleset, TableChanges, TableName } from './objects.ts'
 import { formatRestore, isEmptyChange, parseSave, restorePieces } from './save-format.ts'
 
@@ -102,7 +102,12 @@ class ToolsClient implements IptablesClient {
   async save(tables: readonly TableName[] = []): Promise<Ruleset> {
     const argvs = tables.length === 0 ? [[this.#tools.save]] : tables.map((table) => [this.#tools.save, '-t', table])
     const texts: string[] = []
-    for (const argv of argvs) texts.push((await this.#run(argv)).stdout)
+    try {
+      for (const argv of argvs) texts.push((await this.#run(argv)).stdout)
+    } catch (error) {
+      if (isWithoutNftables(error)) return new Map()
+      throw error
+    }
     return parseSave(texts.join(''))
   }
 

@@ -2,7 +2,7 @@ import { silentLog, type Log } from '../base/log.ts'
 import type { Netns } from '../linux/netns.ts'
 import { ipFamilies } from '../net/ip-address.ts'
 import type { IptablesClient, Variant } from './client.ts'
-import { detectVariant } from './detect-variant.ts'
+import { detectVariant, type DetectedVariant } from './detect-variant.ts'
 import { IptablesError, isPermissionDenied } from './iptables-error.ts'
 import { openIptables } from './open-client.ts'
 
@@ -24,11 +24,32 @@ export async function openTools(
     readonly log?: Log
   } = {},
 ): Promise<IptablesTools> {
-  const { netns, variant: asked = 'auto', log = silentLog } = options
+  const { netns, variant = 'auto', log = silentLog } = options
   const place = { ...(netns && { netns }) }
-  const { variant, reason } =
-    asked === 'auto' ? await detectVariant(place) : { variant: asked, reason: 'it was asked for' }
-  log.info({ variant, reason }, `iptables: the ${variant} tools are used, because ${reason}`)
+  if (variant !== 'auto') return await openKind({ variant, reason: 'it was asked for' }, { place, log })
+  const detected = await detectVariant(place)
+  try {
+    return await openKind(detected, { place, log })
+  } catch (error) {
+    if (isPermissionDenied(error) || !(error instanceof IptablesError)) throw error
+    // What plain `iptables` is says nothing of the kernel, which may have no nf_tables, or nothing but that.
+    const other: Variant = detected.variant === 'nft' ? 'legacy' : 'nft'
+    try {
+      return await openKind(
+        { variant: other, reason: `the other kind cannot be used: ${error.message}` },
+        { place, log },
+      )
+    } catch {
+      // The kind that the machine uses is the one to mend.
+      throw error
+    }
+  }
+}
+
+async function openKind(
+  { variant, reason }: DetectedVariant,
+  { place, log }: { readonly place: { readonly netns?: Netns }; readonly log: Log },
+): Promise<IptablesTools> {
   const limits: string[] = []
   const clients: IptablesClient[] = []
   for (const family of ipFamilies) {
@@ -39,6 +60,7 @@ export async function openTools(
       limits.push(`IPv6: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
+  log.info({ variant, reason }, `iptables: the ${variant} tools are used, because ${reason}`)
   return { variant, clients, limits }
 }
 
