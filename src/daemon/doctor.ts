@@ -1,14 +1,17 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { silentLog } from '../base/log.ts'
 import { readLegacyTables } from '../bridge/docker-user-rules.ts'
+import { openTools } from '../iptables/open-tools.ts'
 import { SyscallError } from '../linux/errno.ts'
 import { probeMachine, probe, type Feature } from '../linux/features.ts'
+import { createAnonymousNetns } from '../linux/netns.ts'
 import { readSysctl, SysctlError } from '../linux/sysctl.ts'
 import { probeKernelFeatures } from '../netlink/kernel-features.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import { NftablesError } from '../nftables/nftables-error.ts'
-import { openNftables } from '../nftables/open-client.ts'
 import { bridgeFindings } from './bridge-findings.ts'
 import { firewallFindings } from './firewall-findings.ts'
+import { openNftablesIfAny } from './open-nftables.ts'
 
 /** One thing that was looked at. */
 export interface Finding extends Feature {
@@ -17,7 +20,14 @@ export interface Finding extends Feature {
 }
 
 /** Features that are nice to have, or that fairlead switches on by itself. */
-const optional: ReadonlySet<string> = new Set(['IPv6', 'IPv4 forwarding', 'CAP_NET_RAW', 'resolvers', 'daemon'])
+const optional: ReadonlySet<string> = new Set([
+  'IPv6',
+  'IPv4 forwarding',
+  'CAP_NET_RAW',
+  'iptables',
+  'resolvers',
+  'daemon',
+])
 
 /** Looks at this machine: what fairlead needs, by trying it in throw-away namespaces, and what is good to know. */
 export async function doctor(options: {
@@ -27,9 +37,11 @@ export async function doctor(options: {
   bridge?: string
 }): Promise<Finding[]> {
   const resolvConf = options.resolvConf ?? '/etc/resolv.conf'
-  const features = [
+  const iptables = await probeIptables()
+  const features: (Feature & { readonly needed?: false })[] = [
     ...probeMachine(),
-    ...(await probeKernelFeatures()),
+    ...(await probeKernelFeatures()).map((feature) => orIptables(feature, iptables)),
+    iptables,
     probe(
       'resolvers',
       `write "nameserver ADDRESS" into ${resolvConf}: names outside of the cluster are asked there`,
@@ -47,10 +59,33 @@ export async function doctor(options: {
     }),
   ]
   return [
-    ...features.map((feature) => ({ ...feature, needed: !optional.has(feature.name) })),
+    ...features.map((feature) => ({ ...feature, needed: !optional.has(feature.name) && feature.needed !== false })),
     ...(await readFirewalls(options.bridge ?? 'fl0')),
     ...(await readBridges()),
   ]
+}
+
+/** Tries the tools in a throw-away namespace, where no tables come into being that anybody sees. */
+async function probeIptables(): Promise<Feature> {
+  const hint = 'install iptables, for services.mode and network.firewall iptables; nothing else needs it'
+  try {
+    using netns = createAnonymousNetns()
+    const { variant, clients, limits } = await openTools({ netns })
+    const families = clients.map(({ family }) => `IPv${family}`).join(' and ')
+    const detail = [`the ${variant} tools ${clients[0]?.version ?? ''} work, ${families}`, ...limits].join('; ')
+    return probe('iptables', hint, () => detail)
+  } catch (error) {
+    return probe('iptables', hint, () => {
+      throw error
+    })
+  }
+}
+
+/** A kernel without nf_tables will do where iptables works. */
+function orIptables(feature: Feature, iptables: Feature): Feature & { readonly needed?: false } {
+  if (feature.name !== 'nf_tables' || feature.ok || !iptables.ok) return feature
+  const instead = 'or set services.mode and network.firewall to iptables'
+  return { ...feature, hint: feature.hint === undefined ? instead : `${feature.hint}, ${instead}`, needed: false }
 }
 
 async function readBridges(): Promise<Finding[]> {
@@ -66,10 +101,10 @@ async function readBridges(): Promise<Finding[]> {
 
 async function readFirewalls(bridge: string): Promise<Finding[]> {
   try {
-    using nft = openNftables()
+    using nft = await openNftablesIfAny(silentLog)
     return firewallFindings({
       bridge,
-      chains: await nft.listChains(),
+      chains: (await nft?.listChains()) ?? [],
       legacyTables: {
         ip: readLegacyTables('/proc/net/ip_tables_names'),
         ip6: readLegacyTables('/proc/net/ip6_tables_names'),
