@@ -13,6 +13,7 @@ test.each([
   ['ranges of cluster IPs', ours({}), ours({ services: { serviceCIDRs: ['10.1.0.0/16'] } }), ['services.serviceCIDRs']],
   ['the proxy itself', ours({}), ours({ services: { enabled: false } }), ['services.enabled']],
   ["kube-proxy's servers and settings", theirs({}), theirs({ metricsBindAddress: '0.0.0.0:1', mode: 'nftables' }), []],
+  ['what guards networks', ours({}), ours({ network: { firewall: 'iptables' } }), ['network.firewall']],
   ['the name of the node', theirs({}), theirs({ hostnameOverride: 'other' }), ['nodeName']],
 ])('keysForRestart() names what waits for the next start: %s', (_, before, after, keys) => {
   expect(keysForRestart(before, after)).toEqual(keys)

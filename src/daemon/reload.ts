@@ -97,6 +97,9 @@ export class ConfigFollower implements Disposable {
 /** What of a configuration a running daemon can take over. */
 const live: ReadonlySet<keyof Config> = new Set(['services', 'kubeProxy'])
 
+/** These stand below `network` in the file. */
+const ofNetwork: ReadonlySet<keyof Config> = new Set(['dockerUser', 'firewall'])
+
 /** The keys whose change has no effect before the next start. */
 export function keysForRestart(before: Config, after: Config): readonly string[] {
   const keys = new Set([...Object.keys(before), ...Object.keys(after)] as (keyof Config)[])
@@ -104,5 +107,6 @@ export function keysForRestart(before: Config, after: Config): readonly string[]
   const changed = [...keys].filter((key) => !live.has(key) && differ(before[key], after[key]))
   const switched = (before.services === undefined) !== (after.services === undefined) ? ['services.enabled'] : []
   const ranges = differ(before.services?.serviceCIDRs, after.services?.serviceCIDRs) ? ['services.serviceCIDRs'] : []
-  return [...changed, ...switched, ...(switched.length > 0 ? [] : ranges)]
+  const named = changed.map((key) => (ofNetwork.has(key) ? `network.${key}` : key))
+  return [...named, ...switched, ...(switched.length > 0 ? [] : ranges)]
 }
