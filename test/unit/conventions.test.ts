@@ -8,7 +8,7 @@ import { knownKeys, parseConfig } from '../../src/daemon/config.ts'
 /** The house of docs/architecture.md: what each folder of src may import besides itself. */
 const values = ['base', 'net']
 const wire = ['linux', 'netlink']
-const kernel = ['nftables', 'iptables', 'dhcp', 'relay']
+const kernel = ['nftables', 'iptables', 'ipvs', 'dhcp', 'relay']
 const domain = ['sources', 'proxy', 'dns', 'bridge']
 const belowDomain = [...values, 'model', ...wire, ...kernel]
 const mayImport: Readonly<Record<string, readonly string[]>> = {
@@ -19,6 +19,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   netlink: [...values, 'linux'],
   nftables: [...values, ...wire],
   iptables: [...values, ...wire],
+  ipvs: [...values, ...wire],
   dhcp: [...values, ...wire],
   relay: [...values, 'linux'],
   ...Object.fromEntries(domain.map((folder) => [folder, belowDomain])),
