@@ -4,7 +4,7 @@ import { parsePort, type Port } from '../net/port.ts'
 import { objectKey, type ObjectKey } from '../model/object-key.ts'
 import type { Service } from '../model/service.ts'
 import { requestedFamilies } from './endpoint-slices-for.ts'
-import { NumberPool } from './number-pool.ts'
+import { NumberPool } from '../base/number-pool.ts'
 
 /** Where addresses and ports come from. */
 export interface AllocatorOptions {
