@@ -44,6 +44,7 @@ const steps: [string, () => void][] = [
   ['conformance in mode nftables', () => conformance('nftables')],
   ['conformance in mode iptables', () => conformance('iptables')],
   ['conformance in mode userspace', () => conformance('userspace')],
+  ['conformance of DNS', () => cases('of DNS', 'dns', ['test/conformance-dns/main.ts'])],
   ['vm', guest],
 ]
 
@@ -79,12 +80,16 @@ function guest(): void {
   else vitest('vm', ['--project', 'kernel', ...guestFiles], ['test/vm/main.ts', '--limit', '900'])
 }
 
-/** Flow cases: ours, and those of the contract where they lie beside the repository. A flow counts as a test. */
 function conformance(mode: string): void {
+  cases(`in mode ${mode}`, 'flows', ['test/conformance/main.ts', '--mode', mode])
+}
+
+/** Case files: ours, and those of the contract where they lie beside the repository. A flow or query counts as a test. */
+function cases(what: string, kind: 'flows' | 'dns', runner: readonly string[]): void {
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-test-'))
   const file = join(folder, 'results.json')
-  const paths = ['test/cases/flows', '../shared/cases/flows'].filter((path) => existsSync(path))
-  const words = ['test/conformance/main.ts', '--mode', mode, '--json', file, ...paths]
+  const paths = [`test/cases/${kind}`, `../shared/cases/${kind}`].filter((path) => existsSync(path))
+  const words = [...runner, '--json', file, ...paths]
   try {
     spawnSync(process.execPath, words, { stdio: ['ignore', 'ignore', 'inherit'] })
     const lines = readFileSync(file, 'utf8')
@@ -102,7 +107,7 @@ function conformance(mode: string): void {
     console.log(formatCounts(countResults(results)))
   } catch (error) {
     total.failed++
-    console.log(`FAILED: conformance in mode ${mode}: no results: ${String(error)}`)
+    console.log(`FAILED: conformance ${what}: no results: ${String(error)}`)
   } finally {
     rmSync(folder, { recursive: true })
   }

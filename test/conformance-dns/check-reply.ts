@@ -41,6 +41,8 @@ function checkTransaction(
   if (message.id !== id) return { expected: `id ${id}`, seen: `${message.id}` }
   const opcode = ((sent[2] ?? 0) >>> 3) & 0xf
   if (message.opcode !== opcode) return { expected: `opcode ${opcode}`, seen: `${message.opcode}` }
+  if (message.flags.z) return { expected: 'the reserved header bit 0 (RFC 1035 section 4.1.1)', seen: '1' }
+  if (message.edns?.unknownFlags) return { expected: 'unknown EDNS flags 0 (RFC 6891 section 6.1.4)', seen: '1' }
   const { question } = message
   // To what was not understood, a header is answer enough.
   if (query.raw && question.length === 0) return undefined

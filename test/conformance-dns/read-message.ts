@@ -5,7 +5,13 @@ import { formatRdata } from './record-text.ts'
 /** A reply, read to its last octet. */
 export interface ReplyMessage {
   readonly id: number
-  readonly flags: { readonly qr: boolean; readonly aa: boolean; readonly tc: boolean; readonly ra: boolean }
+  readonly flags: {
+    readonly qr: boolean
+    readonly aa: boolean
+    readonly tc: boolean
+    readonly ra: boolean
+    readonly z: boolean
+  }
   readonly opcode: number
   /** With the upper bits of the OPT record. */
   readonly rcode: number
@@ -30,6 +36,7 @@ export interface SeenRecord {
 export interface SeenEdns {
   readonly version: number
   readonly do: boolean
+  readonly unknownFlags: boolean
   readonly udpSize: number
   readonly options: readonly { readonly code: number; readonly data: Buffer }[]
 }
@@ -63,6 +70,7 @@ export function readMessage(bytes: Uint8Array): ReplyMessage {
         edns = {
           version: (ttl >>> 16) & 0xff,
           do: (ttl & 0x8000) !== 0,
+          unknownFlags: (ttl & 0x7fff) !== 0,
           udpSize: message.readUInt16BE(fixed + 2),
           options: readOptions(message.subarray(start, end)),
         }
@@ -83,6 +91,7 @@ export function readMessage(bytes: Uint8Array): ReplyMessage {
       aa: (flags & 0x400) !== 0,
       tc: (flags & 0x200) !== 0,
       ra: (flags & 0x80) !== 0,
+      z: (flags & 0x40) !== 0,
     },
     opcode: (flags >>> 11) & 0xf,
     rcode: extended | (flags & 0xf),
