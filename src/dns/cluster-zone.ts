@@ -21,6 +21,7 @@ import {
   addressSets,
   type Answer,
   emptyAnswer,
+  extendedErrors,
   nameSet,
   rcodes,
   type RecordSet,
@@ -119,7 +120,7 @@ export class ClusterZone {
     if (type === recordTypes.MAILA || type === recordTypes.MAILB) return answerOf(emptyAnswer(rcodes.NOTIMP))
     if (type === recordTypes.SOA && name.key === this.name.key) return answerOf(positive([this.#soa(this.name)]))
     const entry = this.#entry(name)
-    if (!entry) return answerOf(this.#synced ? this.#negative(rcodes.NXDOMAIN) : emptyAnswer(rcodes.SERVFAIL))
+    if (!entry) return answerOf(this.#synced ? this.#negative(rcodes.NXDOMAIN) : notReady)
     if (type === recordTypes.ANY) return answerOf(positive([this.#minimalAny(name)]))
     const set = entry.sets.get(type)
     // The owner is written as asked: a derived entry or a name in other case has the same key.
@@ -259,6 +260,11 @@ export class ClusterZone {
     ])
   }
 }
+
+const notReady = emptyAnswer(rcodes.SERVFAIL, {
+  code: extendedErrors.NOT_READY,
+  text: 'the first complete list of the cluster has not arrived yet',
+})
 
 const emptyEntry: NameEntry = { sets: new Map(), additional: [], alias: undefined }
 

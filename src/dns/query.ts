@@ -27,6 +27,8 @@ export interface Edns {
   readonly udpSize: number
   readonly version: number
   readonly dnssecOk: boolean
+  /** RFC 7873: the eight octets that the client knows its own requests by. A server part that it may have is not kept. */
+  readonly clientCookie?: Uint8Array | undefined
 }
 
 /**
@@ -35,6 +37,8 @@ export interface Edns {
  */
 export type ParsedRequest =
   | { readonly kind: 'query'; readonly query: Query }
+  /** RFC 7873 section 5.4: no question, only a cookie to be had. */
+  | { readonly kind: 'cookie'; readonly id: number; readonly flags: number; readonly edns: Edns }
   | { readonly kind: 'error'; readonly id: number; readonly flags: number; readonly rcode: number }
   | { readonly kind: 'drop' }
 
@@ -62,6 +66,10 @@ export function parseRequest(message: Uint8Array): ParsedRequest {
   if (flags & flagBits.qr) return { kind: 'drop' }
   if (flags & flagBits.opcode) return { kind: 'error', id, flags, rcode: rcodes.NOTIMP }
   try {
+    if (read16(message, 4) === 0) {
+      const edns = readEdns(message, headerSize)
+      if (edns?.clientCookie) return { kind: 'cookie', id, flags, edns }
+    }
     // RFC 9619: a query has one question.
     if (read16(message, 4) !== 1) throw new MessageError('QDCOUNT is not 1', 4)
     const { question, end } = readQuestion(message)
@@ -103,8 +111,9 @@ function readEdns(message: Uint8Array, start: number): Edns | undefined {
     if (read16(message, end) !== recordTypes.OPT) continue
     if (edns) throw new MessageError('second OPT record', end)
     if (i < beforeAdditional || name.wire.length !== 1) throw new MessageError('OPT record in a wrong place', end)
-    checkOptions(message, rdata, at)
+    const options = readOptions(message, rdata, at)
     edns = {
+      clientCookie: options.get(ednsOptions.COOKIE)?.slice(0, clientCookieSize),
       udpSize: read16(message, end + 2),
       version: message[end + 5] ?? 0,
       dnssecOk: (read16(message, end + 6) & 0x8000) !== 0,
@@ -113,14 +122,30 @@ function readEdns(message: Uint8Array, start: number): Edns | undefined {
   return edns
 }
 
-/** Unknown options are ignored (RFC 6891 section 6.1.2), but their lengths must add up. */
-function checkOptions(message: Uint8Array, start: number, end: number): void {
-  let at = start
-  while (at < end) {
-    if (at + 4 > end) throw new MessageError('EDNS option runs past its record', at)
-    at += 4 + read16(message, at + 2)
+/** EDNS options by name (IANA "DNS EDNS0 Option Codes"): those that this server knows. */
+export const ednsOptions = { COOKIE: 10, EXTENDED_ERROR: 15 } as const
+
+const clientCookieSize = 8
+
+/** The options by code, the first of each. Unknown ones are ignored (RFC 6891 section 6.1.2), but their lengths must add up. */
+function readOptions(message: Uint8Array, start: number, end: number): ReadonlyMap<number, Uint8Array> {
+  const options = new Map<number, Uint8Array>()
+  for (let at = start; at < end;) {
+    const next = at + 4 + read16(message, at + 2)
+    if (at + 4 > end || next > end) throw new MessageError('EDNS option runs past its record', at)
+    const code = read16(message, at)
+    const value = message.subarray(at + 4, next)
+    if (code === ednsOptions.COOKIE && !isCookieSize(value.length))
+      throw new MessageError(`cookie has ${value.length} octets`, at)
+    if (!options.has(code)) options.set(code, value)
+    at = next
   }
-  if (at !== end) throw new MessageError('EDNS option runs past its record', at)
+  return options
+}
+
+/** RFC 7873 section 5.2.2: eight octets of the client, and none or 8 to 32 of a server. Anything else is FORMERR. */
+function isCookieSize(size: number): boolean {
+  return size === clientCookieSize || (size >= 16 && size <= 40)
 }
 
 /** Two octets in network byte order; 0 beyond the end. */

@@ -60,11 +60,31 @@ export interface Answer {
   readonly answer: readonly RecordSet[]
   readonly authority: readonly RecordSet[]
   readonly additional: readonly RecordSet[]
+  /** Why it is so, for people (RFC 8914); told to clients that speak EDNS. */
+  readonly extendedError?: ExtendedError
 }
 
+export interface ExtendedError {
+  /** One of {@link extendedErrors}. */
+  readonly code: number
+  readonly text: string
+}
+
+/** Codes of RFC 8914 section 4 (IANA "Extended DNS Error Codes"). */
+export const extendedErrors = {
+  OTHER: 0,
+  STALE_ANSWER: 3,
+  NOT_READY: 14,
+  PROHIBITED: 18,
+  STALE_NXDOMAIN_ANSWER: 19,
+  NOT_SUPPORTED: 21,
+  NO_REACHABLE_AUTHORITY: 22,
+} as const
+
 /** An answer without any record. */
-export function emptyAnswer(rcode: number): Answer {
-  return { rcode, authoritative: false, authenticData: false, answer: [], authority: [], additional: [] }
+export function emptyAnswer(rcode: number, extendedError?: ExtendedError): Answer {
+  const empty = { rcode, authoritative: false, authenticData: false, answer: [], authority: [], additional: [] }
+  return extendedError ? { ...empty, extendedError } : empty
 }
 
 export interface RecordOptions {

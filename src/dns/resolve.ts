@@ -3,7 +3,16 @@ import type { Forwarder } from './forward.ts'
 import type { NameKey } from './name.ts'
 import { answerNetworkName, type NetworkNames } from './network-names.ts'
 import type { Query, Question } from './query.ts'
-import { type Answer, emptyAnswer, rcodes, recordClasses, type RecordSet, recordTypes, textSet } from './record-set.ts'
+import {
+  type Answer,
+  emptyAnswer,
+  extendedErrors,
+  rcodes,
+  recordClasses,
+  type RecordSet,
+  recordTypes,
+  textSet,
+} from './record-set.ts'
 
 export interface ResolveContext {
   /** The address that the query came from, as a socket says it. */
@@ -41,6 +50,11 @@ export function resolveQuery(query: Query, context: ResolveContext): Answer | Pr
   }
 }
 
+const aliasLoop = emptyAnswer(rcodes.SERVFAIL, {
+  code: extendedErrors.OTHER,
+  text: `ExternalName Services lead in a circle, or over more than ${maxChain} names`,
+})
+
 /** Follows CNAMEs: within the zone here, from the first foreign name on through the upstream. */
 async function followAlias(query: Query, context: ResolveContext): Promise<Answer> {
   const chain: RecordSet[] = []
@@ -53,14 +67,15 @@ async function followAlias(query: Query, context: ResolveContext): Promise<Answe
       return withChain(chain, await resolveForeign({ name, type, class: recordClasses.IN }, query, context))
     chain.push(result.cname)
     seen.add(name.key)
-    if (seen.has(result.target.key) || chain.length > maxChain) return emptyAnswer(rcodes.SERVFAIL)
+    if (seen.has(result.target.key) || chain.length > maxChain) return aliasLoop
     name = result.target
   }
 }
 
 /** RFC 6604: the response code is that of the last name; RFC 1034 section 4.3.2: AA speaks about the first. */
 function withChain(chain: readonly RecordSet[], last: Answer): Answer {
-  if (last.rcode !== rcodes.NOERROR && last.rcode !== rcodes.NXDOMAIN) return emptyAnswer(last.rcode)
+  if (last.rcode !== rcodes.NOERROR && last.rcode !== rcodes.NXDOMAIN)
+    return emptyAnswer(last.rcode, last.extendedError)
   return { ...last, authoritative: true, authenticData: false, answer: [...chain, ...last.answer] }
 }
 

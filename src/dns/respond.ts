@@ -1,7 +1,8 @@
 import type { Log } from '../base/log.ts'
-import { encodeError, encodeResponse } from './encode-response.ts'
+import type { Cookies } from './cookies.ts'
+import { encodeCookieResponse, encodeError, encodeResponse } from './encode-response.ts'
 import { nameText } from './name.ts'
-import { parseRequest } from './query.ts'
+import { type Edns, parseRequest } from './query.ts'
 import { type Answer, rcodes } from './record-set.ts'
 import { type ResolveContext, resolveQuery } from './resolve.ts'
 import type { Client } from './udp-listener.ts'
@@ -25,6 +26,8 @@ export function newDnsStats(): DnsStats {
 export interface RespondOptions extends Omit<ResolveContext, 'client'> {
   readonly stats: DnsStats
   readonly log: Log
+  /** Undefined: cookies are ignored. */
+  readonly cookies?: Cookies
 }
 
 /**
@@ -48,10 +51,24 @@ export function respond(
     client.send(encodeError(request.id, request.flags, request.rcode))
     return true
   }
+  const cookieFor = (edns: Edns | undefined) =>
+    edns?.clientCookie && options.cookies?.serverCookie(edns.clientCookie, client.address)
+  if (request.kind === 'cookie') {
+    const cookie = cookieFor(request.edns)
+    const rcode = cookie ? rcodes.NOERROR : rcodes.FORMERR
+    countRcode(stats, rcode)
+    client.send(cookie ? encodeCookieResponse(request, cookie) : encodeError(request.id, request.flags, rcode))
+    return true
+  }
   const { query } = request
   stats.queries++
   const finish = (answer: Answer) => {
-    const response = encodeResponse(query, answer, { transport, recursionAvailable: true, rotation: stats.queries })
+    const response = encodeResponse(query, answer, {
+      transport,
+      recursionAvailable: true,
+      rotation: stats.queries,
+      serverCookie: cookieFor(query.edns),
+    })
     countRcode(stats, answer.rcode)
     client.send(response)
   }

@@ -3,6 +3,7 @@ import type { Log } from '../base/log.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { type IpAddress, parseIp } from '../net/ip-address.ts'
 import { ClusterZone, type PodNames } from './cluster-zone.ts'
+import { Cookies } from './cookies.ts'
 import { Forwarder } from './forward.ts'
 import type { NetworkNames } from './network-names.ts'
 import { ResolvConf } from './resolv-conf.ts'
@@ -90,6 +91,7 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
   const respondOptions: RespondOptions = {
     zone,
     forwarder,
+    cookies: new Cookies(),
     stats,
     log,
     version: options.version,
