@@ -92,7 +92,7 @@ export class DockerUserRules implements AsyncDisposable {
     this.#lastLook = this.#clock.monotonic()
     for (const backend of await backendsWithDocker(this.#nft, this.#legacyTables)) {
       const { program } = backend
-      const listing = await iptables(backend, ['-S'])
+      const listing = await listRules(backend)
       const wanted = dockerUserRules(this.#known, dockerBridges(listing))
       const commands = diffDockerUser(listing, wanted)
       for (const words of commands) await iptables(backend, words)
@@ -124,7 +124,7 @@ export async function removeDockerUserRules(
 ): Promise<string[]> {
   const removed: string[] = []
   for (const backend of await backendsWithDocker(nft, legacyTables)) {
-    const commands = diffDockerUser(await iptables(backend, ['-S']), [])
+    const commands = diffDockerUser(await listRules(backend), [])
     for (const words of commands) await iptables(backend, words)
     if (commands.length > 0) removed.push(`${commands.length} rules in chain ${dockerUserChain} of ${backend.program}`)
   }
@@ -148,6 +148,16 @@ export function readLegacyTables(path: string): string[] {
   } catch (error) {
     // Not even loaded, or only root may know: then it is not root who asks.
     if (['ENOENT', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
+    throw error
+  }
+}
+
+/** What `iptables -S` prints. Nothing where it is of the nft kind and the kernel has no nf_tables: Docker cannot use it either. */
+async function listRules(backend: Backend): Promise<string> {
+  try {
+    return await iptables(backend, ['-S'])
+  } catch (error) {
+    if (error instanceof IptablesError && /generation id: Invalid argument/.test(error.message)) return ''
     throw error
   }
 }
