@@ -48,3 +48,20 @@ export function chooseLink(
   }
   for (let number = 0; ; number++) if (!taken.has(`eth${number}`)) return `eth${number}`
 }
+
+/** A bridge sends a frame to one port: two of one MAC address would take it from each other. Throws {@link AttachError}. */
+export function checkMac(
+  mac: MacAddress,
+  context: {
+    readonly network: { readonly name: string; readonly mac: MacAddress; readonly bridge: string }
+    readonly leases: Iterable<Pick<Lease, 'owner' | 'network' | 'mac'>>
+  },
+): void {
+  const { network, leases } = context
+  const twin = Iterator.from(leases).find((lease) => lease.network === network.name && lease.mac === mac)
+  const whose = mac === network.mac ? `bridge ${network.bridge}` : twin?.owner
+  if (whose === undefined) return
+  throw new AttachError(
+    `${mac} is the MAC address of ${whose} (expected one that nobody has in network ${network.name})`,
+  )
+}

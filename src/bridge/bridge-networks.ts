@@ -3,7 +3,7 @@ import type { BridgeSettings } from '../model/network.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { IpFamily } from '../net/ip-address.ts'
 import { applyHostAction } from './apply.ts'
-import { AttachError, chooseLink, type AttachRequest, type PortChanges } from './attach-request.ts'
+import { AttachError, checkMac, chooseLink, type AttachRequest, type PortChanges } from './attach-request.ts'
 import { NetworkConflictError } from './check-network.ts'
 import { PublishError } from './choose-ports.ts'
 import { withdrawPublications } from './withdraw-ports.ts'
@@ -98,6 +98,11 @@ export class BridgeNetworks implements AsyncDisposable {
     return this.#pools.networks
   }
 
+  /** Those whose bridges are not being made or removed at the moment. */
+  get settledNetworks(): readonly Network[] {
+    return this.networks.filter(({ bridge }) => !this.#busy.has(bridge))
+  }
+
   /** The subnets of all networks, as what others must not overlap. */
   get subnets(): HostFacts['reserved'] {
     return this.networks.flatMap(({ name, subnets }) =>
@@ -185,6 +190,7 @@ export class BridgeNetworks implements AsyncDisposable {
     const key = leaseKey({ network: name, owner })
     if (this.leases.has(key)) throw new AttachError(`${owner} has an endpoint already in network ${name}`)
     const link = chooseLink(request, { network, present: this.#plans.leasesOf(owner) })
+    if (request.mac !== undefined) checkMac(request.mac, { network, leases: this.leases.values() })
     const port = portOf({ owner, link })
     if (this.#busy.has(port)) throw new AttachError(`an endpoint of ${owner} is being made or removed`)
     this.#busy.begin(port)

@@ -27,12 +27,20 @@ const maxChoices = 100
  * hears nothing from outside, for what is published is translated before a socket is looked for. Throws {@link PublishError}.
  */
 export function choosePorts(requests: readonly PublishRequest[], context: PublishContext): readonly Publication[] {
-  const taken = [...context.taken]
+  // By port: ranges of thousands are published for the media of telephony.
+  const taken = Map.groupBy(context.taken, ({ publication }) => placeOf(publication))
   const chosen: Publication[] = []
+  const chosenAt = new Map<string, Publication[]>()
+  const choose = (publication: Publication): void => {
+    chosen.push(publication)
+    const place = placeOf(publication)
+    chosenAt.set(place, [...(chosenAt.get(place) ?? []), publication])
+  }
   const clash = (wanted: Publication): string | undefined => {
-    const twin = chosen.find((other) => publicationsClash(other, wanted))
+    const place = placeOf(wanted)
+    const twin = chosenAt.get(place)?.find((other) => publicationsClash(other, wanted))
     if (twin) return `it is asked for twice`
-    const other = taken.find(({ publication }) => publicationsClash(publication, wanted))
+    const other = taken.get(place)?.find(({ publication }) => publicationsClash(publication, wanted))
     return other && `${other.owner} has published it as ${formatHostPort(other.publication)}`
   }
   for (const request of requests) {
@@ -40,20 +48,24 @@ export function choosePorts(requests: readonly PublishRequest[], context: Publis
     const { hostPorts, ports } = request
     if (!hostPorts) {
       for (let port = ports.first; port <= ports.last; port = (port + 1) as Port) {
-        chosen.push(chooseFree(request, { ...context, port, clash }))
+        choose(chooseFree(request, { ...context, port, clash }))
       }
     } else if (sizeOf(ports) < sizeOf(hostPorts)) {
-      chosen.push(chooseInRange(request, { ...context, clash }))
+      choose(chooseInRange(request, { ...context, clash }))
     } else {
       for (let offset = 0; offset < sizeOf(ports); offset++) {
         const publication = at(request, { hostPort: hostPorts.first + offset, port: ports.first + offset })
         const reason = obstacle(publication, { ...context, clash })
         if (reason !== undefined) throw refused(publication, reason)
-        chosen.push(publication)
+        choose(publication)
       }
     }
   }
   return chosen
+}
+
+function placeOf({ protocol, hostPort }: Publication): string {
+  return `${protocol} ${hostPort}`
 }
 
 type Clash = (wanted: Publication) => string | undefined

@@ -71,6 +71,18 @@ test('LoopbackRelays carry UDP both ways, each client apart', async () => {
   pod.close()
 })
 
+test('LoopbackRelays open 1,000 ports at most, say once that there are more, and go on when there is room', () => {
+  const warnings: unknown[] = []
+  using relays = new LoopbackRelays({ ...silentLog, warn: (fields) => warnings.push(fields) })
+  const wanted = Array.from({ length: 1002 }, (_, index): [string, Relay] => [`${index}`, relayTo('udp', 9)])
+  relays.set(new Map(wanted))
+  relays.set(new Map(wanted))
+  expect(warnings).toEqual([{ left: 2 }])
+  relays.set(new Map(wanted.slice(2)))
+  relays.set(new Map(wanted))
+  expect(warnings).toEqual([{ left: 2 }, { left: 2 }])
+})
+
 test('LoopbackRelays log a port that they cannot have, and go on', async () => {
   const taken = createServer().listen(0, '::1')
   await once(taken, 'listening')

@@ -18,6 +18,8 @@ export interface Relay {
 const udpTimeout = 120_000
 /** UDP clients of one port at a time. */
 const maxUdpClients = 1000
+/** Ports of ::1 at a time: each is a socket of ours, and a daemon without free descriptors would do nothing at all. */
+const maxRelays = 1000
 
 /** The relays that published ports need: those of all addresses, and of ::1. Pure. */
 export function planRelays(
@@ -45,26 +47,38 @@ export function planRelays(
 export class LoopbackRelays implements Disposable {
   readonly #log: Log
   readonly #open = new Map<string, { close(): void }>()
+  /** Ports beyond {@link maxRelays}. */
+  #left = 0
 
   constructor(log: Log) {
     this.#log = log
   }
 
-  /** Opens and closes relays, until there are these. A port that cannot be had is logged. */
+  /** Opens and closes relays, until there are these, or 1,000 of them. A port that cannot be had is logged. */
   set(wanted: ReadonlyMap<string, Relay>): void {
     for (const [key, relay] of this.#open) {
       if (wanted.has(key)) continue
       relay.close()
       this.#open.delete(key)
     }
+    let left = 0
     for (const [key, relay] of wanted) {
       if (this.#open.has(key)) continue
+      if (this.#open.size >= maxRelays) {
+        left++
+        continue
+      }
       const failed = (error: Error): void => {
         const { protocol, port } = relay
         this.#log.warn({ err: error, protocol, port }, `Cannot relay ${protocol} port ${port} of ::1`)
       }
       this.#open.set(key, relay.protocol === 'tcp' ? relayTcp(relay, failed) : relayUdp(relay, failed))
     }
+    if (left > 0 && this.#left === 0) {
+      const reason = `${maxRelays} published ports are served at ::1, and no more`
+      this.#log.warn({ left }, `${reason}: use 127.0.0.1 or an address of this host for the others`)
+    }
+    this.#left = left
   }
 
   [Symbol.dispose](): void {
