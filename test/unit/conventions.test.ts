@@ -10,7 +10,7 @@ const values = ['base', 'net']
 const wire = ['linux', 'netlink']
 const kernel = ['nftables', 'iptables', 'ipvs', 'dhcp', 'relay']
 const domain = ['sources', 'proxy', 'dns', 'bridge']
-const belowDomain = [...values, 'model', ...wire, ...kernel]
+const belowDomain = [...values, 'model', ...wire, ...kernel, 'kubernetes']
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   base: [],
   net: ['base'],
@@ -22,6 +22,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   ipvs: [...values, ...wire],
   dhcp: [...values, ...wire],
   relay: [...values, 'linux'],
+  kubernetes: [...values, 'model', 'linux'],
   ...Object.fromEntries(domain.map((folder) => [folder, belowDomain])),
   daemon: [...belowDomain, ...domain],
   cli: [...belowDomain, ...domain, 'daemon'],
