@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { callDaemon, ControlError } from '../../src/cli/control-client.ts'
 import type { StatusView } from '../../src/daemon/control-api.ts'
 import { patience } from '../lab/patience.ts'
 
@@ -114,9 +115,19 @@ export class Machine implements AsyncDisposable {
     }
   }
 
+  /** What `fairlead status --json` prints; undefined while no daemon answers. */
   async status(): Promise<StatusView | undefined> {
-    const { stdout } = await this.fairlead('status', '--json')
-    return stdout.startsWith('{') ? (JSON.parse(stdout) as StatusView) : undefined
+    try {
+      return await this.ask<StatusView>('/status')
+    } catch (error) {
+      if (error instanceof ControlError) return undefined
+      throw error
+    }
+  }
+
+  /** What the daemon answers on its control socket, without a process to ask for it. Throws ControlError. */
+  async ask<T>(path: string): Promise<T> {
+    return await callDaemon<T>(`/proc/${this.#holder.pid}/root/run/fairlead/control.sock`, 'GET', path)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

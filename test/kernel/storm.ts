@@ -1,67 +1,111 @@
 /**
- * Keeps asking a URL over new connections, and over some that stay: `storm.ts URL NEW LONG`. Prints `started`, and at SIGTERM
- * one line of JSON with what went wrong. A refused or silent connection, and a long one that breaks, each count.
+ * Keeps connecting to Services, and keeps some connections for long: `storm.ts NEW LONG ADDRESS:PORT...`. What answers must
+ * echo. Prints `started` when the long ones are there, and at SIGTERM one line of JSON, a {@link StormReport}.
  */
-import { Agent, request } from 'node:http'
+import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-const [url = '', fresh = '8', long = '10'] = process.argv.slice(2)
-const counts = { connects: 0, requests: 0, failed: [] as string[], broken: [] as string[] }
+/** Something that went wrong. */
+export interface StormLoss {
+  /** Wall times of its begin and its end, ms. */
+  readonly at: number
+  readonly until: number
+  readonly why: string
+}
+
+/** What a storm saw. */
+export interface StormReport {
+  /** New connections that were answered. */
+  readonly connects: number
+  /** Answers over the long connections. */
+  readonly exchanges: number
+  /** New connections that were refused, reset or not answered within 5 s. */
+  readonly failed: readonly StormLoss[]
+  /** Long connections that ended. */
+  readonly broken: readonly StormLoss[]
+  /** The new connection that took longest, ms. A lost SYN shows here: it is sent again after 1 s. */
+  readonly slowestMs: number
+}
+
+const answerWithinMs = 5000
+
+/** Sends a byte and waits for it to come back. */
+async function echo(socket: Socket): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const timer = setTimeout(() => reject(new Error('silence')), answerWithinMs)
+  const fail = (error?: unknown): void => reject(error instanceof Error ? error : new Error('closed'))
+  const answered = (): void => resolve()
+  const closed = (): void => fail()
+  socket.once('data', answered).once('error', fail).once('close', closed)
+  socket.write('.')
+  try {
+    await promise
+  } finally {
+    clearTimeout(timer)
+    socket.off('data', answered).off('error', fail).off('close', closed)
+  }
+}
+
+function open(target: string): Socket {
+  const colon = target.lastIndexOf(':')
+  const socket = connect(Number(target.slice(colon + 1)), target.slice(0, colon))
+  // Whoever waits for an answer is told too; nobody waits between two answers.
+  return socket.on('error', () => {})
+}
+
+const [fresh = '4', long = '25', ...targets] = process.argv.slice(2)
+const failed: StormLoss[] = []
+const broken: StormLoss[] = []
+const counts = { connects: 0, exchanges: 0, slowestMs: 0 }
 const stop = new AbortController()
 
-/** One GET; rejects after 3 s. With an agent that keeps one socket alive, `reused` says whether it did. */
-function get(agent: Agent | false): Promise<boolean> {
-  return new Promise((resolve, reject) => {
-    const asked = request(url, { agent, timeout: 3000 }, (response) => {
-      response.resume().on('end', () => resolve(asked.reusedSocket))
-    })
-    asked.on('timeout', () => asked.destroy(new Error('silence')))
-    asked.on('error', reject)
-    asked.end()
-  })
-}
-
-async function newConnections(): Promise<void> {
-  while (!stop.signal.aborted) {
+async function newConnections(first: number): Promise<void> {
+  for (let n = first; !stop.signal.aborted; n++) {
+    const target = targets[n % targets.length] ?? ''
+    const at = Date.now()
+    const socket = open(target)
     try {
-      await get(false)
+      await echo(socket)
       counts.connects++
+      counts.slowestMs = Math.max(counts.slowestMs, Date.now() - at)
+      socket.end()
     } catch (error) {
-      counts.failed.push(String(error))
+      failed.push({ at, until: Date.now(), why: `${target}: ${String(error)}` })
+      socket.destroy()
     }
-    await sleep(2)
+    await sleep(10)
   }
 }
 
-async function longConnection(): Promise<void> {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-  for (let n = 0; !stop.signal.aborted; n++) {
+async function longConnection(target: string, socket: Socket): Promise<void> {
+  while (!stop.signal.aborted) {
+    const at = Date.now()
     try {
-      const reused = await get(agent)
-      if (n > 0 && !reused) counts.broken.push('the connection was made anew')
-      counts.requests++
+      await echo(socket)
+      counts.exchanges++
     } catch (error) {
-      counts.broken.push(String(error))
+      broken.push({ at, until: Date.now(), why: `${target}: ${String(error)}` })
+      socket.destroy()
+      return
     }
-    await sleep(20)
+    await sleep(100)
   }
-  agent.destroy()
+  socket.destroy()
 }
 
-const loops = [
-  ...Array.from({ length: Number(fresh) }, newConnections),
-  ...Array.from({ length: Number(long) }, longConnection),
-]
 process.on('SIGTERM', () => stop.abort())
-await sleep(300)
-console.log('started')
-await Promise.all(loops)
-const first = (list: readonly string[]): string => list.slice(0, 3).join('; ')
-console.log(
-  JSON.stringify({
-    ...counts,
-    failed: counts.failed.length,
-    broken: counts.broken.length,
-    why: first([...counts.failed, ...counts.broken]),
+const kept = await Promise.all(
+  Array.from({ length: Number(long) }, async (_, n) => {
+    const target = targets[n % targets.length] ?? ''
+    const socket = open(target)
+    await echo(socket)
+    return { target, socket }
   }),
 )
+console.log('started')
+await Promise.all([
+  ...Array.from({ length: Number(fresh) }, (_, n) => newConnections(n)),
+  ...kept.map(({ target, socket }) => longConnection(target, socket)),
+])
+const report: StormReport = { ...counts, failed, broken }
+process.stdout.write(`${JSON.stringify(report)}\n`, () => process.exit())
