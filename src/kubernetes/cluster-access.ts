@@ -68,6 +68,11 @@ export class ClusterAccess {
     }
   }
 
+  /** Whether the location can be read; credentials are not looked at. Throws {@link AccessError}. */
+  async check(): Promise<{ readonly server: URL }> {
+    return await this.#config()
+  }
+
   /** The server said 401: a credential that was made is made anew. */
   refused(): void {
     this.#exec?.source.forget()
