@@ -266,6 +266,9 @@ describe.skipIf(obstacle !== undefined)(
           /endpoints\[0\]\.addresses\[0\].*db\.example\.org/,
         )
         expect(problems.find((line) => line.includes('web-twin'))).toMatch(/10\.96\.0\.80.*default\/web\b/)
+        await eventually('the pod listens', async () =>
+          (await answers(machine, 'http://10.96.0.80/', { count: 1 })).has('web-1'),
+        )
         expect(await answers(machine, 'http://10.96.0.80/', { count: 3 })).toEqual(new Set(['web-1']))
         expect(daemon.log).toContain('70000')
       },
