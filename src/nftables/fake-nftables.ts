@@ -20,6 +20,8 @@ export class FakeNftables implements NftClient {
   #listeners: { onChange(change: ForeignChange): void; onLost(): void }[] = []
   /** Tables that were changed by somebody else since they were read. */
   readonly #stale = new Map<string, FakeProcess>()
+  /** Changes by others while nobody listens; undefined: we listen. */
+  #unheard: number | undefined
   /** All transactions that were applied, oldest first. */
   readonly transactions: Transaction[] = []
   /** Chains that other programs made and that our own objects cannot say, like those with a policy of drop. */
@@ -54,6 +56,17 @@ export class FakeNftables implements NftClient {
     return await Promise.resolve([...tables, ...this.foreignChains])
   }
 
+  async quietly<T>(work: () => Promise<T>, commits: number): Promise<T> {
+    this.#unheard = 0
+    try {
+      return await work()
+    } finally {
+      const heard = this.#unheard
+      this.#unheard = undefined
+      if (heard !== 0 && heard !== commits) this.simulateLoss()
+    }
+  }
+
   watch(listener: { onChange(change: ForeignChange): void; onLost(): void }): void {
     this.#listeners.push(listener)
   }
@@ -63,6 +76,10 @@ export class FakeNftables implements NftClient {
     this.#apply(transaction)
     const { family, table } = transaction
     this.#stale.set(keyOf(family, table), process)
+    if (this.#unheard !== undefined) {
+      this.#unheard++
+      return
+    }
     for (const listener of this.#listeners) listener.onChange({ family, table, process })
   }
 

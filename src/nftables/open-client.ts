@@ -100,6 +100,22 @@ class KernelNftClient implements NftClient {
     return translating('list chains', () => readChains(this.#socket))
   }
 
+  quietly<T>(work: () => Promise<T>, commits: number): Promise<T> {
+    return this.#inTurn(async () => {
+      const before = await this.#generation()
+      this.#notifications[Symbol.dispose]()
+      try {
+        return await work()
+      } finally {
+        this.#notifications = this.#follow()
+        const now = await this.#generation()
+        if (now === before + commits) {
+          for (let id = before + 1; id <= now; id++) this.#generations.record({ id, changes: [] })
+        } else if (now !== before) this.#lost()
+      }
+    })
+  }
+
   watch(listener: { onChange(change: ForeignChange): void; onLost(): void }): void {
     this.#listeners.push(listener)
   }

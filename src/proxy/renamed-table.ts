@@ -21,6 +21,7 @@ export function renamedTable(client: NftClient, { as, kernelName }: { as: string
       const chains = await client.listChains()
       return chains.filter(({ table }) => table !== as).map((chain) => ({ ...chain, table: fromKernel(chain.table) }))
     },
+    quietly: (work, commits) => client.quietly(work, commits),
     watch(listener) {
       client.watch({
         onChange(change) {

@@ -472,6 +472,28 @@ export function testNftClient(open: () => NftClientUnderTest, options: { readonl
       await client.run({ ...table, changes })
     })
 
+    foreign(`quietly() lets a program of ours change other tables unheard, and nobody else${reason}`, async () => {
+      using under = open()
+      const { client } = under
+      const heard: string[] = []
+      client.watch({ onChange: (change) => heard.push(change.table), onLost: () => heard.push('lost') })
+      await client.run({ ...table, changes: base })
+      const addTables = async (...tables: string[]): Promise<string> => {
+        for (const name of tables) {
+          under.changeAsSomebodyElse?.({ family: 'ip', table: name, changes: [{ op: 'add-table' }] })
+        }
+        return await Promise.resolve('done')
+      }
+      expect(await client.quietly(() => addTables('a', 'b'), 2)).toBe('done')
+      expect(heard).toEqual([])
+      // Ours is as it was, and known to be.
+      await client.run({ ...table, changes: [{ op: 'add-chain', chain: { name: 'late' } }] })
+      await addTables('c')
+      await expect.poll(() => heard).toEqual(['c'])
+      await client.quietly(() => addTables('d', 'e'), 1)
+      expect(heard).toEqual(['c', 'lost'])
+    })
+
     foreign(`run() goes on when another process changed another table${reason}`, async () => {
       using under = open()
       const { client } = under
