@@ -23,7 +23,7 @@ function optionsOf(response: Buffer): Map<number, string> {
 function ask(hex: string, { cookies = new Cookies(), address = '10.0.0.1' } = {}): Buffer {
   const responses: Buffer[] = []
   const client = { address, send: (response: Buffer) => responses.push(response) }
-  const forwarder = { forward: () => Promise.reject(new Error('not asked')) }
+  const forwarder = { forward: () => Promise.reject(new Error('not asked')), isReturning: () => false }
   const options = { zone: new ClusterZone(), forwarder, names: undefined, version: undefined, log: silentLog, cookies }
   respond(Buffer.from(hex.replaceAll(' ', ''), 'hex'), 'udp', { client, options: { ...options, stats: newDnsStats() } })
   return responses[0] ?? Buffer.alloc(0)

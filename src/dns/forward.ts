@@ -1,11 +1,16 @@
 import { randomInt } from 'node:crypto'
-import { type Clock, systemClock } from '../base/clock.ts'
+import { type Clock, systemClock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { encodeRequest } from './encode-request.ts'
+import { LoopProbe } from './loop-probe.ts'
+import type { Name } from './name.ts'
 import type { Question } from './query.ts'
-import { type Answer, emptyAnswer, rcodes } from './record-set.ts'
+import { randomCase, sameCase } from './random-case.ts'
+import { type Answer, emptyAnswer, extendedErrors, rcodes, recordClasses, recordTypes } from './record-set.ts'
+import { relevantAnswer } from './relevant-answer.ts'
 import type { Reply } from './reply.ts'
+import { UpstreamHealth } from './upstream-health.ts'
 import { exchangeTcp, exchangeUdp, type Upstream } from './upstream-exchange.ts'
 
 export interface ForwarderOptions {
@@ -28,18 +33,33 @@ export interface ForwardFlags {
   readonly checkingDisabled: boolean
 }
 
-/** How long a server that did not answer is asked only after the others. */
-const distrustFor = 10_000
+/** Whom to ask for names that are not the cluster's. */
+export interface Upstreams {
+  forward(question: Question, flags: ForwardFlags): Answer | Promise<Answer>
+  /** Whether the question is one of ours on its way back. */
+  isReturning(name: Name): boolean
+}
+
 /** Requests per question. */
 const maxAttempts = 6
+/** How long a server that asks us back is left out; then one question finds out whether it still does. */
+const loopingFor = 60_000
+/** A probe for loops waits so long, and is not repeated earlier. */
+const probeTime = 2000
+/** How long a server that does not repeat the case of names is not asked in mixed case. */
+const caselessFor = 600_000
 
 /** Asks the node's own resolvers. */
-export class Forwarder {
+export class Forwarder implements Upstreams {
   readonly #options: ForwarderOptions
   readonly #clock: Clock
   /** RFC 5452 section 5: of equal questions only one is in flight, or a forger gets as many chances as there are. */
   readonly #inFlight = new Map<string, Promise<Answer>>()
-  readonly #failedAt = new Map<IpAddress, number>()
+  readonly #health: UpstreamHealth
+  readonly #loops = new LoopProbe()
+  readonly #probedAt = new Map<IpAddress, number>()
+  readonly #loopingUntil = new Map<IpAddress, number>()
+  readonly #caselessUntil = new Map<IpAddress, number>()
   readonly #stop = new AbortController()
   #failures = 0
   #forwarded = 0
@@ -47,10 +67,16 @@ export class Forwarder {
   constructor(options: ForwarderOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
+    this.#health = new UpstreamHealth({ clock: this.#clock, tryNextAfter: options.tryNextAfter ?? 1500 })
   }
 
   get counters(): { readonly forwarded: number; readonly failures: number } {
     return { forwarded: this.#forwarded, failures: this.#failures }
+  }
+
+  /** Whether a question is ours, sent back by a resolver that asks us: to answer it would feed the loop. */
+  isReturning(name: Name): boolean {
+    return this.#loops.isReturning(name.key)
   }
 
   /** Gives up all questions in flight: they become SERVFAIL. */
@@ -66,7 +92,7 @@ export class Forwarder {
     if (same) return same
     if (this.#inFlight.size >= (this.#options.maxConcurrent ?? 1024)) {
       this.#failures++
-      return Promise.resolve(emptyAnswer(rcodes.REFUSED))
+      return Promise.resolve(tooMany)
     }
     const answer = this.#ask(question, flags).finally(() => this.#inFlight.delete(key))
     this.#inFlight.set(key, answer)
@@ -74,7 +100,7 @@ export class Forwarder {
   }
 
   async #ask(question: Question, flags: ForwardFlags): Promise<Answer> {
-    const servers = this.#ordered()
+    const servers = this.#usable()
     const finished = new AbortController()
     const signal = AbortSignal.any([finished.signal, this.#stop.signal])
     const deadline = this.#clock.after(this.#options.deadline ?? 5000, () =>
@@ -82,11 +108,12 @@ export class Forwarder {
     )
     try {
       if (servers.length === 0) throw new Error('there is no upstream resolver')
-      return (await this.#race(servers, { question, flags, signal })).answer
+      const { answer } = await this.#race(servers, { question, flags, signal })
+      return relevantAnswer(answer, { key: question.name.key, type: question.type })
     } catch (error) {
       this.#failures++
       this.#options.log.debug({ error, servers }, 'No upstream resolver answered')
-      return emptyAnswer(rcodes.SERVFAIL)
+      return servers.length === 0 ? noResolver : noAnswer
     } finally {
       deadline.cancel()
       finished.abort()
@@ -100,6 +127,7 @@ export class Forwarder {
   #race(servers: readonly IpAddress[], request: UpstreamRequest): Promise<Reply> {
     const attempts = Math.min(maxAttempts, servers.length * 2)
     const { promise, resolve, reject } = Promise.withResolvers<Reply>()
+    const waiting = new Set<IpAddress>()
     let started = 0
     let running = 0
     let poor: Reply | undefined
@@ -108,10 +136,9 @@ export class Forwarder {
       if (request.signal.aborted || started >= attempts || address === undefined) return
       started++
       running++
-      const silence = this.#clock.after(this.#options.tryNextAfter ?? 1500, () => {
-        this.#distrust(address)
-        next()
-      })
+      waiting.add(address)
+      const began = this.#clock.monotonic()
+      const silence = this.#watchSilence(address, { next, signal: request.signal })
       const goOn = (error: Error) => {
         silence.cancel()
         running--
@@ -123,9 +150,13 @@ export class Forwarder {
       const exchange = this.#exchange({ address, port: this.#options.port ?? 53 }, request)
       exchange.then(
         (reply) => {
-          this.#failedAt.delete(address)
+          waiting.delete(address)
+          // Late ones count too, for the next time.
+          this.#health.answered(address, this.#clock.monotonic() - began)
           if (!isPoor(reply)) {
             silence.cancel()
+            for (const slower of waiting) this.#health.lost(slower)
+            waiting.clear()
             resolve(reply)
             return
           }
@@ -135,7 +166,7 @@ export class Forwarder {
           goOn(new Error('poor reply'))
         },
         (error: Error) => {
-          if (!request.signal.aborted) this.#distrust(address)
+          if (!request.signal.aborted) this.#health.failed(address)
           goOn(error)
         },
       )
@@ -144,33 +175,110 @@ export class Forwarder {
     return promise
   }
 
+  /** Asks the next server when this one is silent for longer than usual, and gives it up for a while when for much longer. */
+  #watchSilence(address: IpAddress, { next, signal }: { next: () => void; signal: AbortSignal }): Timer {
+    const giveUp = () => {
+      if (signal.aborted) return
+      this.#health.failed(address)
+      void this.#probeLoop(address)
+    }
+    const { ms, early } = this.#health.patience(address)
+    let timer = this.#clock.after(ms, () => {
+      if (early) {
+        this.#health.hedged()
+        timer = this.#clock.after(Math.max(0, (this.#options.tryNextAfter ?? 1500) - ms), giveUp)
+      } else giveUp()
+      next()
+    })
+    return { cancel: () => timer.cancel() }
+  }
+
   /** One server: UDP with EDNS, without EDNS for servers that do not know it (RFC 6891 section 6.2.2), TCP when truncated. */
   async #exchange(upstream: Upstream, { question, flags, signal }: UpstreamRequest): Promise<Reply> {
+    const caseless = this.#clock.monotonic() < (this.#caselessUntil.get(upstream.address) ?? 0)
+    const asked = caseless ? question : { ...question, name: randomCase(question.name) }
     const send = (exchange: typeof exchangeUdp, edns: boolean): Promise<Reply> => {
       const id = randomInt(0x1_0000)
-      return exchange(encodeRequest(question, { id, edns, ...flags }), { upstream, question, id, signal })
+      return exchange(encodeRequest(asked, { id, edns, ...flags }), { upstream, question: asked, id, signal })
     }
     let reply = await send(exchangeUdp, true)
     const { rcode } = reply.answer
     const edns = rcode !== rcodes.FORMERR && rcode !== rcodes.NOTIMP
     if (!edns) reply = await send(exchangeUdp, false)
+    if (!caseless && reply.question && !sameCase(reply.question.name, asked.name))
+      return await this.#doubt(upstream, { ask: () => send(exchangeTcp, edns), asked: asked.name, signal }, () =>
+        this.#exchange(upstream, { question, flags, signal }),
+      )
     return reply.truncated ? send(exchangeTcp, edns) : reply
   }
 
-  #distrust(address: IpAddress): void {
-    this.#failedAt.set(address, this.#clock.monotonic())
+  /**
+   * A reply that does not repeat the case of the name is forged, or the server does not care. TCP cannot be forged from afar, so
+   * what it says counts; and a server that does not repeat the case there either is known from then on.
+   */
+  async #doubt(
+    { address }: Upstream,
+    { ask, asked, signal }: { ask: () => Promise<Reply>; asked: Name; signal: AbortSignal },
+    askAgain: () => Promise<Reply>,
+  ): Promise<Reply> {
+    const trustFromNowOn = () => this.#caselessUntil.set(address, this.#clock.monotonic() + caselessFor)
+    try {
+      const reply = await ask()
+      if (reply.question && !sameCase(reply.question.name, asked)) trustFromNowOn()
+      return reply
+    } catch (error) {
+      if (signal.aborted) throw error
+      // No TCP either: without mixed case, id and port still stand against forgers.
+      this.#options.log.debug({ error, address }, 'An upstream resolver changes the case of names and takes no TCP')
+      trustFromNowOn()
+      return await askAgain()
+    }
   }
 
-  /** In the given order, but servers that failed lately come last. */
-  #ordered(): readonly IpAddress[] {
+  /** After silence: is it because the server asks us back, and waits for our answer as we for its? */
+  async #probeLoop(address: IpAddress): Promise<void> {
+    const now = this.#clock.monotonic()
+    if (now - (this.#probedAt.get(address) ?? -Infinity) < probeTime * 2) return
+    this.#probedAt.set(address, now)
+    const given = new AbortController()
+    const timer = this.#clock.after(probeTime, () => given.abort(new Error('no answer to the probe')))
+    const signal = AbortSignal.any([given.signal, this.#stop.signal])
+    const upstream = { address, port: this.#options.port ?? 53 }
+    const looping = await this.#loops.loops((name) => {
+      const question = { name, type: recordTypes.HINFO, class: recordClasses.IN }
+      const id = randomInt(0x1_0000)
+      const flags = { id, edns: true, dnssecOk: false, checkingDisabled: false }
+      return exchangeUdp(encodeRequest(question, flags), { upstream, question, id, signal })
+    })
+    timer.cancel()
+    given.abort()
+    if (!looping) return
+    const { log } = this.#options
+    if (!this.#loopingUntil.has(address))
+      log.warn({ address }, 'This resolver asks us for what we ask it; it is left out, and tried again every minute')
+    this.#loopingUntil.set(address, now + loopingFor)
+  }
+
+  /** Whom to ask, in order: not those that ask us back. */
+  #usable(): readonly IpAddress[] {
+    const now = this.#clock.monotonic()
     const servers = this.#options.servers()
-    const distrusted = (address: IpAddress): boolean => {
-      const failedAt = this.#failedAt.get(address)
-      return failedAt !== undefined && this.#clock.monotonic() - failedAt < distrustFor
-    }
-    return [...servers.filter((ip) => !distrusted(ip)), ...servers.filter(distrusted)]
+    return this.#health.order(servers).filter((ip) => now >= (this.#loopingUntil.get(ip) ?? 0))
   }
 }
+
+const tooMany = emptyAnswer(rcodes.REFUSED, {
+  code: extendedErrors.OTHER,
+  text: 'too many questions wait for upstream resolvers',
+})
+const noAnswer = emptyAnswer(rcodes.SERVFAIL, {
+  code: extendedErrors.NO_REACHABLE_AUTHORITY,
+  text: 'no upstream resolver answered',
+})
+const noResolver = emptyAnswer(rcodes.SERVFAIL, {
+  code: extendedErrors.NO_REACHABLE_AUTHORITY,
+  text: 'there is no upstream resolver to ask',
+})
 
 /** A reply that says something about the server, and nothing about the name. */
 function isPoor({ answer: { rcode } }: Reply): boolean {

@@ -1,5 +1,5 @@
 import { type ClusterZone } from './cluster-zone.ts'
-import type { Forwarder } from './forward.ts'
+import type { Upstreams } from './forward.ts'
 import type { NameKey } from './name.ts'
 import { answerNetworkName, type NetworkNames } from './network-names.ts'
 import type { Query, Question } from './query.ts'
@@ -18,7 +18,7 @@ export interface ResolveContext {
   /** The address that the query came from, as a socket says it. */
   readonly client: string
   readonly zone: ClusterZone
-  readonly forwarder: Pick<Forwarder, 'forward'>
+  readonly forwarder: Upstreams
   /** Undefined: no client has names of its own. */
   readonly names: NetworkNames | undefined
   /** What `version.bind` and `version.server` say (class CH); REFUSED when undefined. */
@@ -55,6 +55,11 @@ const aliasLoop = emptyAnswer(rcodes.SERVFAIL, {
   text: `ExternalName Services lead in a circle, or over more than ${maxChain} names`,
 })
 
+const forwardingLoop = emptyAnswer(rcodes.REFUSED, {
+  code: extendedErrors.OTHER,
+  text: 'an upstream resolver asks us for what we asked it',
+})
+
 /** Follows CNAMEs: within the zone here, from the first foreign name on through the upstream. */
 async function followAlias(query: Query, context: ResolveContext): Promise<Answer> {
   const chain: RecordSet[] = []
@@ -84,6 +89,7 @@ function resolveForeign(question: Question, query: Query, context: ResolveContex
   const { names, client, forwarder } = context
   const own = names && answerNetworkName(question, client, names)
   if (own) return own
+  if (forwarder.isReturning(question.name)) return forwardingLoop
   return forwarder.forward(question, {
     dnssecOk: query.edns?.dnssecOk ?? false,
     checkingDisabled: query.checkingDisabled,

@@ -3,6 +3,8 @@ import type { Log } from '../base/log.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { type IpAddress, parseIp } from '../net/ip-address.ts'
 import { ClusterZone, type PodNames } from './cluster-zone.ts'
+import type { AnswerCacheOptions } from './answer-cache.ts'
+import { type CacheCounters, CachingForwarder } from './caching-forwarder.ts'
 import { Cookies } from './cookies.ts'
 import { Forwarder } from './forward.ts'
 import type { NetworkNames } from './network-names.ts'
@@ -37,6 +39,8 @@ export interface DnsServerOptions {
   readonly version?: string
   readonly log: Log
   readonly clock?: Clock
+  /** Bounds of what is remembered of forwarded answers. */
+  readonly cache?: AnswerCacheOptions
   readonly limits?: {
     /** See {@link ForwarderOptions}. */
     readonly maxForwarded?: number
@@ -62,6 +66,12 @@ export interface DnsServerStats extends Readonly<DnsStats> {
   readonly forwarded: number
   /** Of these, those that nobody answered. */
   readonly forwardFailures: number
+  /** What is remembered of what the resolvers said; nothing of the cluster is. */
+  readonly cache: Readonly<CacheCounters> & {
+    readonly answers: number
+    readonly denials: number
+    readonly bytes: number
+  }
 }
 
 /** A DNS server for the names of a cluster that asks the node's resolvers for all others. Does nothing before `listen`. */
@@ -88,9 +98,10 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     ...(limits.forwardDeadline === undefined ? {} : { deadline: limits.forwardDeadline }),
     ...(limits.tryNextAfter === undefined ? {} : { tryNextAfter: limits.tryNextAfter }),
   })
+  const cache = new CachingForwarder({ ...clock, ...options.cache, forwarder, epoch: () => resolvConf?.servers })
   const respondOptions: RespondOptions = {
     zone,
-    forwarder,
+    forwarder: cache,
     cookies: new Cookies(),
     stats,
     log,
@@ -123,7 +134,7 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
   return {
     get stats() {
       const { forwarded, failures } = forwarder.counters
-      return { ...stats, answers: { ...stats.answers }, forwarded, forwardFailures: failures }
+      return { ...stats, answers: { ...stats.answers }, forwarded, forwardFailures: failures, cache: cache.counters }
     },
     get endpoints() {
       return endpoints
