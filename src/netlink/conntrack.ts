@@ -105,6 +105,9 @@ export function openConntrack(options: Pick<TransportOptions, 'netns'> = {}): Co
   return new ConntrackClient(openNetlink({ ...options, protocol: NETLINK_NETFILTER }))
 }
 
+/** Refusals, one for each entry that has ended meanwhile, must have room in the socket's buffer. */
+const deletionsAtOnce = 500
+
 /** {@link Conntrack} over a socket of NETLINK_NETFILTER, which it owns. */
 export class ConntrackClient implements Conntrack {
   readonly #socket: NetlinkSocket
@@ -127,8 +130,12 @@ export class ConntrackClient implements Conntrack {
   }
 
   async delete(entries: readonly ConnectionEntry[]): Promise<void> {
-    const results = await this.#socket.pipeline(entries.map(deleteConnection))
-    const errors = results.filter((result) => result instanceof Error).filter((error) => !isNotFound(error))
+    const errors: Error[] = []
+    for (let start = 0; start < entries.length; start += deletionsAtOnce) {
+      const portion = entries.slice(start, start + deletionsAtOnce)
+      const results = await this.#socket.pipeline(portion.map(deleteConnection))
+      errors.push(...results.filter((result) => result instanceof Error).filter((error) => !isNotFound(error)))
+    }
     if (errors.length === 1) throw errors[0]
     if (errors.length > 1) throw new AggregateError(errors, `cannot delete ${errors.length} connections`)
   }
