@@ -50,6 +50,18 @@ describe('BoundedRunner', () => {
     expect(starts).toEqual(['0 request', '40 request', '80 request'])
   })
 
+  it('lets an urgent request wait for the shortest rest only, once', async () => {
+    const { clock, starts, runner } = recorded({ duration: 30, restFactor: 2 })
+    runner.request()
+    await clock.advance(31)
+    runner.request()
+    runner.request({ urgent: true })
+    await clock.advance(40)
+    runner.request({ urgent: true })
+    await clock.advance(200)
+    expect(starts).toEqual(['0 request', '40 request', '130 request'])
+  })
+
   it('rests longer after a slow run', async () => {
     const { clock, starts, runner } = recorded({ duration: 30, restFactor: 2 })
     runner.request()

@@ -36,9 +36,14 @@ export class BoundedRunner {
   #timer: Timer | undefined
   #running: Promise<void> | undefined
   #requested = false
+  #urgent = false
+  /** The last run was urgent: the next one rests as ever, or two programs that undo each other's work would do nothing else. */
+  #wasUrgent = false
   #failures = 0
-  /** No run starts before this moment. */
+  /** No run starts before this moment, */
   #notBefore = 0
+  /** and an urgent one not before this. */
+  #soonest = 0
   #lastEnd: number | undefined
   #minIntervalMs: number
 
@@ -56,10 +61,15 @@ export class BoundedRunner {
     this.#minIntervalMs = ms
   }
 
-  /** Asks for a run. Returns at once. */
-  request(): void {
-    if (this.#requested) return
+  /**
+   * Asks for a run. Returns at once. An urgent one does not rest for the last run's duration, but for `minIntervalMs` only,
+   * unless the last run was urgent too.
+   */
+  request(options: { readonly urgent?: boolean } = {}): void {
+    const urgent = options.urgent === true
+    if (this.#requested && (this.#urgent || !urgent)) return
     this.#requested = true
+    this.#urgent = urgent
     this.#schedule()
   }
 
@@ -91,8 +101,9 @@ export class BoundedRunner {
     this.#timer = undefined
     const now = this.#clock.monotonic()
     if (this.#requested) {
-      if (now >= this.#notBefore) this.#start('request')
-      else this.#timer = this.#clock.after(this.#notBefore - now, () => this.#start('request'))
+      const notBefore = this.#urgent && !this.#wasUrgent && this.#failures === 0 ? this.#soonest : this.#notBefore
+      if (now >= notBefore) this.#start('request')
+      else this.#timer = this.#clock.after(notBefore - now, () => this.#start('request'))
     } else if (this.#lastEnd !== undefined) {
       const due = this.#lastEnd + (this.#options.maxIntervalMs ?? 3_600_000)
       this.#timer = this.#clock.after(Math.max(0, due - now), () => this.#start('verify'))
@@ -114,6 +125,8 @@ export class BoundedRunner {
       // The turn of the event loop that brought the request may bring more: let it end first.
       await Promise.resolve()
       this.#requested = false
+      this.#wasUrgent = this.#urgent
+      this.#urgent = false
       await this.#options.run(reason, this.#abort.signal)
       this.#failures = 0
       const duration = this.#clock.monotonic() - began
@@ -126,6 +139,7 @@ export class BoundedRunner {
       if (!this.#abort.signal.aborted) this.#options.onError?.(error, { failures: this.#failures, retryInMs: rest })
     }
     this.#lastEnd = this.#clock.monotonic()
+    this.#soonest = this.#lastEnd + this.#minIntervalMs
     this.#notBefore = this.#lastEnd + rest
   }
 }

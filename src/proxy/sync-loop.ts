@@ -195,13 +195,14 @@ export class SyncLoop {
     await this.#runner.settled()
   }
 
-  #requestIfOpen(): void {
-    if (this.#waitingFor.size === 0 && this.#snapshot) this.#runner.request()
+  #requestIfOpen(options: { readonly urgent?: boolean } = {}): void {
+    if (this.#waitingFor.size === 0 && this.#snapshot) this.#runner.request(options)
   }
 
   #follow(dataplane: Dataplane): void {
     dataplane.watch?.(() => {
-      if (dataplane === this.#dataplane) this.#requestIfOpen()
+      // Connections may be lost meanwhile.
+      if (dataplane === this.#dataplane) this.#requestIfOpen({ urgent: true })
     })
   }
 
