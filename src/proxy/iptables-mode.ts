@@ -1,10 +1,9 @@
 import { systemClock, type Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
-import type { IptablesClient } from '../iptables/client.ts'
+import type { IptablesClient, RestoreResult } from '../iptables/client.ts'
 import { isEmptyChange, countRules, formatRestore } from '../iptables/save-format.ts'
 import type { TableChanges } from '../iptables/objects.ts'
-import type { OwnRestores } from '../iptables/own-restores.ts'
 import { TableWatch } from '../iptables/table-watch.ts'
 import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { CompiledServices } from './compile-services.ts'
@@ -46,6 +45,9 @@ interface Cost {
   rules: number
   elements: number
 }
+
+/** From this many on, hearing of them costs more than to ask afterwards whether somebody else changed tables meanwhile. */
+const manyRules = 500
 
 /** The iptables mode: kube-proxy's chains, names and comments, one iptables-restore for each sync and family. */
 export class IptablesMode implements Dataplane, Disposable {
@@ -188,7 +190,7 @@ export class IptablesMode implements Dataplane, Disposable {
         const { add, remove } = await setChanges(parts, services, family)
         await this.#addToSet(parts, { family, add, cost })
         const { changes, wanted } = await differences(client, services, parts)
-        await this.#restore(client, changes, { restores: parts.restores, cost, ...(signal && { signal }) })
+        await this.#restore(client, changes, { parts, cost, ...(signal && { signal }) })
         await this.#removeFromSet(parts, { family, remove, cost })
         families.push(wanted)
       }
@@ -221,7 +223,7 @@ export class IptablesMode implements Dataplane, Disposable {
       const { add, remove } = changedClusterIps(before.services, services, { keys, family })
       await this.#addToSet(parts, { family, add, cost })
       const { changes, after } = changeFamily(programmed, services)
-      await this.#restore(client, changes, { restores: parts.restores, cost, ...(signal && { signal }) })
+      await this.#restore(client, changes, { parts, cost, ...(signal && { signal }) })
       await this.#removeFromSet(parts, { family, remove, cost })
       families.push(after)
     }
@@ -232,10 +234,15 @@ export class IptablesMode implements Dataplane, Disposable {
   async #restore(
     client: IptablesClient,
     changes: readonly TableChanges[],
-    { restores, cost, signal }: { readonly restores: OwnRestores; readonly cost: Cost; readonly signal?: AbortSignal },
+    { parts, cost, signal }: { readonly parts: IptablesParts; readonly cost: Cost; readonly signal?: AbortSignal },
   ): Promise<void> {
-    if (changes.every(isEmptyChange)) return
-    const result = await restores.during(() => client.restore(changes, { ...(signal && { signal }) }))
+    const written = changes.filter((change) => !isEmptyChange(change))
+    if (written.length === 0) return
+    const { nft, restores } = parts
+    const restore = (): Promise<RestoreResult> => client.restore(written, { ...(signal && { signal }) })
+    // The nft tools commit each table on its own, and the kernel tells of every rule.
+    const unheard = nft && countRules(written) >= manyRules
+    const result = await restores.during(unheard ? () => nft.quietly(restore, written.length) : restore)
     cost.bytes += result.bytes
     cost.kernelMs += result.ms
     cost.messages++

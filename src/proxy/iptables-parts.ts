@@ -33,6 +33,8 @@ export interface IptablesPartsOptions {
   /** @default `auto`: what the machine's other programs use */
   readonly variant?: Variant | 'auto'
   readonly log?: Log
+  /** To hear of changes with. Two of one process cost the kernel twice. @default one of its own, with the nft tools */
+  readonly nft?: NftClient | undefined
   /** Shared with whoever else of this process writes iptables rules. @default nobody else does */
   readonly restores?: OwnRestores
 }
@@ -51,7 +53,7 @@ export async function openIptablesParts(options: IptablesPartsOptions = {}): Pro
       `a port or protocol that a cluster IP does not have: not refused, its packets go where routes lead (${noSets})`,
     )
   }
-  const nft = variant === 'nft' ? scope.use(openNftables(place)) : undefined
+  const nft = variant === 'nft' ? (options.nft ?? scope.use(openNftables(place))) : undefined
   const owned = scope.move()
   return {
     clients,
