@@ -383,7 +383,9 @@ async function startServices(
   const describer = new SyncDescriber()
   const connections = await openUsableConnections(context, servicesLog)
   const record = new ModeRecord(join(config.stateDir, 'services-mode'), { log: servicesLog })
-  const leftover = record.read().filter((mode) => mode !== services.mode)
+  const before = record.read()
+  const leftover = before.filter((mode) => mode !== services.mode)
+  if (before.includes('userspace')) await forgetRelayed(connections, servicesLog)
   // Before anything is written: this daemon may be killed before it has taken over.
   record.write([...leftover, services.mode])
   const proxy = new ServiceProxy({
@@ -427,6 +429,15 @@ async function startServices(
   status.healthChecks = healthChecks
   status.connections = connections
   return proxy
+}
+
+/** Clients of a userspace mode that is gone hear so when they send again, instead of nothing. */
+async function forgetRelayed(connections: ServiceConnections | undefined, log: Log): Promise<void> {
+  try {
+    await connections?.forgetRelayed()
+  } catch (error) {
+    log.warn({ err: error }, 'connections that a former daemon carried stay until they time out')
+  }
 }
 
 /** Without a connection table that can be read, Services work, and stale connections stay until they time out. */
