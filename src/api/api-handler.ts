@@ -1,0 +1,372 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { ApiError } from './api-error.ts'
+import { describeAll, describeGroup, describeGroups, describeResources, describeVersions } from './discovery.ts'
+import type { FieldValidation } from './decode-object.ts'
+import type { KubeApi, Patch, Target, WriteOptions, Written } from './kube-api.ts'
+import { isJsonObject, objectAt, textAt, type JsonObject, type KubeObject } from './kube-object.ts'
+import type { ListOptions, ObjectList } from './list-objects.ts'
+import { negotiate, type Representation } from './negotiate.ts'
+import { openApiIndex, openApiV2, openApiV3 } from './open-api.ts'
+import { parsePath, type ApiPath } from './parse-path.ts'
+import type { Removal } from './remove-object.ts'
+import { mediaType, readBody } from './request-body.ts'
+import { groupVersion, type ResourceType } from './resources.ts'
+import { describeTable, partial, type IncludeObject } from './table.ts'
+import type { WatchHub } from './watch-objects.ts'
+
+/** What a client may do. */
+export type Role = 'admin' | 'read-only'
+
+/** What the handler works with. */
+export interface HandlerOptions {
+  readonly api: KubeApi
+  readonly hub: WatchHub
+  /** Who a request is from; undefined: nobody known. */
+  readonly authenticate: (request: IncomingMessage) => Role | undefined
+  /** Of the program, for `/version`. */
+  readonly version: string
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** The version of Kubernetes whose API this is like; kubectl compares it with its own. */
+const likeKubernetes = { major: '1', minor: '36' }
+/** Objects that a list writes before others have their turn. */
+const objectsPerTurn = 200
+
+/** Answers HTTP requests as the API server of Kubernetes does. */
+export function createApiHandler(
+  options: HandlerOptions,
+): (request: IncomingMessage, response: ServerResponse) => void {
+  return (request, response) => {
+    serve(options, request, response).catch((error: unknown) => {
+      answerError(options.log, response, error)
+    })
+  }
+}
+
+interface Exchange {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+  readonly query: URLSearchParams
+  readonly accepts: Representation
+  readonly options: HandlerOptions
+}
+
+async function serve(options: HandlerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const [path = '', search = ''] = (request.url ?? '').split('?', 2)
+  const target = parsePath(path)
+  const open = target.kind === 'health' || target.kind === 'version'
+  const role = options.authenticate(request)
+  if (role === undefined && !open) throw new ApiError('Unauthorized', 'Unauthorized')
+  const reads = request.method === 'GET' || request.method === 'HEAD'
+  if (role !== 'admin' && !reads) throw new ApiError('Forbidden', `this token may not ${request.method} ${path}`)
+  if (target.kind === 'openapi') return serveOpenApi(options, target.path, response)
+  const accepts = negotiate(request.headers.accept)
+  const exchange = { request, response, query: new URLSearchParams(search), accepts, options }
+  if (target.kind === 'resource') return serveResource(exchange, target)
+  if (!reads) throw methodNotAllowed(request)
+  serveDiscovery(exchange, target)
+}
+
+function serveDiscovery(
+  { response, accepts, options }: Exchange,
+  target: Exclude<ApiPath, { kind: 'resource' }>,
+): void {
+  switch (target.kind) {
+    case 'health':
+      response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end('ok')
+      return
+    case 'version':
+      return answer(response, 200, {
+        ...likeKubernetes,
+        gitVersion: `v${likeKubernetes.major}.${likeKubernetes.minor}.0+fairlead-${options.version}`,
+        gitTreeState: 'clean',
+        platform: `linux/${process.arch === 'x64' ? 'amd64' : process.arch}`,
+      })
+    case 'versions':
+    case 'groups': {
+      const core = target.kind === 'versions'
+      if (accepts.kind !== 'discovery') return answer(response, 200, core ? describeVersions() : describeGroups())
+      const type = `application/json;g=apidiscovery.k8s.io;v=${accepts.version};as=APIGroupDiscoveryList`
+      return answer(response, 200, describeAll(core ? 'core' : 'named', accepts.version), { 'content-type': type })
+    }
+    case 'group': {
+      const group = describeGroup(target.group)
+      if (!group) throw noSuchPath()
+      return answer(response, 200, group)
+    }
+    case 'resources':
+      return answer(response, 200, describeResources(target.groupVersion))
+    case 'openapi':
+    case 'unknown':
+      throw noSuchPath()
+    default:
+      target satisfies never
+  }
+}
+
+/** OpenAPI is JSON, whatever was asked for but protobuf: kubectl goes on with what it knows then. */
+function serveOpenApi({ api }: HandlerOptions, path: string, response: ServerResponse): void {
+  if (path === 'openapi/v2') return answer(response, 200, openApiV2(api.schema))
+  if (path === 'openapi/v3') return answer(response, 200, openApiIndex(api.schema))
+  const version = path.replace(/^openapi\/v3\/(api|apis)\//, '')
+  const document = version === path ? undefined : openApiV3(api.schema, version)
+  if (!document) throw noSuchPath()
+  answer(response, 200, document)
+}
+
+async function serveResource(exchange: Exchange, path: ApiPath & { kind: 'resource' }): Promise<void> {
+  const { request, response, query, options } = exchange
+  const { type, namespace, name } = path
+  if (path.subresource !== '' && !(path.subresource === 'status' && type.hasStatus)) throw noSuchPath()
+  const subresource = path.subresource === 'status' ? 'status' : ''
+  const target: Target = { type, namespace, name, subresource }
+  const { api } = options
+  switch (`${request.method} ${name === '' ? 'all' : 'one'}`) {
+    case 'GET all':
+    case 'GET one':
+      if (isTrue(query.get('watch'))) return watch(exchange, target)
+      if (name === '') return answerList(exchange, type, api.list(target, readListOptions(exchange)))
+      return answerObjects(exchange, type, { status: 200, object: api.get(target) })
+    case 'POST all':
+      if (type.namespaced && namespace === '') throw methodNotAllowed(request)
+      return answerWritten(exchange, type, (write) => readBody(request).then((body) => api.create(target, body, write)))
+    case 'PUT one':
+      return answerWritten(exchange, type, (write) => readBody(request).then((body) => api.update(target, body, write)))
+    case 'PATCH one':
+      return answerWritten(exchange, type, async (write) => api.patch(target, await readPatch(exchange), write))
+    case 'DELETE one': {
+      const body = await readBody(request)
+      const removal = await api.remove(target, { ...readPreconditions(body), dryRun: readDryRun(query, body) })
+      return answer(response, 200, removalStatus(type, removal))
+    }
+    case 'DELETE all': {
+      const body = await readBody(request)
+      const dryRun = readDryRun(query, body)
+      const removed = await api.removeCollection(target, { ...readListOptions(exchange), dryRun })
+      const list = {
+        items: removed.map(({ object }) => object),
+        revision: api.store.revision,
+        continueToken: '',
+        remaining: 0,
+      }
+      return answerList({ ...exchange, accepts: { kind: 'json' } }, type, list)
+    }
+    default:
+      throw methodNotAllowed(request)
+  }
+}
+
+function watch(exchange: Exchange, { type, namespace, name }: Target): void {
+  const { query, response, options, accepts } = exchange
+  const timeout = query.get('timeoutSeconds')
+  const initial = query.get('sendInitialEvents')
+  const include = readInclude(query)
+  const now = (): number => options.clock.now().getTime()
+  options.hub.watch(response, {
+    type,
+    namespace,
+    name,
+    labelSelector: query.get('labelSelector') ?? '',
+    fieldSelector: query.get('fieldSelector') ?? '',
+    resourceVersion: query.get('resourceVersion') ?? '',
+    bookmarks: isTrue(query.get('allowWatchBookmarks')),
+    sendInitialEvents: initial === null ? undefined : isTrue(initial),
+    timeoutSeconds: timeout !== null && /^[1-9]\d{0,6}$/.test(timeout) ? Number(timeout) : undefined,
+    format: `${accepts.kind} ${include}`,
+    write: (object) => {
+      if (accepts.kind === 'partial') return partial(object)
+      if (accepts.kind !== 'table') return object
+      const metadata = { resourceVersion: object.metadata.resourceVersion }
+      return describeTable(type, [object], { metadata, include, now: now() })
+    },
+  })
+}
+
+async function answerWritten(
+  exchange: Exchange,
+  type: ResourceType,
+  run: (write: WriteOptions) => Promise<Written>,
+): Promise<void> {
+  const { query, request, response } = exchange
+  const warnings: string[] = []
+  const { object, created } = await run({
+    fieldManager: query.get('fieldManager') ?? (request.headers['user-agent'] ?? 'unknown').split('/')[0] ?? 'unknown',
+    fieldValidation: readValidation(query.get('fieldValidation')),
+    dryRun: readDryRun(query, undefined),
+    warnings,
+  })
+  const headers = warnings
+    .slice(0, 20)
+    .map((text) => `299 - ${JSON.stringify(text.slice(0, 200).replaceAll(/[^\x20-\x7e]/g, '?'))}`)
+  if (headers.length > 0) response.setHeader('warning', headers)
+  answerObjects(exchange, type, { status: created ? 201 : 200, object })
+}
+
+function answerObjects(exchange: Exchange, type: ResourceType, result: { status: number; object: KubeObject }): void {
+  const { accepts, options, query, response } = exchange
+  const { object, status } = result
+  const metadata = { resourceVersion: object.metadata.resourceVersion }
+  const now = options.clock.now().getTime()
+  if (accepts.kind === 'table') {
+    return answer(response, status, describeTable(type, [object], { metadata, include: readInclude(query), now }))
+  }
+  answer(response, status, accepts.kind === 'partial' ? partial(object) : object)
+}
+
+async function answerList(exchange: Exchange, type: ResourceType, list: ObjectList): Promise<void> {
+  const { accepts, options, query, response } = exchange
+  const metadata: JsonObject = {
+    resourceVersion: String(list.revision),
+    ...(list.continueToken !== '' && { continue: list.continueToken, remainingItemCount: list.remaining }),
+  }
+  if (accepts.kind === 'table') {
+    const now = options.clock.now().getTime()
+    return answer(response, 200, describeTable(type, list.items, { metadata, include: readInclude(query), now }))
+  }
+  const whole = accepts.kind !== 'partial'
+  const head = whole
+    ? { kind: `${type.kind}List`, apiVersion: groupVersion(type), metadata }
+    : { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata }
+  response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-cache, private' })
+  response.write(`${JSON.stringify(head).slice(0, -1)},"items":[`)
+  for (let from = 0; from < list.items.length; from += objectsPerTurn) {
+    const some = list.items
+      .slice(from, from + objectsPerTurn)
+      .map((item) => JSON.stringify(whole ? item : partial(item)))
+    if (!response.write(`${from === 0 ? '' : ','}${some.join(',')}`)) await drained(response)
+    await nextTurn()
+    if (response.destroyed) return
+  }
+  response.end(']}\n')
+}
+
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done).off('close', done)
+      resolve()
+    }
+    response.on('drain', done).on('close', done)
+  })
+}
+
+async function readPatch({ request, query }: Exchange): Promise<Patch> {
+  const type = mediaType(request)
+  const kinds = {
+    'application/json-patch+json': 'json',
+    'application/merge-patch+json': 'merge',
+    'application/strategic-merge-patch+json': 'strategic',
+    'application/apply-patch+yaml': 'apply',
+  } as const
+  if (!Object.hasOwn(kinds, type)) {
+    const known = Object.keys(kinds).join(', ')
+    throw new ApiError(
+      'UnsupportedMediaType',
+      `the body of the request was in an unknown format - accepted media types include: ${known}`,
+    )
+  }
+  const kind = kinds[type as keyof typeof kinds]
+  if (kind === 'apply' && !query.get('fieldManager')) {
+    throw new ApiError(
+      'Invalid',
+      'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
+    )
+  }
+  const body = await readBody(request)
+  return kind === 'apply' ? { kind, body, force: isTrue(query.get('force')) } : { kind, body }
+}
+
+function readListOptions({ query }: Exchange): ListOptions {
+  const limit = Number(query.get('limit') ?? 0)
+  return {
+    labelSelector: query.get('labelSelector') ?? '',
+    fieldSelector: query.get('fieldSelector') ?? '',
+    limit: Number.isSafeInteger(limit) && limit > 0 ? limit : 0,
+    continueToken: query.get('continue') ?? '',
+  }
+}
+
+function readPreconditions(body: unknown): { preconditions?: { uid?: string; resourceVersion?: string } } {
+  const { uid, resourceVersion } = objectAt(body, 'preconditions')
+  return {
+    preconditions: {
+      ...(typeof uid === 'string' && { uid }),
+      ...(typeof resourceVersion === 'string' && { resourceVersion }),
+    },
+  }
+}
+
+function readDryRun(query: URLSearchParams, body: unknown): boolean {
+  const all = [
+    ...query.getAll('dryRun'),
+    ...(isJsonObject(body) && Array.isArray(body['dryRun']) ? body['dryRun'] : []),
+  ]
+  const unknown = all.find((value) => value !== 'All')
+  if (unknown === undefined) return all.length > 0
+  throw new ApiError('Invalid', `dryRun: Unsupported value: ${JSON.stringify(unknown)}: supported values: "All"`)
+}
+
+function readValidation(text: string | null): FieldValidation {
+  if (text === null || text === '') return 'Warn'
+  if (text === 'Strict' || text === 'Warn' || text === 'Ignore') return text
+  throw new ApiError(
+    'Invalid',
+    `fieldValidation: Unsupported value: ${JSON.stringify(text)}: supported values: "Ignore", "Strict", "Warn"`,
+  )
+}
+
+function readInclude(query: URLSearchParams): IncludeObject {
+  const text = query.get('includeObject')
+  return text === 'None' || text === 'Object' ? text : 'Metadata'
+}
+
+function isTrue(text: string | null): boolean {
+  return text === 'true' || text === '1'
+}
+
+function removalStatus(type: ResourceType, { object, gone }: Removal): object {
+  if (!gone) return object
+  const { name, uid } = object.metadata
+  const details = { name, ...(type.group !== '' && { group: type.group }), kind: type.plural, uid }
+  return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details }
+}
+
+function noSuchPath(): ApiError {
+  return new ApiError('NotFound', 'the server could not find the requested resource')
+}
+
+function methodNotAllowed(request: IncomingMessage): ApiError {
+  return new ApiError('MethodNotAllowed', `the server does not allow the method ${request.method} on this path`)
+}
+
+function answer(response: ServerResponse, status: number, body: object, headers: Record<string, string> = {}): void {
+  const text = `${JSON.stringify(body)}\n`
+  response.writeHead(status, {
+    'content-type': 'application/json',
+    'cache-control': 'no-cache, private',
+    'content-length': String(Buffer.byteLength(text)),
+    ...headers,
+  })
+  response.end(text)
+}
+
+function answerError(log: Log, response: ServerResponse, error: unknown): void {
+  const known = error instanceof ApiError
+  if (!known && textAt(error, 'code') === 'ECONNRESET') return response.destroy() as unknown as void
+  if (!known || error.reason === 'InternalError') log.error({ err: error }, 'cannot answer an API request')
+  if (response.headersSent) return response.destroy() as unknown as void
+  const refusal = known ? error : new ApiError('InternalError', 'Internal error: see the log of fairlead')
+  const { retryAfterSeconds } = refusal.details ?? {}
+  // The rest of a body that nobody wants is not read: the connection ends with the answer.
+  const closes = refusal.reason === 'RequestEntityTooLarge' || refusal.reason === 'Unauthorized'
+  answer(response, refusal.code, refusal.toStatus(), {
+    ...(retryAfterSeconds !== undefined && { 'retry-after': String(retryAfterSeconds) }),
+    ...(refusal.reason === 'Unauthorized' && { 'www-authenticate': 'Bearer' }),
+    ...(closes && { connection: 'close' }),
+  })
+}

@@ -1,0 +1,105 @@
+import { chmodSync } from 'node:fs'
+import { backup, DatabaseSync, type StatementSync } from 'node:sqlite'
+import type { KubeObject } from './kube-object.ts'
+
+/** One object that a write put or removed. */
+export interface JournalEntry {
+  /** The kind's plural name with its group: `services`. */
+  readonly resource: string
+  /** Empty for kinds without namespaces. */
+  readonly namespace: string
+  readonly name: string
+  /** Undefined: it is gone. */
+  readonly object: KubeObject | undefined
+}
+
+/** Where objects survive. */
+export interface Journal extends Disposable {
+  /** The newest revision, and all objects. */
+  load(): { readonly revision: number; readonly entries: readonly JournalEntry[] }
+  /** Writes entries; when it returns, they survive a loss of power. Throws when they do not. */
+  commit(entries: readonly JournalEntry[], revision: number): void
+  /** Writes a copy of everything that was committed. */
+  backup(file: string): Promise<void>
+}
+
+/** The number of the layout; a newer one is refused. */
+const layout = 1
+
+/**
+ * Opens (or makes) the SQLite file of the objects. WAL with `synchronous=FULL`: a commit is on the disk when it returns
+ * (https://sqlite.org/pragma.html#pragma_synchronous), and readers of the file, like a backup, hold up nobody.
+ */
+export function openJournal(file: string): Journal {
+  const database = new DatabaseSync(file)
+  try {
+    // The file holds whatever the user put into objects.
+    if (file !== ':memory:') chmodSync(file, 0o600)
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
+    const version = database.prepare('PRAGMA user_version').get()?.['user_version']
+    if (Number(version) > layout) {
+      throw new Error(`${file} was written by a newer fairlead (layout ${String(version)}, known is ${layout})`)
+    }
+    database.exec(`
+      CREATE TABLE IF NOT EXISTS objects (
+        resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, object TEXT NOT NULL,
+        PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS revision (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL);
+      INSERT OR IGNORE INTO revision VALUES (1, 1);
+      PRAGMA user_version = ${layout}`)
+    return new SqliteJournal(database)
+  } catch (error) {
+    database.close()
+    throw error
+  }
+}
+
+class SqliteJournal implements Journal {
+  readonly #database: DatabaseSync
+  readonly #put: StatementSync
+  readonly #remove: StatementSync
+  readonly #setRevision: StatementSync
+
+  constructor(database: DatabaseSync) {
+    this.#database = database
+    this.#put = database.prepare('INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)')
+    this.#remove = database.prepare('DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?')
+    this.#setRevision = database.prepare('UPDATE revision SET value = ?')
+  }
+
+  load(): { revision: number; entries: readonly JournalEntry[] } {
+    const revision = Number(this.#database.prepare('SELECT value FROM revision').get()?.['value'])
+    const rows = this.#database.prepare('SELECT * FROM objects').iterate()
+    const entries = Array.from(rows, (row) => ({
+      resource: String(row['resource']),
+      namespace: String(row['namespace']),
+      name: String(row['name']),
+      object: JSON.parse(String(row['object'])) as KubeObject,
+    }))
+    return { revision, entries }
+  }
+
+  commit(entries: readonly JournalEntry[], revision: number): void {
+    this.#database.exec('BEGIN IMMEDIATE')
+    try {
+      for (const { resource, namespace, name, object } of entries) {
+        if (object) this.#put.run(resource, namespace, name, JSON.stringify(object))
+        else this.#remove.run(resource, namespace, name)
+      }
+      this.#setRevision.run(revision)
+      this.#database.exec('COMMIT')
+    } catch (error) {
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK')
+      throw error
+    }
+  }
+
+  async backup(file: string): Promise<void> {
+    await backup(this.#database, file)
+    chmodSync(file, 0o600)
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close()
+  }
+}
