@@ -116,9 +116,11 @@ function readQueries(reader: ManifestReader): CaseQuery[] {
   return Array.from(reader.objects('queries'), (query) => {
     refuseUnknown(query, ['name', 'type', 'client', 'transport', 'edns', 'raw', 'expect'])
     const raw = query.parsedText('raw', parseHex)
-    // With a raw message, name and type are only a label.
-    const name = required(query, 'name', (key) => query.parsedText(key, notEmpty)) ?? ''
-    const type = required(query, 'type', (key) => query.text(key)) ?? ''
+    // With a raw message, name and type are only a label, and may be missing.
+    const label = (key: string) =>
+      raw ? query.text(key) : required(query, key, (key) => query.parsedText(key, notEmpty))
+    const name = label('name') ?? raw?.toString('hex') ?? ''
+    const type = label('type') ?? ''
     const wire = raw ? undefined : query.parsedText('name', parseName)?.wire
     const number = raw ? undefined : query.parsedText('type', parseType)
     const transport = query.oneOf('transport', ['udp', 'tcp'] as const) ?? 'udp'
@@ -127,7 +129,7 @@ function readQueries(reader: ManifestReader): CaseQuery[] {
     if (edns && raw) query.fail('edns', 'stands beside raw (expected only one of them)')
     const how = [transport === 'tcp' ? 'tcp' : '', edns ? `edns ${edns.udpSize}` : '', client ? `from ${client}` : '']
     return {
-      label: [name, type, ...how.filter((word) => word !== '')].join(' '),
+      label: [name, type, ...how].filter((word) => word !== '').join(' '),
       transport,
       client,
       message: raw ?? encodeQuery({ wire: wire ?? new Uint8Array(1), type: number ?? 1, edns }),
