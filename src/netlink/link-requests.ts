@@ -151,6 +151,12 @@ export function createVeth(veth: CreateVeth): NetlinkRequest {
   }
 }
 
+/** A dummy link, which is down and takes what it is given; it is good for addresses that belong to no network. */
+export function createDummy(name: string): NetlinkRequest {
+  const payload = linkPayload({}, { name: checkedName(name), info: { kind: 'dummy' } })
+  return { name: `create dummy ${name}`, type: RTM_NEWLINK, flags: NLM_F_CREATE | NLM_F_EXCL, payload }
+}
+
 /** Changes a link that exists, in one message. Port options need it to be a bridge port already. */
 export function setLink(link: LinkRef, changes: LinkChanges): NetlinkRequest {
   if (changes.name !== undefined && typeof link === 'string') {
