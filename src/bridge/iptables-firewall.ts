@@ -49,9 +49,8 @@ export class IptablesFirewall implements FirewallRules {
     const { nft, log, clock = systemClock } = options
     this.#guard = nft && sourceGuard({ ...options, nft })
     this.#runner = new BoundedRunner({
-      run: async (reason) => {
-        if (reason === 'request') await this.#repair()
-      },
+      // Also once an hour unasked: a change by others beside one of ours may pass for ours.
+      run: () => this.#repair(),
       clock,
       onError: (error, { failures, retryInMs }) =>
         log.error({ err: error, failures, retryInMs }, 'Cannot write the iptables rules of the networks, trying again'),
