@@ -109,6 +109,7 @@ export class IptablesFirewall implements FirewallRules {
   async #repair(): Promise<void> {
     const { log } = this.#options
     const by = this.#changedBy
+    this.#changedBy = undefined
     let rules = 0
     await this.#inTurn(async () => {
       rules = await this.#readAndWrite()
