@@ -10,6 +10,7 @@ import { networkCommand } from './network.ts'
 import { planCommand } from './plan.ts'
 import { podCommand } from './pod.ts'
 import { runCommand } from './run.ts'
+import { sourceCommand } from './source.ts'
 import { statusCommand } from './status.ts'
 import { UsageError } from './usage-error.ts'
 import { verifyCommand } from './verify.ts'
@@ -39,6 +40,7 @@ Try it:
 for (const command of [
   runCommand(),
   statusCommand(),
+  sourceCommand(),
   eventsCommand(),
   planCommand(),
   modeCommand(),

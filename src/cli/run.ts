@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { Command } from 'commander'
 import { ConfigError, defaultConfig, loadConfig, type Config, type LogLevel } from '../daemon/config.ts'
+import { inClusterKubernetes, type KubernetesConfig } from '../daemon/kubernetes-config.ts'
 import { startForeground, stopped, stopSignal } from './foreground.ts'
 import { UsageError } from './usage-error.ts'
 
@@ -12,6 +13,7 @@ export interface RunOptions {
   readonly config?: string
   readonly files?: readonly string[]
   readonly manifests?: readonly string[]
+  readonly kubeconfig?: string
   readonly nodeName?: string
   readonly hostnameOverride?: string
   readonly stateDir?: string
@@ -30,7 +32,11 @@ export function runCommand(): Command {
       `the configuration file, or a KubeProxyConfiguration (default: ${defaultConfigFile} if it exists)`,
     )
     .option('-f, --files <path...>', 'files or folders of manifests, instead of sources.files')
-    .option('--manifests <path...>', 'the same as --files: where the objects of a KubeProxyConfiguration come from')
+    .option(
+      '--manifests <path...>',
+      'the same as --files; the objects of a KubeProxyConfiguration then come from there, not from its API server',
+    )
+    .option('--kubeconfig <file>', 'the API server to follow, instead of sources.kubernetes')
     .option('--node-name <name>', 'instead of nodeName')
     .option('--hostname-override <name>', "the same as --node-name, by the name of kube-proxy's flag")
     .option('--state-dir <path>', 'instead of stateDir')
@@ -42,14 +48,16 @@ export function runCommand(): Command {
       'after',
       `
 With a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1) as FILE the daemon is a kube-proxy and nothing else: no
-network, no DNS, kube-proxy's ports. The objects come from --manifests.
+network, no DNS, kube-proxy's ports. The objects come from the API server of clientConnection.kubeconfig; without one from the
+cluster that this is a pod of; or from --manifests instead.
 
 SIGTERM and SIGINT stop the daemon and leave the dataplane working; with --cleanup-on-exit they remove it.
 
 Examples:
   fairlead run --files manifests/ --log-format text
   fairlead run --config /etc/fairlead/fairlead.yaml
-  fairlead run --config kube-proxy.yaml --manifests objects/`,
+  fairlead run --kubeconfig ~/.kube/config --log-format text
+  fairlead run --config /var/lib/kube-proxy/config.conf`,
     )
     .action(async (options: RunOptions) => {
       const config = readConfig(options)
@@ -68,15 +76,10 @@ export function readConfig(options: RunOptions): Config {
   try {
     const config = file === undefined ? defaultConfig() : loadConfig(file)
     const files = filesOf(options)
-    if (config.kubeProxy && files.length === 0) {
-      throw new ConfigError(
-        `${file} is a KubeProxyConfiguration, and the Kubernetes API is not followed yet: give the objects with --manifests FOLDER`,
-      )
-    }
     const nodeName = options.nodeName ?? options.hostnameOverride
     return {
       ...config,
-      ...(files.length > 0 && { sources: { files } }),
+      ...readSources(config, { files, kubeconfig: options.kubeconfig, file }),
       ...(nodeName !== undefined && { nodeName }),
       ...(options.stateDir !== undefined && { stateDir: pathFlag('--state-dir', options.stateDir) }),
       ...(options.socket !== undefined && { controlSocket: pathFlag('--socket', options.socket) }),
@@ -91,6 +94,39 @@ export function readConfig(options: RunOptions): Config {
   } catch (error) {
     if (error instanceof ConfigError) throw new UsageError(error.message, { exitCode: 2, cause: error })
     throw error
+  }
+}
+
+/** Where the objects come from: the file says it, and flags say it instead. */
+function readSources(
+  config: Config,
+  given: {
+    readonly files: readonly string[]
+    readonly kubeconfig: string | undefined
+    readonly file: string | undefined
+  },
+): Pick<Config, 'sources' | 'kubeProxy'> {
+  const { kubeProxy, sources } = config
+  const kubernetes: KubernetesConfig | undefined =
+    given.kubeconfig === undefined
+      ? sources.kubernetes
+      : {
+          location: { kind: 'kubeconfig', path: pathFlag('--kubeconfig', given.kubeconfig) },
+          view: kubeProxy ? 'proxy' : 'all',
+        }
+  if (!kubeProxy) return { sources: { files: given.files.length > 0 ? given.files : sources.files, kubernetes } }
+  if (given.files.length === 0) {
+    const followed = kubernetes ?? inClusterKubernetes(process.env)
+    if (followed) return { kubeProxy, sources: { files: [], kubernetes: followed } }
+    throw new ConfigError(
+      `${given.file}: clientConnection.kubeconfig is missing, and this is no pod of a cluster (or give the objects with --manifests FOLDER)`,
+    )
+  }
+  const note = 'clientConnection.kubeconfig has no effect: objects come from --manifests, not from the Kubernetes API'
+  const notes = sources.kubernetes && given.kubeconfig === undefined ? [...kubeProxy.notes, note] : kubeProxy.notes
+  return {
+    kubeProxy: { ...kubeProxy, notes },
+    sources: { files: given.files, kubernetes: given.kubeconfig === undefined ? undefined : kubernetes },
   }
 }
 

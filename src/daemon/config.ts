@@ -21,6 +21,7 @@ import {
   type KubeProxyParts,
 } from './kube-proxy-configuration.ts'
 import { parseListen, type ListenAddress } from './listen-address.ts'
+import { kubeProxyKubernetes, readKubernetes, type KubernetesConfig } from './kubernetes-config.ts'
 import { readServices, servicesKeys, type ServicesConfig } from './services-config.ts'
 import { shownProblems, unknownKeys } from './unknown-keys.ts'
 
@@ -35,6 +36,8 @@ export interface Config {
   readonly sources: {
     /** Files or folders of manifests, watched. */
     readonly files: readonly string[]
+    /** The API server that is followed. */
+    readonly kubernetes: KubernetesConfig | undefined
   }
   /** The default network, whose bridge has the cluster DNS addresses. */
   readonly network: BridgeSettings | undefined
@@ -77,7 +80,7 @@ export const knownKeys = {
   nodeName: true,
   stateDir: true,
   controlSocket: true,
-  sources: { files: true },
+  sources: { files: true, kubernetes: { kubeconfig: true, context: true, inCluster: true } },
   network: { enabled: true, dockerUser: true, firewall: true, name: true, ...bridgeNetworkFields },
   // Its elements have the same keys.
   networks: true,
@@ -118,6 +121,7 @@ export function parseKubeProxyConfig(raw: unknown, from: { origin: string }): Co
   return {
     ...defaultConfig(),
     nodeName,
+    sources: { files: [], kubernetes: kubeProxyKubernetes(raw) },
     network: undefined,
     networks: [],
     dockerUser: 'off',
@@ -147,7 +151,10 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
     nodeName: reader.parsedText('nodeName', parseNotEmpty) ?? hostname(),
     stateDir: reader.parsedText('stateDir', absolute) ?? '/var/lib/fairlead',
     controlSocket: reader.parsedText('controlSocket', absolute) ?? '/run/fairlead/control.sock',
-    sources: { files: sources.parsedTexts('files', absolute) },
+    sources: {
+      files: sources.parsedTexts('files', absolute),
+      kubernetes: readKubernetes(sources.object('kubernetes'), absolute),
+    },
     network: readNetwork(reader.object('network')),
     networks: readNetworks(reader),
     dockerUser: reader.object('network').oneOf('dockerUser', ['auto', 'off']) ?? 'auto',

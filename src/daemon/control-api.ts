@@ -95,10 +95,43 @@ export interface StatusView {
     readonly objects: Readonly<Record<'services' | 'slices' | 'pods' | 'nodes', number>>
     /** Manifests that cannot be used, each as one line. */
     readonly problems: readonly string[]
+    /** Where the objects come from; of two that have one object, the first counts. */
+    readonly list: readonly SourceView[]
   }
   readonly services: ServicesView | undefined
   readonly network: NetworkView | undefined
   readonly dns: DnsView | undefined
+}
+
+/** One source of objects. */
+export interface SourceView {
+  readonly name: string
+  /** It gave its first complete list. */
+  readonly synced: boolean
+  /** By kind, as snapshots name them: `services`, `slices` counts Services that have slices. */
+  readonly objects: Readonly<Record<string, number>>
+  /** What is wrong in it now. */
+  readonly problems: number
+  /** Of an API server: each resource that is followed. */
+  readonly resources: readonly ResourceView[]
+}
+
+/** One resource of an API server. */
+export interface ResourceView {
+  readonly resource: string
+  readonly synced: boolean
+  /** A watch is open. */
+  readonly connected: boolean
+  readonly objects: number
+  /** Since the last event, bookmark or list; undefined: there was none. */
+  readonly ageSeconds: number | undefined
+  readonly lists: number
+  readonly watches: number
+  readonly events: number
+  readonly failures: number
+  /** Audits that found changes lost. */
+  readonly auditFailures: number
+  readonly error: string | undefined
 }
 
 export interface ServicesView {

@@ -69,7 +69,7 @@ describe('parseKubeProxyConfig()', () => {
       },
     })
     expect(config.services?.detectLocal).toEqual({ kind: 'cluster', cidrs: [{ address: '10.244.0.0', prefix: 16 }] })
-    expect(config.kubeProxy?.notes.map((note) => note.split(' ')[0])).toEqual(['clientConnection', 'ipvs'])
+    expect(config.kubeProxy?.notes.map((note) => note.split(' ')[0])).toEqual(['ipvs'])
   })
 
   test.each([

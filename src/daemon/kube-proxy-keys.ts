@@ -139,7 +139,10 @@ export const kubeProxyDefaults = {
 /** Keys that are taken and change nothing here, each with the reason. A file that sets one is told so once. */
 export const withoutEffect: Readonly<Record<string, string>> = {
   featureGates: 'there are no feature gates: what they switch is always on',
-  clientConnection: 'objects come from --manifests, not from the Kubernetes API',
+  'clientConnection.acceptContentTypes': 'JSON is asked for',
+  'clientConnection.contentType': 'JSON is asked for',
+  'clientConnection.qps': 'there is one list and one watch per kind',
+  'clientConnection.burst': 'there is one list and one watch per kind',
   'logging.flushFrequency': 'every line is written at once',
   'logging.vmodule': 'one level holds for all',
   'logging.options': 'every line is written at once, to stderr',

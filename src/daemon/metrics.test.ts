@@ -11,7 +11,7 @@ const status: StatusView = {
   ready: true,
   waitingFor: [],
   rssBytes: 1,
-  sources: { synced: true, objects: { services: 1, slices: 1, pods: 0, nodes: 0 }, problems: ['x'] },
+  sources: { synced: true, objects: { services: 1, slices: 1, pods: 0, nodes: 0 }, problems: ['x'], list: [] },
   services: undefined,
   network: undefined,
   dns: undefined,

@@ -30,6 +30,7 @@ import type { NftClient } from '../nftables/client.ts'
 import { openServiceConnections, type ServiceConnections } from '../proxy/service-connections.ts'
 import { ensureAnchor } from '../proxy/ensure-anchor.ts'
 import { HealthCheckServers } from '../proxy/health-check-servers.ts'
+import { AccessError } from '../kubernetes/api-error.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
@@ -52,6 +53,7 @@ import { closeServer, listenTcp } from './listen-tcp.ts'
 import { ServiceInspection } from './inspect-services.ts'
 import { ModeControl } from './mode-control.ts'
 import { ModeRecord } from './mode-record.ts'
+import { openKubernetes } from './open-kubernetes.ts'
 import { openUsableNftables } from './open-nftables.ts'
 import { applyOomScore } from './oom-score.ts'
 import { proxyHealthRoutes } from './proxy-health.ts'
@@ -123,6 +125,7 @@ export async function startDaemon(
       SocketError,
       StateFileError,
       ModeUnavailableError,
+      AccessError,
     ].some((kind) => error instanceof kind)
     throw mendable ? new StartError((error as Error).message, { cause: error }) : error
   }
@@ -159,7 +162,7 @@ async function startParts(
   const opened = await startNetwork(context, podSource, pods)
   const networks = opened?.networks.bridges
   podSource.markSynced()
-  const sources = startSources(context, podSource)
+  const sources = await startSources(context, podSource, version)
   const proxy = await startServices(context, networks)
   networkControl.serve(
     opened && {
@@ -352,14 +355,16 @@ function replacePods(source: MemorySource, pods: readonly Pod[]): void {
   )
 }
 
-function startSources(context: Context, podSource: MemorySource): MergedSources {
+async function startSources(context: Context, podSource: MemorySource, version: string): Promise<MergedSources> {
   const { config, log, stack, status } = context
   const { services, dns } = config
   const sourceLog = log.child({ part: 'sources' })
   const files = config.sources.files.map((path) => stack.use(watchFiles(path, { log: sourceLog })))
+  const kubernetes = stack.use(await openKubernetes(config, { log: sourceLog, version }))
+  const followed = [podSource, ...files, ...(kubernetes ? [kubernetes] : [])]
   const sources = stack.use(
     mergeSources({
-      sources: [podSource, ...files],
+      sources: followed,
       log: sourceLog,
       // A proxy beside a control plane takes the addresses that Services have, and gives none.
       ...(services &&
@@ -369,6 +374,7 @@ function startSources(context: Context, podSource: MemorySource): MergedSources 
     }),
   )
   status.sources = sources
+  status.followed = followed
   return sources
 }
 

@@ -7,10 +7,12 @@ import { ipFamilyOf } from '../net/ip-address.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
 import type { HealthCheckServers } from '../proxy/health-check-servers.ts'
 import type { SyncLoop, SyncOutcome } from '../proxy/sync-loop.ts'
+import type { KubernetesSource } from '../sources/kubernetes.ts'
 import type { MergedSources } from '../sources/merge.ts'
-import { formatProblem } from '../sources/source.ts'
+import { formatProblem, type Source } from '../sources/source.ts'
 import type { Config } from './config.ts'
 import type { DnsView, NetworkView, ServiceConnectionsView, ServicesView, StatusView, SyncView } from './control-api.ts'
+import { viewSource } from './view-source.ts'
 
 /** A change older than this that is not in the kernel makes the daemon unhealthy, ms. Twice kube-proxy's sync period. */
 const overdueMs = 60_000
@@ -19,6 +21,8 @@ const overdueMs = 60_000
 export class DaemonStatus {
   networks: HostNetworks | undefined
   sources: MergedSources | undefined
+  /** Where the objects come from, the first one counts. */
+  followed: readonly (Source | KubernetesSource)[] = []
   dns: DnsServer | undefined
   loop: SyncLoop | undefined
   healthChecks: HealthCheckServers | undefined
@@ -68,6 +72,7 @@ export class DaemonStatus {
           nodes: snapshot?.nodes.size ?? 0,
         },
         problems: this.sources?.problems.filter(({ severity }) => severity === 'error').map(formatProblem) ?? [],
+        list: this.followed.map(viewSource),
       },
       services: this.#services(),
       network: this.#network(),

@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
@@ -52,10 +53,15 @@ export class FakeApiServer implements AsyncDisposable {
     server.on('request', (request: IncomingMessage, response: ServerResponse) => this.#answer(request, response))
   }
 
-  /** `server` can be one of node:https. */
-  static async start(server: Server = createServer()): Promise<FakeApiServer> {
+  /** `server` can be one of node:https; `listen` makes it listen elsewhere than on a free port of 127.0.0.1. */
+  static async start(
+    server: Server = createServer(),
+    listen = (waiting: Server): unknown => waiting.listen(0, '127.0.0.1'),
+  ): Promise<FakeApiServer> {
     const fake = new FakeApiServer(server)
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const listening = once(server, 'listening')
+    listen(server)
+    await listening
     return fake
   }
 

@@ -88,7 +88,7 @@ describe.skipIf(obstacle !== undefined)(
       expect(await get(machine, 'http://192.0.2.2:31000/')).toMatchObject({ code: '200' })
       // nodePortAddresses is primary: the address of the Node object and no other.
       expect((await get(machine, 'http://127.0.0.1:31000/')).code).toBe('000')
-      expect(daemon.log).toContain('clientConnection has no effect')
+      expect(daemon.log).toContain('clientConnection.kubeconfig has no effect')
     })
 
     test('follows its file, its Node object and commands without an exit', async () => {
