@@ -1,0 +1,83 @@
+import { createServer, type IncomingMessage, type Server } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { createApiHandler, type Role } from './api-handler.ts'
+import type { ServerCertificate } from './certificate.ts'
+import { openJournal } from './journal.ts'
+import { KubeApi } from './kube-api.ts'
+import { ObjectStore } from './object-store.ts'
+import { ServiceClaims, type ClaimOptions } from './service-claims.ts'
+import { WatchHub } from './watch-objects.ts'
+
+/** How an API server is opened. */
+export interface ApiServerOptions {
+  /** The SQLite file of the objects; `:memory:` keeps nothing. */
+  readonly file: string
+  /** Where Services get their addresses and ports. */
+  readonly claims: ClaimOptions
+  readonly clock: Clock
+  readonly log: Log
+  /** Of the program. */
+  readonly version: string
+  /** @default 1000 */
+  readonly maxWatchers?: number
+}
+
+/** Connections that one listener takes; further ones are closed at once. */
+const maxConnections = 4000
+/** Who sends no whole request within this time is sent away, ms. */
+const patienceMs = 20_000
+
+/** An API server without its listeners. Dispose it when they are closed. */
+export class ApiServer implements Disposable {
+  readonly store: ObjectStore
+  readonly api: KubeApi
+  readonly hub: WatchHub
+  readonly #options: ApiServerOptions
+
+  private constructor(store: ObjectStore, options: ApiServerOptions) {
+    const { claims, clock, maxWatchers = 1000 } = options
+    this.#options = options
+    this.store = store
+    this.api = new KubeApi({ store, claims: new ServiceClaims(claims), clock })
+    this.hub = new WatchHub(store, { clock, maxWatchers })
+  }
+
+  /** Reads the objects, and makes the namespaces that are always there. */
+  static async open(options: ApiServerOptions): Promise<ApiServer> {
+    const store = new ObjectStore(openJournal(options.file))
+    try {
+      const server = new ApiServer(store, options)
+      await server.api.start()
+      return server
+    } catch (error) {
+      store[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  /** A server that is to listen somewhere: with a certificate over TLS, without for a unix socket. */
+  createListener(
+    authenticate: (request: IncomingMessage) => Role | undefined,
+    certificate?: ServerCertificate,
+  ): Server {
+    const { api, hub } = this
+    const { clock, log, version } = this.#options
+    const handler = createApiHandler({ api, hub, authenticate, version, clock, log })
+    const limits = { requestTimeout: patienceMs, headersTimeout: patienceMs, connectionsCheckingInterval: 5000 }
+    const server = certificate
+      ? createTlsServer(
+          { ...limits, cert: certificate.certificate, key: certificate.key, minVersion: 'TLSv1.2' },
+          handler,
+        )
+      : createServer(limits, handler)
+    server.maxConnections = maxConnections
+    return server
+  }
+
+  [Symbol.dispose](): void {
+    this.hub[Symbol.dispose]()
+    this.store[Symbol.dispose]()
+  }
+}
