@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { ipFamilies, ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
+import type { Port } from '../net/port.ts'
 import { protocolNumbers } from '../net/protocol.ts'
 import type { ConnectionEntry, Conntrack } from '../netlink/conntrack.ts'
 import type { Lease } from './leases.ts'
@@ -92,19 +93,24 @@ export async function forgetUntranslated(
   published: readonly Publication[],
   host: ReadonlySet<IpAddress>,
 ): Promise<number> {
+  const wanted = published.filter(({ protocol }) => protocol === 'udp')
   const found: ConnectionEntry[] = []
-  for (const { hostIp, hostPort, protocol } of published) {
-    if (protocol !== 'udp') continue
-    for (const family of ipFamilies) {
-      if (hostIp !== undefined && ipFamilyOf(hostIp) !== family) continue
-      const destination = hostIp === undefined || isAnyAddress(hostIp) ? {} : { destination: hostIp }
-      const entries = await conntrack.list({
-        family,
-        original: { ...destination, protocol: protocolNumbers.udp, destinationPort: hostPort },
-      })
-      found.push(
-        ...entries.filter(({ status, original }) => (status & natBits) === 0 && host.has(original.destination)),
-      )
+  for (const family of ipFamilies) {
+    const ports = Map.groupBy(
+      wanted.filter(({ hostIp }) => hostIp === undefined || ipFamilyOf(hostIp) === family),
+      ({ hostPort }) => hostPort,
+    )
+    const looks = ports.size < manyPublications ? [...ports.keys()] : [undefined]
+    for (const destinationPort of looks) {
+      const original = { protocol: protocolNumbers.udp, ...(destinationPort !== undefined && { destinationPort }) }
+      for (const entry of await conntrack.list({ family, original })) {
+        const { destination, destinationPort: port } = entry.original
+        if ((entry.status & natBits) !== 0 || !host.has(destination) || port === undefined) continue
+        const isPublished = ports
+          .get(port as Port)
+          ?.some(({ hostIp }) => hostIp === undefined || isAnyAddress(hostIp) || hostIp === destination)
+        if (isPublished === true) found.push(entry)
+      }
     }
   }
   await conntrack.delete(found)
