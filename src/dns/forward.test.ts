@@ -14,6 +14,7 @@ import { parseRequest, type Query } from './query.ts'
 import { addressSets, type Answer, emptyAnswer, rcodes, recordTypes } from './record-set.ts'
 import { createDnsServer } from './server.ts'
 import { printRecords } from './testing.ts'
+import { plainUpstream } from './upstream.ts'
 
 const one = parseIp('127.0.0.1')
 const two = parseIp('127.0.0.2')
@@ -95,9 +96,8 @@ async function setup(scripts: readonly Script[], options: Partial<ForwarderOptio
     resolvers.push(resolver)
   }
   const forwarder = new Forwarder({
-    servers: () => [one, two].slice(0, scripts.length),
+    servers: () => [one, two].slice(0, scripts.length).map((address) => plainUpstream(address, port)),
     log: silentLog,
-    port,
     ...options,
   })
   stack.defer(() => forwarder.stop())
@@ -218,7 +218,9 @@ describe('a loop', () => {
       return { rcode: (message[3] ?? 0) & 0xf, ms: performance.now() - start }
     }
     expect((await ask('first.example')).rcode).toBe(rcodes.SERVFAIL)
-    expect(warnings).toEqual([[{ address: one }, expect.stringContaining('asks us for what we ask it')]])
+    expect(warnings).toEqual([
+      [{ upstream: `127.0.0.1:${upstreamPort}` }, expect.stringContaining('asks us for what we ask it')],
+    ])
     const second = await ask('second.example')
     expect(second.rcode).toBe(rcodes.SERVFAIL)
     expect(second.ms).toBeLessThan(100)

@@ -1,7 +1,6 @@
 import { randomInt } from 'node:crypto'
 import { type Clock, systemClock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import type { IpAddress } from '../net/ip-address.ts'
 import { encodeRequest } from './encode-request.ts'
 import { LoopProbe } from './loop-probe.ts'
 import type { Name } from './name.ts'
@@ -10,15 +9,17 @@ import { randomCase, sameCase } from './random-case.ts'
 import { type Answer, emptyAnswer, extendedErrors, rcodes, recordClasses, recordTypes } from './record-set.ts'
 import { relevantAnswer } from './relevant-answer.ts'
 import type { Reply } from './reply.ts'
+import { TlsConnections } from './tls-connections.ts'
+import type { Upstream } from './upstream.ts'
 import { UpstreamHealth } from './upstream-health.ts'
-import { exchangeTcp, exchangeUdp, type Upstream } from './upstream-exchange.ts'
+import { exchangeTcp, exchangeUdp } from './upstream-exchange.ts'
 
 export interface ForwarderOptions {
-  /** Read for each question, so that a change counts at once. */
-  readonly servers: () => readonly IpAddress[]
+  /** Whom to ask about a name. Read for each question, so that a change counts at once. */
+  readonly servers: (name: Name) => readonly Upstream[]
   readonly log: Log
-  /** Default 53. */
-  readonly port?: number
+  /** PEM of the authorities that the certificates of DNS over TLS must come from; default: Node's. */
+  readonly tlsAuthorities?: string | undefined
   readonly clock?: Clock
   /** Milliseconds until the next server is asked too; default 1500. The earlier ones may still answer. */
   readonly tryNextAfter?: number
@@ -57,9 +58,10 @@ export class Forwarder implements Upstreams {
   readonly #inFlight = new Map<string, Promise<Answer>>()
   readonly #health: UpstreamHealth
   readonly #loops = new LoopProbe()
-  readonly #probedAt = new Map<IpAddress, number>()
-  readonly #loopingUntil = new Map<IpAddress, number>()
-  readonly #caselessUntil = new Map<IpAddress, number>()
+  readonly #probedAt = new Map<string, number>()
+  readonly #loopingUntil = new Map<string, number>()
+  readonly #caselessUntil = new Map<string, number>()
+  readonly #tls: TlsConnections
   readonly #stop = new AbortController()
   #failures = 0
   #forwarded = 0
@@ -67,6 +69,7 @@ export class Forwarder implements Upstreams {
   constructor(options: ForwarderOptions) {
     this.#options = options
     this.#clock = options.clock ?? systemClock
+    this.#tls = new TlsConnections({ log: options.log, ca: options.tlsAuthorities })
     this.#health = new UpstreamHealth({ clock: this.#clock, tryNextAfter: options.tryNextAfter ?? 1500 })
   }
 
@@ -82,6 +85,7 @@ export class Forwarder implements Upstreams {
   /** Gives up all questions in flight: they become SERVFAIL. */
   stop(): void {
     this.#stop.abort(new Error('the DNS server stops'))
+    this.#tls[Symbol.dispose]()
   }
 
   /** The upstream's answer; SERVFAIL when nobody answers, REFUSED when too many questions wait. Never rejects. */
@@ -100,7 +104,7 @@ export class Forwarder implements Upstreams {
   }
 
   async #ask(question: Question, flags: ForwardFlags): Promise<Answer> {
-    const servers = this.#usable()
+    const servers = this.#usable(question.name)
     const finished = new AbortController()
     const signal = AbortSignal.any([finished.signal, this.#stop.signal])
     const deadline = this.#clock.after(this.#options.deadline ?? 5000, () =>
@@ -124,21 +128,21 @@ export class Forwarder implements Upstreams {
    * Asks one server after the other: the next at once when one fails, and after a while when it is silent. The first
    * good reply wins; SERVFAIL and REFUSED are taken only when no server has a better one.
    */
-  #race(servers: readonly IpAddress[], request: UpstreamRequest): Promise<Reply> {
+  #race(servers: readonly Upstream[], request: UpstreamRequest): Promise<Reply> {
     const attempts = Math.min(maxAttempts, servers.length * 2)
     const { promise, resolve, reject } = Promise.withResolvers<Reply>()
-    const waiting = new Set<IpAddress>()
+    const waiting = new Set<Upstream>()
     let started = 0
     let running = 0
     let poor: Reply | undefined
     const next = () => {
-      const address = servers[started % servers.length]
-      if (request.signal.aborted || started >= attempts || address === undefined) return
+      const server = servers[started % servers.length]
+      if (request.signal.aborted || started >= attempts || server === undefined) return
       started++
       running++
-      waiting.add(address)
+      waiting.add(server)
       const began = this.#clock.monotonic()
-      const silence = this.#watchSilence(address, { next, signal: request.signal })
+      const silence = this.#watchSilence(server, { next, signal: request.signal })
       const goOn = (error: Error) => {
         silence.cancel()
         running--
@@ -147,12 +151,12 @@ export class Forwarder implements Upstreams {
         if (poor) resolve(poor)
         else reject(error)
       }
-      const exchange = this.#exchange({ address, port: this.#options.port ?? 53 }, request)
+      const exchange = this.#exchange(server, request)
       exchange.then(
         (reply) => {
-          waiting.delete(address)
+          waiting.delete(server)
           // Late ones count too, for the next time.
-          this.#health.answered(address, this.#clock.monotonic() - began)
+          this.#health.answered(server, this.#clock.monotonic() - began)
           if (!isPoor(reply)) {
             silence.cancel()
             for (const slower of waiting) this.#health.lost(slower)
@@ -166,7 +170,7 @@ export class Forwarder implements Upstreams {
           goOn(new Error('poor reply'))
         },
         (error: Error) => {
-          if (!request.signal.aborted) this.#health.failed(address)
+          if (!request.signal.aborted) this.#health.failed(server)
           goOn(error)
         },
       )
@@ -176,13 +180,13 @@ export class Forwarder implements Upstreams {
   }
 
   /** Asks the next server when this one is silent for longer than usual, and gives it up for a while when for much longer. */
-  #watchSilence(address: IpAddress, { next, signal }: { next: () => void; signal: AbortSignal }): Timer {
+  #watchSilence(server: Upstream, { next, signal }: { next: () => void; signal: AbortSignal }): Timer {
     const giveUp = () => {
       if (signal.aborted) return
-      this.#health.failed(address)
-      void this.#probeLoop(address)
+      this.#health.failed(server)
+      void this.#probeLoop(server)
     }
-    const { ms, early } = this.#health.patience(address)
+    const { ms, early } = this.#health.patience(server)
     let timer = this.#clock.after(ms, () => {
       if (early) {
         this.#health.hedged()
@@ -195,7 +199,16 @@ export class Forwarder implements Upstreams {
 
   /** One server: UDP with EDNS, without EDNS for servers that do not know it (RFC 6891 section 6.2.2), TCP when truncated. */
   async #exchange(upstream: Upstream, { question, flags, signal }: UpstreamRequest): Promise<Reply> {
-    const caseless = this.#clock.monotonic() < (this.#caselessUntil.get(upstream.address) ?? 0)
+    if (upstream.tls) {
+      const id = randomInt(0x1_0000)
+      return this.#tls.exchange(encodeRequest(question, { id, edns: true, ...flags }), {
+        upstream,
+        question,
+        id,
+        signal,
+      })
+    }
+    const caseless = this.#clock.monotonic() < (this.#caselessUntil.get(upstream.key) ?? 0)
     const asked = caseless ? question : { ...question, name: randomCase(question.name) }
     const send = (exchange: typeof exchangeUdp, edns: boolean): Promise<Reply> => {
       const id = randomInt(0x1_0000)
@@ -217,11 +230,11 @@ export class Forwarder implements Upstreams {
    * what it says counts; and a server that does not repeat the case there either is known from then on.
    */
   async #doubt(
-    { address }: Upstream,
+    { key }: Upstream,
     { ask, asked, signal }: { ask: () => Promise<Reply>; asked: Name; signal: AbortSignal },
     askAgain: () => Promise<Reply>,
   ): Promise<Reply> {
-    const trustFromNowOn = () => this.#caselessUntil.set(address, this.#clock.monotonic() + caselessFor)
+    const trustFromNowOn = () => this.#caselessUntil.set(key, this.#clock.monotonic() + caselessFor)
     try {
       const reply = await ask()
       if (reply.question && !sameCase(reply.question.name, asked)) trustFromNowOn()
@@ -229,21 +242,23 @@ export class Forwarder implements Upstreams {
     } catch (error) {
       if (signal.aborted) throw error
       // No TCP either: without mixed case, id and port still stand against forgers.
-      this.#options.log.debug({ error, address }, 'An upstream resolver changes the case of names and takes no TCP')
+      this.#options.log.debug(
+        { error, upstream: key },
+        'An upstream resolver changes the case of names and takes no TCP',
+      )
       trustFromNowOn()
       return await askAgain()
     }
   }
 
   /** After silence: is it because the server asks us back, and waits for our answer as we for its? */
-  async #probeLoop(address: IpAddress): Promise<void> {
+  async #probeLoop(upstream: Upstream): Promise<void> {
     const now = this.#clock.monotonic()
-    if (now - (this.#probedAt.get(address) ?? -Infinity) < probeTime * 2) return
-    this.#probedAt.set(address, now)
+    if (upstream.tls || now - (this.#probedAt.get(upstream.key) ?? -Infinity) < probeTime * 2) return
+    this.#probedAt.set(upstream.key, now)
     const given = new AbortController()
     const timer = this.#clock.after(probeTime, () => given.abort(new Error('no answer to the probe')))
     const signal = AbortSignal.any([given.signal, this.#stop.signal])
-    const upstream = { address, port: this.#options.port ?? 53 }
     const looping = await this.#loops.loops((name) => {
       const question = { name, type: recordTypes.HINFO, class: recordClasses.IN }
       const id = randomInt(0x1_0000)
@@ -254,16 +269,19 @@ export class Forwarder implements Upstreams {
     given.abort()
     if (!looping) return
     const { log } = this.#options
-    if (!this.#loopingUntil.has(address))
-      log.warn({ address }, 'This resolver asks us for what we ask it; it is left out, and tried again every minute')
-    this.#loopingUntil.set(address, now + loopingFor)
+    if (!this.#loopingUntil.has(upstream.key))
+      log.warn(
+        { upstream: upstream.key },
+        'This resolver asks us for what we ask it; it is left out, and tried again every minute',
+      )
+    this.#loopingUntil.set(upstream.key, now + loopingFor)
   }
 
   /** Whom to ask, in order: not those that ask us back. */
-  #usable(): readonly IpAddress[] {
+  #usable(name: Name): readonly Upstream[] {
     const now = this.#clock.monotonic()
-    const servers = this.#options.servers()
-    return this.#health.order(servers).filter((ip) => now >= (this.#loopingUntil.get(ip) ?? 0))
+    const servers = this.#health.order(this.#options.servers(name))
+    return servers.filter(({ key }) => now >= (this.#loopingUntil.get(key) ?? 0))
   }
 }
 

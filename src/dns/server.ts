@@ -12,6 +12,7 @@ import { ResolvConf } from './resolv-conf.ts'
 import { type DnsStats, newDnsStats, respond, type RespondOptions } from './respond.ts'
 import { listenTcp } from './tcp-listener.ts'
 import { type Client, type Listener, listenUdp } from './udp-listener.ts'
+import { type ForwardRule, plainUpstream, serversFor, type Upstream } from './upstream.ts'
 
 /** kubeadm's address of the cluster DNS: the tenth of the default Service range. */
 export const defaultDnsAddress: IpAddress = parseIp('10.96.0.10')
@@ -29,6 +30,12 @@ export interface DnsServerOptions {
   readonly pods?: PodNames
   /** Names of one label that pods know of each other; default: such questions are forwarded. */
   readonly networkNames?: NetworkNames
+  /** Resolvers to ask instead of the node's own. */
+  readonly upstreams?: readonly Upstream[]
+  /** Other resolvers for the names of some domains ("stub domains"). */
+  readonly rules?: readonly ForwardRule[]
+  /** PEM of the authorities that the certificates of DNS over TLS must come from; default: Node's. */
+  readonly tlsAuthorities?: string
   /** The file that names the node's own resolvers; followed when it changes. */
   readonly resolvConf: string
   /** Where systemd-resolved names its upstreams; default `/run/systemd/resolve/resolv.conf`. */
@@ -76,7 +83,15 @@ export interface DnsServerStats extends Readonly<DnsStats> {
 
 /** A DNS server for the names of a cluster that asks the node's resolvers for all others. Does nothing before `listen`. */
 export function createDnsServer(options: DnsServerOptions): DnsServer {
-  const { log, port = 53, addresses = [defaultDnsAddress], upstreamPort = 53, limits = {} } = options
+  const {
+    log,
+    port = 53,
+    addresses = [defaultDnsAddress],
+    upstreamPort = 53,
+    limits = {},
+    upstreams,
+    rules = [],
+  } = options
   const stats = newDnsStats()
   const resources = new AsyncDisposableStack()
   let endpoints: DnsServer['endpoints'] = []
@@ -89,11 +104,12 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     ...(options.ttl === undefined ? {} : { ttl: options.ttl }),
     ...(options.pods === undefined ? {} : { pods: options.pods }),
   })
+  const nodeServers = () => (resolvConf?.servers ?? []).map((address) => plainUpstream(address, upstreamPort))
   const forwarder = new Forwarder({
     ...clock,
     log,
-    port: upstreamPort,
-    servers: () => resolvConf?.servers ?? [],
+    ...(options.tlsAuthorities === undefined ? {} : { tlsAuthorities: options.tlsAuthorities }),
+    servers: (name) => serversFor(name.key, rules) ?? upstreams ?? nodeServers(),
     ...(limits.maxForwarded === undefined ? {} : { maxConcurrent: limits.maxForwarded }),
     ...(limits.forwardDeadline === undefined ? {} : { deadline: limits.forwardDeadline }),
     ...(limits.tryNextAfter === undefined ? {} : { tryNextAfter: limits.tryNextAfter }),

@@ -1,14 +1,10 @@
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'
-import { type IpAddress, ipFamilyOf } from '../net/ip-address.ts'
+import { ipFamilyOf } from '../net/ip-address.ts'
 import { MessageError } from './message-error.ts'
 import type { Question } from './query.ts'
 import { parseReply, type Reply } from './reply.ts'
-
-export interface Upstream {
-  readonly address: IpAddress
-  readonly port: number
-}
+import type { Upstream } from './upstream.ts'
 
 export interface ExchangeOptions {
   readonly upstream: Upstream
@@ -79,7 +75,7 @@ export function exchangeTcp(request: Uint8Array, options: ExchangeOptions): Prom
 }
 
 /** The reply that the message is, if it is one to this question. */
-function readMatching(message: Uint8Array, { id, question }: ExchangeOptions): Reply | undefined {
+export function readMatching(message: Uint8Array, { id, question }: ExchangeOptions): Reply | undefined {
   try {
     const reply = parseReply(message)
     if (reply.id !== id) return undefined

@@ -1,5 +1,5 @@
 import type { Clock } from '../base/clock.ts'
-import type { IpAddress } from '../net/ip-address.ts'
+import type { Upstream } from './upstream.ts'
 
 /** What is known of one resolver from the questions that it was asked. */
 interface Experience {
@@ -26,11 +26,12 @@ const minHedge = 100
 /** Early second questions: one in ten, saved up to ten, so that a slow upstream gets at most a tenth more. */
 const hedgeShare = 0.1
 const maxHedges = 10
+const maxServers = 256
 
 /** Health of the upstream resolvers by use: no probes, so a server that nobody needs is not bothered. */
 export class UpstreamHealth {
   readonly #options: UpstreamHealthOptions
-  readonly #servers = new Map<IpAddress, Experience>()
+  readonly #servers = new Map<string, Experience>()
   #hedges = maxHedges
 
   constructor(options: UpstreamHealthOptions) {
@@ -38,22 +39,22 @@ export class UpstreamHealth {
   }
 
   /** In the given order, but servers that failed lately come last. */
-  order(servers: readonly IpAddress[]): readonly IpAddress[] {
+  order(servers: readonly Upstream[]): readonly Upstream[] {
     this.#hedges = Math.min(maxHedges, this.#hedges + hedgeShare)
-    // Those that are no longer named need not be known.
-    for (const address of this.#servers.keys()) if (!servers.includes(address)) this.#servers.delete(address)
+    // Lists change now and then; what was learnt about a few too many is forgotten.
+    if (this.#servers.size > maxServers) this.#servers.clear()
     const now = this.#options.clock.monotonic()
-    const distrusted = (address: IpAddress) => now < (this.#servers.get(address)?.distrustedUntil ?? 0)
-    return [...servers.filter((ip) => !distrusted(ip)), ...servers.filter(distrusted)]
+    const distrusted = ({ key }: Upstream) => now < (this.#servers.get(key)?.distrustedUntil ?? 0)
+    return [...servers.filter((server) => !distrusted(server)), ...servers.filter(distrusted)]
   }
 
   /**
    * Milliseconds of silence after which the next server is asked too: what this one hardly ever needs, so that one lost packet
    * costs little; `early` when that is before the configured time.
    */
-  patience(address: IpAddress): { readonly ms: number; readonly early: boolean } {
+  patience({ key }: Upstream): { readonly ms: number; readonly early: boolean } {
     const { tryNextAfter } = this.#options
-    const { rtt, deviation } = this.#of(address)
+    const { rtt, deviation } = this.#of(key)
     if (rtt === undefined || this.#hedges < 1) return { ms: tryNextAfter, early: false }
     const ms = Math.max(minHedge, rtt + 4 * deviation)
     return ms < tryNextAfter ? { ms, early: true } : { ms: tryNextAfter, early: false }
@@ -65,8 +66,8 @@ export class UpstreamHealth {
   }
 
   /** The server answered after `ms` milliseconds. */
-  answered(address: IpAddress, ms: number): void {
-    const known = this.#of(address)
+  answered({ key }: Upstream, ms: number): void {
+    const known = this.#of(key)
     known.lost = 0
     known.distrustedUntil = 0
     const first = known.rtt === undefined
@@ -75,22 +76,21 @@ export class UpstreamHealth {
   }
 
   /** Another server's answer came first. */
-  lost(address: IpAddress): void {
-    const known = this.#of(address)
-    if (++known.lost >= maxLost) this.failed(address)
+  lost(server: Upstream): void {
+    if (++this.#of(server.key).lost >= maxLost) this.failed(server)
   }
 
   /** The server refused, or was silent for longer than anybody should be. */
-  failed(address: IpAddress): void {
-    const known = this.#of(address)
+  failed({ key }: Upstream): void {
+    const known = this.#of(key)
     known.lost = 0
     known.rtt = undefined
     known.distrustedUntil = this.#options.clock.monotonic() + distrustFor
   }
 
-  #of(address: IpAddress): Experience {
-    let known = this.#servers.get(address)
-    if (!known) this.#servers.set(address, (known = { rtt: undefined, deviation: 0, lost: 0, distrustedUntil: 0 }))
+  #of(key: string): Experience {
+    let known = this.#servers.get(key)
+    if (!known) this.#servers.set(key, (known = { rtt: undefined, deviation: 0, lost: 0, distrustedUntil: 0 }))
     return known
   }
 }
