@@ -52,6 +52,8 @@ export class IptablesFirewall implements FirewallRules {
       // Also once an hour unasked: a change by others beside one of ours may pass for ours.
       run: () => this.#repair(),
       clock,
+      // Most of a run is to wait for tools.
+      restFactor: 1,
       onError: (error, { failures, retryInMs }) =>
         log.error({ err: error, failures, retryInMs }, 'Cannot write the iptables rules of the networks, trying again'),
     })
@@ -128,10 +130,13 @@ export class IptablesFirewall implements FirewallRules {
 
   /** Returns how many rules and chains were not as they should be. */
   async #readAndWrite(): Promise<number> {
+    const { clients } = this.#options.iptables
+    // All tables at once: most of the time that a tool takes is its start.
+    const saved = await Promise.all(clients.map((client) => client.save()))
     let changed = 0
-    for (const client of this.#options.iptables.clients) {
+    for (const [index, client] of clients.entries()) {
       const wanted = this.#compile(client.family)
-      const current = await client.save(bridgeTables)
+      const current = saved[index] ?? new Map()
       const changes = wanted.map((table) => diffTable(current.get(table.table), table))
       this.#known.delete(client.family)
       await this.#restore(client, changes)
