@@ -28,6 +28,12 @@ const flags: [string, RunOptions, (config: Config) => unknown, unknown][] = [
   ['--state-dir', { stateDir: '/state' }, (c) => c.stateDir, '/state'],
   ['--socket', { socket: '/control' }, (c) => c.controlSocket, '/control'],
   ['--files', { files: ['/a', '/b'] }, (c) => c.sources.files, ['/a', '/b']],
+  [
+    '--kubeconfig',
+    { kubeconfig: '/kube.conf' },
+    (c) => c.sources.kubernetes?.location,
+    { kind: 'kubeconfig', path: '/kube.conf' },
+  ],
   ['--log-level', { logLevel: 'debug' }, (c) => c.log.level, 'debug'],
   ['--log-format', { logFormat: 'text' }, (c) => c.log.format, 'text'],
   ['--cleanup-on-exit', { cleanupOnExit: true }, (c) => c.cleanupOnExit, true],
@@ -48,4 +54,39 @@ test.each([
   const call = (): Config => readConfig({ config, ...options })
   expect(call).toThrow(UsageError)
   expect(call).toThrow(message)
+})
+
+const kubeProxy = 'apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n'
+const withServer = `${kubeProxy}clientConnection: {kubeconfig: /kube.conf}\n`
+
+test.each<[string, string, RunOptions, Config['sources']]>([
+  [
+    'its kubeconfig',
+    withServer,
+    {},
+    { files: [], kubernetes: { location: { kind: 'kubeconfig', path: '/kube.conf' }, view: 'proxy' } },
+  ],
+  ['--manifests in its place', withServer, { manifests: ['/objects'] }, { files: ['/objects'], kubernetes: undefined }],
+  [
+    '--kubeconfig over it',
+    withServer,
+    { kubeconfig: '/other.conf' },
+    { files: [], kubernetes: { location: { kind: 'kubeconfig', path: '/other.conf' }, view: 'proxy' } },
+  ],
+])('readConfig() takes the objects of a KubeProxyConfiguration from %s', (_, text, options, expected) => {
+  writeFileSync(config, text)
+  expect(readConfig({ config, ...options }).sources).toEqual(expected)
+})
+
+test('readConfig() says that --manifests takes the place of a kubeconfig', () => {
+  writeFileSync(config, withServer)
+  const { kubeProxy } = readConfig({ config, manifests: ['/objects'] })
+  expect(kubeProxy?.notes.join()).toContain('clientConnection.kubeconfig has no effect')
+})
+
+test('readConfig() refuses a KubeProxyConfiguration without any objects, outside of a cluster', () => {
+  writeFileSync(config, kubeProxy)
+  expect(() => readConfig({ config })).toThrow(
+    /clientConnection.kubeconfig is missing, and this is no pod of a cluster/,
+  )
 })
