@@ -106,9 +106,13 @@ export class Machine implements AsyncDisposable {
     const file = this.write('fairlead.yaml', config)
     const child = this.spawn(launcher, 'run', '--config', file, ...flags)
     const daemon = new DaemonProcess(child)
-    const deadline = Date.now() + patience(30_000)
+    // Long for a machine with many Services; one that ends is noticed at once.
+    const deadline = Date.now() + patience(120_000)
     for (;;) {
-      if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the daemon did not start: ${daemon.log}`)
+      if (child.exitCode !== null || Date.now() > deadline) {
+        child.kill('SIGKILL')
+        throw new Error(`the daemon did not start: ${daemon.log}`)
+      }
       const status = await this.status()
       if (status?.ready) return daemon
       await sleep(50)

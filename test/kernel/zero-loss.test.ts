@@ -59,7 +59,9 @@ describe.skipIf(obstacle !== undefined)(`zero loss${obstacle ? ` (skipped: ${obs
       // From the second mode on, this start also takes over from the mode before.
       const start = async (): Promise<void> => void (daemon = await storm.startDaemon(mode))
       await start()
-      await expect.poll(() => storm.traces(), { timeout: patience(30_000), interval: 200 }).toEqual(held(mode))
+      await expect
+        .poll(() => storm.traces(), { timeout: patience(30_000 + services * 10), interval: 200 })
+        .toEqual(held(mode))
 
       expectNone(`mode ${mode}, churn of endpoints`, await storm.during(() => churn(storm)))
 
@@ -85,7 +87,9 @@ describe.skipIf(obstacle !== undefined)(`zero loss${obstacle ? ` (skipped: ${obs
 
   test('the mode is switched: iptables, nftables, userspace, iptables', { timeout: limit }, async () => {
     daemon = await storm.startDaemon('iptables')
-    await expect.poll(() => storm.traces(), { timeout: patience(30_000), interval: 200 }).toEqual(held('iptables'))
+    await expect
+      .poll(() => storm.traces(), { timeout: patience(30_000 + services * 10), interval: 200 })
+      .toEqual(held('iptables'))
     const seen: (readonly string[])[] = []
     const times: string[] = []
     const result = await storm.during(async () => {
@@ -109,7 +113,7 @@ describe.skipIf(obstacle !== undefined)(`zero loss${obstacle ? ` (skipped: ${obs
       await daemon.end('SIGTERM')
       daemon = await storm.startDaemon('nftables')
       await expect
-        .poll(() => storm.traces(), { timeout: patience(30_000), interval: 200 })
+        .poll(() => storm.traces(), { timeout: patience(30_000 + services * 10), interval: 200 })
         .toEqual(['nftables', 'anchor'])
     })
     expectNone('iptables, then a start in nftables', result)
@@ -121,7 +125,7 @@ async function churn(storm: StormMachine): Promise<void> {
   const syncs = async (): Promise<number> => (await storm.machine.status())?.services?.syncs ?? 0
   const before = await syncs()
   const end = Date.now() + patience(2000)
-  for (let n = 0; Date.now() < end || (await syncs()) < before + 5; n++) {
+  for (let n = 0; Date.now() < end || (await syncs()) < before + 3; n++) {
     storm.setEndpoints(someEndpoints(n))
     // Another Service that comes and goes, and one whose endpoints are others each time.
     const other = n % 3 === 0 ? '' : `---\n${service(65_000)}---\n${slice(65_000, elsewhere(n))}`
