@@ -4,7 +4,6 @@ import { dirname, resolve } from 'node:path'
 import { loadAll } from 'js-yaml'
 import { formatFieldProblem, type FieldProblem } from '../model/manifest-error.ts'
 import { ManifestReader } from '../model/manifest-reader.ts'
-import { unusableRangeOf } from '../bridge/unusable-ranges.ts'
 import type { BridgeSettings, NetworkSettings } from '../model/network.ts'
 import {
   bridgeNetworkFields,
@@ -13,7 +12,6 @@ import {
   readNetworkSettings,
 } from '../model/read-network-settings.ts'
 import { parseLabelName } from '../model/names.ts'
-import { parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import {
   isKubeProxyConfiguration,
@@ -22,6 +20,7 @@ import {
 } from './kube-proxy-configuration.ts'
 import { parseListen, type ListenAddress } from './listen-address.ts'
 import { kubeProxyKubernetes, readKubernetes, type KubernetesConfig } from './kubernetes-config.ts'
+import { dnsKeys, readDns, type DnsConfig } from './dns-config.ts'
 import { readServices, servicesKeys, type ServicesConfig } from './services-config.ts'
 import { shownProblems, unknownKeys } from './unknown-keys.ts'
 
@@ -60,14 +59,6 @@ export interface Config {
   readonly kubeProxy?: KubeProxyParts
 }
 
-export interface DnsConfig {
-  readonly addresses: readonly IpAddress[]
-  readonly port: number
-  readonly zone: string
-  readonly ttl: number
-  readonly resolvConf: string
-}
-
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 
 /** A configuration that cannot be used; every problem names the key, the value and what was expected. */
@@ -85,7 +76,7 @@ export const knownKeys = {
   // Its elements have the same keys.
   networks: true,
   services: servicesKeys,
-  dns: { enabled: true, addresses: true, port: true, zone: true, ttl: true, resolvConf: true },
+  dns: dnsKeys,
   http: { enabled: true, listen: true },
   log: { level: true, format: true },
   cleanupOnExit: true,
@@ -195,18 +186,6 @@ function readNetworks(reader: ManifestReader): readonly NetworkSettings[] {
   })
 }
 
-function readDns(reader: ManifestReader, absolute: (text: string) => string): DnsConfig | undefined {
-  const addresses = reader.parsedTexts('addresses', parseDnsAddress)
-  const dns = {
-    addresses: addresses.length > 0 ? addresses : [parseIp('10.96.0.10')],
-    port: reader.integer('port', { min: 1, max: 65_535 }) ?? 53,
-    zone: reader.parsedText('zone', parseZone) ?? 'cluster.local',
-    ttl: reader.integer('ttl', { min: 0, max: 3600 }) ?? 5,
-    resolvConf: reader.parsedText('resolvConf', absolute) ?? '/etc/resolv.conf',
-  }
-  return (reader.boolean('enabled') ?? true) ? dns : undefined
-}
-
 function readHttp(reader: ManifestReader): Config['http']['listen'] {
   const listen = reader.parsedText('listen', parseListen) ?? { host: '127.0.0.1', port: 10_249 }
   return (reader.boolean('enabled') ?? true) ? listen : undefined
@@ -218,16 +197,3 @@ function parseNotEmpty(text: string): string {
 }
 
 /** It is put on the bridge, so it must be one that a host can have. */
-function parseDnsAddress(text: string): IpAddress {
-  const ip = parseIp(text)
-  const clash = unusableRangeOf({ address: ip, prefix: ip.includes(':') ? 128 : 32 })
-  if (clash) throw new ParseError(`"${text}" cannot be put on the bridge: it is ${clash}`)
-  return ip
-}
-
-function parseZone(text: string): string {
-  const zone = text.replace(/\.$/, '').toLowerCase()
-  if (zone.length <= 200 && /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(zone))
-    return zone
-  throw new ParseError(`"${text}" is not a DNS zone (expected a name like cluster.local)`)
-}

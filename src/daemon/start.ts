@@ -462,14 +462,12 @@ async function openUsableConnections({ stack }: Context, log: Log): Promise<Serv
 async function startDns(context: Context, networks: BridgeNetworks | undefined): Promise<DnsServer | undefined> {
   const { config, log, stack, status } = context
   if (!config.dns) return undefined
-  const { addresses, port, zone, ttl, resolvConf } = config.dns
+  const { upstreams, domains: rules, ...dnsOptions } = config.dns
   const dns = stack.use(
     createDnsServer({
-      addresses,
-      port,
-      zone,
-      ttl,
-      resolvConf,
+      ...dnsOptions,
+      rules,
+      ...(upstreams && { upstreams }),
       ...(networks && { networkNames: new PodNames(networks) }),
       log: log.child({ part: 'dns' }),
     }),

@@ -89,7 +89,7 @@ export class TlsConnections implements Disposable {
     socket.on('close', () => {
       if (this.#connections.get(key) === connection) this.#connections.delete(key)
       const error = failure ?? new MessageError('connection ended before the reply', 0)
-      for (const { settle } of [...connection.waiting.values()]) settle(error)
+      for (const { settle } of connection.waiting.values()) settle(error)
     })
     return connection
   }

@@ -1,0 +1,87 @@
+import { unusableRangeOf } from '../bridge/unusable-ranges.ts'
+import type { PodNames } from '../dns/cluster-zone.ts'
+import { parseName } from '../dns/name.ts'
+import { type ForwardRule, parseUpstream, type Upstream } from '../dns/upstream.ts'
+import type { ManifestReader } from '../model/manifest-reader.ts'
+import { type IpAddress, parseIp } from '../net/ip-address.ts'
+import { ParseError } from '../net/parse-error.ts'
+
+/** The section `dns` of the configuration. */
+export interface DnsConfig {
+  readonly addresses: readonly IpAddress[]
+  readonly port: number
+  readonly zone: string
+  /** Seconds. */
+  readonly ttl: number
+  readonly pods: PodNames
+  readonly resolvConf: string
+  /** Resolvers to ask instead of the node's own; undefined: none are named. */
+  readonly upstreams: readonly Upstream[] | undefined
+  /** Other resolvers for the names of some domains. */
+  readonly domains: readonly ForwardRule[]
+}
+
+/** The known keys. Those of `domains` are the user's. */
+export const dnsKeys = {
+  enabled: true,
+  addresses: true,
+  port: true,
+  zone: true,
+  ttl: true,
+  pods: true,
+  resolvConf: true,
+  upstreams: true,
+  domains: true,
+} as const
+
+const podNames: readonly PodNames[] = ['disabled', 'insecure', 'verified']
+
+/** Reads the section; undefined when DNS is not wanted. `absolute` makes paths relative to the file. */
+export function readDns(reader: ManifestReader, absolute: (text: string) => string): DnsConfig | undefined {
+  const addresses = reader.parsedTexts('addresses', parseDnsAddress)
+  const upstreams = reader.parsedTexts('upstreams', parseUpstream)
+  const dns: DnsConfig = {
+    addresses: addresses.length > 0 ? addresses : [parseIp('10.96.0.10')],
+    port: reader.integer('port', { min: 1, max: 65_535 }) ?? 53,
+    zone: reader.parsedText('zone', parseZone) ?? 'cluster.local',
+    ttl: reader.integer('ttl', { min: 0, max: 3600 }) ?? 5,
+    pods: reader.oneOf('pods', podNames) ?? 'insecure',
+    resolvConf: reader.parsedText('resolvConf', absolute) ?? '/etc/resolv.conf',
+    upstreams: upstreams.length > 0 ? upstreams : undefined,
+    domains: readDomains(reader.object('domains')),
+  }
+  // To ask ourselves would be a loop.
+  for (const { key, address, port } of [dns.upstreams ?? [], ...dns.domains.map(({ servers }) => servers)].flat()) {
+    if (port === dns.port && dns.addresses.includes(address))
+      reader.fail('upstreams', `"${key}" is the cluster DNS itself`)
+  }
+  return (reader.boolean('enabled') ?? true) ? dns : undefined
+}
+
+function readDomains(reader: ManifestReader): ForwardRule[] {
+  return reader.keys().flatMap((key): ForwardRule[] => {
+    const servers = reader.parsedTexts(key, parseUpstream)
+    if (reader.list(key).length === 0) reader.fail(key, 'names no resolver (expected a list of them)')
+    try {
+      return [{ domain: parseName(key), servers }]
+    } catch (error) {
+      if (!(error instanceof ParseError)) throw error
+      reader.fail(key, error.message)
+      return []
+    }
+  })
+}
+
+function parseDnsAddress(text: string): IpAddress {
+  const ip = parseIp(text)
+  const clash = unusableRangeOf({ address: ip, prefix: ip.includes(':') ? 128 : 32 })
+  if (clash) throw new ParseError(`"${text}" cannot be put on the bridge: it is ${clash}`)
+  return ip
+}
+
+function parseZone(text: string): string {
+  const zone = text.replace(/\.$/, '').toLowerCase()
+  if (zone.length <= 200 && /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/.test(zone))
+    return zone
+  throw new ParseError(`"${text}" is not a DNS zone (expected a name like cluster.local)`)
+}
