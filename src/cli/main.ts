@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { applyCommand, deleteCommand, getCommand, watchCommand } from './api-commands.ts'
 import { cleanupCommand } from './cleanup.ts'
 import { ControlError } from './control-client.ts'
 import { doctorCommand } from './doctor.ts'
@@ -41,6 +42,10 @@ for (const command of [
   runCommand(),
   statusCommand(),
   sourceCommand(),
+  applyCommand(),
+  getCommand(),
+  watchCommand(),
+  deleteCommand(),
   eventsCommand(),
   planCommand(),
   modeCommand(),

@@ -20,6 +20,7 @@ import {
 } from './kube-proxy-configuration.ts'
 import { parseListen, type ListenAddress } from './listen-address.ts'
 import { kubeProxyKubernetes, readKubernetes, type KubernetesConfig } from './kubernetes-config.ts'
+import { apiKeys, readApi, type ApiConfig } from './api-config.ts'
 import { dnsKeys, readDns, type DnsConfig } from './dns-config.ts'
 import { readServices, servicesKeys, type ServicesConfig } from './services-config.ts'
 import { shownProblems, unknownKeys } from './unknown-keys.ts'
@@ -38,6 +39,8 @@ export interface Config {
     /** The API server that is followed. */
     readonly kubernetes: KubernetesConfig | undefined
   }
+  /** The embedded API server. Default: none. */
+  readonly api: ApiConfig | undefined
   /** The default network, whose bridge has the cluster DNS addresses. */
   readonly network: BridgeSettings | undefined
   /** Further networks. */
@@ -72,6 +75,7 @@ export const knownKeys = {
   stateDir: true,
   controlSocket: true,
   sources: { files: true, kubernetes: { kubeconfig: true, context: true, inCluster: true } },
+  api: apiKeys,
   network: { enabled: true, dockerUser: true, firewall: true, name: true, ...bridgeNetworkFields },
   // Its elements have the same keys.
   networks: true,
@@ -146,6 +150,7 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
       files: sources.parsedTexts('files', absolute),
       kubernetes: readKubernetes(sources.object('kubernetes'), absolute),
     },
+    api: readApi(reader.object('api'), absolute),
     network: readNetwork(reader.object('network')),
     networks: readNetworks(reader),
     dockerUser: reader.object('network').oneOf('dockerUser', ['auto', 'off']) ?? 'auto',

@@ -34,6 +34,7 @@ import { AccessError } from '../kubernetes/api-error.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
+import { ControlPlaneError } from './api-config.ts'
 import { cleanupMachine } from './cleanup.ts'
 import type { Config } from './config.ts'
 import type { StatusView } from './control-api.ts'
@@ -120,6 +121,7 @@ export async function startDaemon(
   } catch (error) {
     const mendable = [
       NetworkError,
+      ControlPlaneError,
       ListenError,
       SocketTakenError,
       SocketError,
@@ -361,7 +363,8 @@ async function startSources(context: Context, podSource: MemorySource, version: 
   const sourceLog = log.child({ part: 'sources' })
   const files = config.sources.files.map((path) => stack.use(watchFiles(path, { log: sourceLog })))
   const kubernetes = stack.use(await openKubernetes(config, { log: sourceLog, version }))
-  const followed = [podSource, ...files, ...(kubernetes ? [kubernetes] : [])]
+  const api = await openControlPlane(context, version)
+  const followed = [podSource, ...files, ...(api ? [api.source] : []), ...(kubernetes ? [kubernetes] : [])]
   const sources = stack.use(
     mergeSources({
       sources: followed,
@@ -376,6 +379,23 @@ async function startSources(context: Context, podSource: MemorySource, version: 
   status.sources = sources
   status.followed = followed
   return sources
+}
+
+async function openControlPlane({ config, log, stack }: Context, version: string) {
+  const { api, services, dns, stateDir } = config
+  if (!api) return undefined
+  // Only where it is wanted: it brings SQLite and the types of all kinds along.
+  const { ControlPlane } = await import('./control-plane.ts')
+  return stack.use(
+    await ControlPlane.open(api, {
+      stateDir,
+      serviceCIDRs: services?.serviceCIDRs ?? [],
+      reserved: dns?.addresses ?? [],
+      version,
+      clock: systemClock,
+      log: log.child({ part: 'api' }),
+    }),
+  )
 }
 
 async function startServices(

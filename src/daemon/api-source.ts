@@ -1,0 +1,52 @@
+import type { KubeObject } from '../api/kube-object.ts'
+import type { ObjectStore, StoreEvent } from '../api/object-store.ts'
+import { qualifiedName, resourceTypeOf } from '../api/resources.ts'
+import { parseManifest, type ManifestObject } from '../model/parse-manifest.ts'
+import { MemorySource } from '../sources/memory.ts'
+
+/** Kinds that become part of snapshots. */
+const kinds = ['Namespace', 'Node', 'Pod', 'Service', 'EndpointSlice', 'Network', 'ServiceCIDR'] as const
+
+/** What the embedded API holds, as a source: complete from the start, and as new as the last commit. Dispose it to stop. */
+export class ApiSource extends MemorySource implements Disposable {
+  readonly #unsubscribe: () => void
+  readonly #waiting = new Map<string, KubeObject | undefined>()
+
+  constructor(store: ObjectStore) {
+    super('embedded API', { synced: false })
+    const names = new Set(kinds.map((kind) => qualifiedName(resourceTypeOf(kind))))
+    for (const name of names) for (const object of store.list(name)) this.#waiting.set(idOf(object), object)
+    this.#flush()
+    this.markSynced()
+    this.#unsubscribe = store.subscribe((event) => {
+      if (names.has(event.resource)) this.#note(event)
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.#unsubscribe()
+  }
+
+  /** Changes of one commit come one by one, in one go: they become one change of the snapshot. */
+  #note({ object, type }: StoreEvent): void {
+    if (this.#waiting.size === 0) queueMicrotask(() => this.#flush())
+    this.#waiting.set(idOf(object), type === 'DELETED' ? undefined : object)
+  }
+
+  #flush(): void {
+    const put: ManifestObject[] = []
+    const remove: string[] = []
+    for (const [id, object] of this.#waiting) {
+      // The API took it, so nothing is wrong with it; what means nothing to a node (FQDN slices) is left out.
+      const parsed = object === undefined ? undefined : parseManifest(object)[0]
+      if (parsed?.kind === 'object') put.push(parsed.object)
+      else remove.push(id)
+    }
+    this.#waiting.clear()
+    this.update(put, remove)
+  }
+}
+
+function idOf({ kind, metadata }: KubeObject): string {
+  return `${kind} ${metadata.namespace === undefined ? '' : `${metadata.namespace}/`}${metadata.name}`
+}

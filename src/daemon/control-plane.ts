@@ -1,0 +1,97 @@
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { ApiServer, type ApiServerOptions } from '../api/api-server.ts'
+import { openCredentials, writeKubeconfig } from '../api/credentials.ts'
+import type { Clock } from '../base/clock.ts'
+import type { Log } from '../base/log.ts'
+import { parseNetwork, type Cidr } from '../net/cidr.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import { ControlPlaneError, type ApiConfig } from './api-config.ts'
+import { ApiSource } from './api-source.ts'
+import { listenOnSocket } from './control.ts'
+import { formatListen } from './listen-address.ts'
+import { closeServer, listenTcp } from './listen-tcp.ts'
+
+/** What the embedded API server is started with. */
+export interface ControlPlaneOptions {
+  readonly stateDir: string
+  /** Empty: that of Kubernetes' own default. */
+  readonly serviceCIDRs: readonly Cidr[]
+  /** Addresses that no Service is given. */
+  readonly reserved: readonly IpAddress[]
+  readonly version: string
+  readonly clock: Clock
+  readonly log: Log
+}
+
+/** The embedded API server with its listeners, and its objects as a source. Dispose it to stop. */
+export class ControlPlane implements AsyncDisposable {
+  readonly source: ApiSource
+  /** A kubeconfig with the admin's token, mode 0600. */
+  readonly kubeconfig: string
+  readonly #stack: AsyncDisposableStack
+
+  private constructor(parts: { source: ApiSource; kubeconfig: string; stack: AsyncDisposableStack }) {
+    this.source = parts.source
+    this.kubeconfig = parts.kubeconfig
+    this.#stack = parts.stack
+  }
+
+  /** Opens the objects below the state directory (`api/`), and listens. */
+  static async open(config: ApiConfig, options: ControlPlaneOptions): Promise<ControlPlane> {
+    await using stack = new AsyncDisposableStack()
+    const folder = join(options.stateDir, 'api')
+    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    const { listen, names, loadBalancerCIDRs } = config
+    const serviceCIDRs = options.serviceCIDRs.length > 0 ? options.serviceCIDRs : [parseNetwork('10.96.0.0/12')]
+    const { clock, log, version, reserved } = options
+    const claims = { serviceCIDRs, reserved, loadBalancerCIDRs }
+    const server = stack.use(await openServer({ file: join(folder, 'objects.db'), claims, clock, log, version }))
+
+    const local = server.createListener(() => 'admin')
+    await listenOnSocket(local, config.socket)
+    stack.defer(() => closeServer(local))
+
+    const host = reachable(listen.host)
+    const hosts = [...new Set(['127.0.0.1', '::1', 'localhost', host, ...names])]
+    const credentials = openCredentials(folder, { hosts, now: clock.now() })
+    const remote = server.createListener((request) => credentials.authenticate(request), credentials.server)
+    try {
+      await listenTcp(remote, listen)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      throw new ControlPlaneError(`api.listen: cannot listen on ${formatListen(listen)}: ${code}`, { cause: error })
+    }
+    stack.defer(() => closeServer(remote))
+
+    const kubeconfig = join(folder, 'kubeconfig')
+    const url = `https://${formatListen({ host, port: listen.port })}`
+    writeKubeconfig(kubeconfig, {
+      url,
+      certificate: credentials.server.certificate,
+      token: credentials.tokens.admin,
+    })
+    log.info({ url, kubeconfig, socket: config.socket, revision: server.store.revision }, 'the API server listens')
+    const source = stack.use(new ApiSource(server.store))
+    return new ControlPlane({ source, kubeconfig, stack: stack.move() })
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync()
+  }
+}
+
+async function openServer(options: ApiServerOptions): Promise<ApiServer> {
+  try {
+    return await ApiServer.open(options)
+  } catch (error) {
+    const reason = (error as Error).message
+    throw new ControlPlaneError(`api: cannot open the objects in ${options.file}: ${reason}`, { cause: error })
+  }
+}
+
+/** An address that reaches a server that listens on all of them. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1'
+  return host === '::' ? '::1' : host
+}
