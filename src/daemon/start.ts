@@ -457,7 +457,7 @@ async function startServices(
   return proxy
 }
 
-/** Clients of a userspace mode that is gone hear so when they send again, instead of nothing. */
+/** A client that uses a port again must not be sent to a socket of a userspace mode that is gone. */
 async function forgetRelayed(connections: ServiceConnections | undefined, log: Log): Promise<void> {
   try {
     await connections?.forgetRelayed()
