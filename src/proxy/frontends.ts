@@ -5,6 +5,7 @@ import { addressCidr, cidrContains, cidrFamily, type Cidr } from '../net/cidr.ts
 import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
+import { schedulingProblems } from './ipvs-scheduling.ts'
 import { selectEndpoints, type EndpointChoice, type NodeFacts } from './select-endpoints.ts'
 import { compileSlots, type Slots } from './slots.ts'
 
@@ -213,6 +214,7 @@ function* frontendsOf(
   const balanced = service.type === 'LoadBalancer'
   const ingress = balanced ? service.loadBalancerIngress.filter((i) => i.ipMode === 'VIP').map((i) => i.ip) : []
   const algorithm = annotationOf(service, 'algorithm', ['random', 'maglev', 'round-robin'], problems)
+  problems.push(...schedulingProblems(service))
   const guardAll = annotationOf(service, 'sourceRanges', ['load-balancer', 'all'], problems) === 'all'
   if (service.externalIPs.length > 0 && !externalIPs) {
     problems.push(

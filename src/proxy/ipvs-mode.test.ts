@@ -14,7 +14,7 @@ import { exampleService, exampleSlice, exampleSnapshot } from './example-objects
 import { removeIpvs } from './ipvs-cleanup.ts'
 import { IpvsMode, type IpvsSettings } from './ipvs-mode.ts'
 import { neededSysctls } from './ipvs-parts.ts'
-import { parseScheduling, schedulerAnnotation } from './ipvs-servers.ts'
+import { parseScheduling, schedulerAnnotation } from './ipvs-scheduling.ts'
 import { ipvsTable } from './ipvs-table.ts'
 import type { VipDevice } from './vip-device.ts'
 
@@ -87,6 +87,11 @@ function textOf(virtuals: readonly VirtualServerState[]): string[] {
 }
 
 describe('IpvsMode', () => {
+  test('an annotation that is no scheduler is a problem of the Service', () => {
+    const { problems } = compile(web(['10.0.0.1'], { [schedulerAnnotation]: 'nosuch' }))
+    expect([...problems.values()]).toEqual([[expect.stringContaining('fairlead.dev/ipvs-scheduler is "nosuch"')]])
+  })
+
   test('sync() makes a virtual server for each address of a Service, and of the node', async () => {
     const { mode, ipvs, device } = machine()
     await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'])))

@@ -1,5 +1,4 @@
 import {
-  schedulers,
   virtualKey,
   type RealServer,
   type Scheduler,
@@ -11,6 +10,7 @@ import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import type { Service } from '../model/service.ts'
 import type { CompiledServices, ProxySettings } from './compile-services.ts'
 import type { Frontend, ServiceFrontends, Verdict } from './frontends.ts'
+import { parseScheduling, schedulerAnnotation, type Scheduling } from './ipvs-scheduling.ts'
 import type { Slots } from './slots.ts'
 
 /** What virtual servers depend on beside the Services. */
@@ -26,12 +26,6 @@ export interface PlacedFrontend {
   readonly ip: IpAddress
   readonly frontend: Frontend
 }
-
-/** The annotation by which a Service chooses its scheduler: `lc`, or with flags `mh,port` and `sh,fallback,port`. */
-export const schedulerAnnotation = 'fairlead.dev/ipvs-scheduler'
-
-/** How a virtual server chooses. */
-export type Scheduling = Pick<VirtualServerWithReals, 'scheduler' | 'fallback' | 'hashPort'>
 
 /** Everything that all Services want of IPVS. Where two want one address and port (a node port and an address of its own), the address of its own wins. */
 export function virtualServers(
@@ -122,19 +116,6 @@ export function schedulingOf({ algorithm }: Frontend, service: Service | undefin
   if (asked) return asked
   if (algorithm === 'maglev') return { scheduler: 'mh' }
   return { scheduler: algorithm === 'round-robin' ? 'rr' : general }
-}
-
-/** Reads the value of {@link schedulerAnnotation}; undefined when it is none. */
-export function parseScheduling(text: string): Scheduling | undefined {
-  const [name, ...flags] = text.split(',').map((word) => word.trim())
-  const scheduler = schedulers.find((one) => one === name)
-  if (!scheduler || !flags.every((flag) => flag === 'port' || flag === 'fallback')) return undefined
-  if (flags.length > 0 && scheduler !== 'mh' && scheduler !== 'sh') return undefined
-  return {
-    scheduler,
-    ...(flags.includes('fallback') && { fallback: true }),
-    ...(flags.includes('port') && { hashPort: true }),
-  }
 }
 
 function sameFamily(a: IpAddress, b: IpAddress): boolean {
