@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatAttach, runAttach, type AttachResult } from './attach.ts'
 import { maxServices } from './generate-services.ts'
+import { formatFollow, runFollow, type FollowResult } from './follow.ts'
 import { machineFacts } from './machine.ts'
 import { formatProgram, type ProgramMiss } from './format-program.ts'
 import { programModes, ProgramTimeout, runProgram, type ProgramMode, type ProgramResult } from './program.ts'
@@ -14,10 +15,12 @@ Suites
              elements that go to the kernel, memory
   attach     attach and detach of an endpoint, alone and many at once, with a published port and without, against scripts of
              ip(8) and against the CNI reference plugins
+  follow     an API server with that many Services is followed: time, CPU and memory until the first snapshot, then 1000 changes a
+             second: how long each takes until it is in a snapshot
 
 Options
-  --services N,N,...   program: numbers of Services to measure (default 100,1000,10000)
-  --endpoints N        program: endpoints of each Service (default 5)
+  --services N,N,...   program, follow: numbers of Services to measure (default 100,1000,10000)
+  --endpoints N        program, follow: endpoints of each Service (default 5)
   --modes M,M,...      program: nftables, iptables-legacy, iptables-nft, userspace (default nftables)
   --start-limit N      program: seconds that a mode may take to its first sync before it is given up (default 400)
   --rounds N           program: one-endpoint changes at each size; attach: endpoints one by one (default 10)
@@ -48,7 +51,7 @@ if (values.help) {
   console.log(help)
   process.exit(0)
 }
-const suites = ['program', 'attach']
+const suites = ['program', 'attach', 'follow']
 const unknown = positionals.filter((suite) => !suites.includes(suite))
 if (unknown.length > 0) fail(`unknown suite: ${unknown.join(', ')} (expected: ${suites.join(' or ')})`)
 const wanted = new Set(positionals.length > 0 ? positionals : suites)
@@ -85,12 +88,17 @@ if (wanted.has('program')) {
 }
 let attach: AttachResult | undefined
 if (wanted.has('attach')) attach = await runAttach({ rounds, many, manyRounds }, progress)
+const follow: FollowResult[] = []
+if (wanted.has('follow')) {
+  for (const services of sizes) follow.push(...(await runFollow({ services, endpointsEach }, progress)))
+}
 
 const results = {
   machine,
   ...(program.length > 0 && { program }),
   ...(misses.length > 0 && { misses }),
   ...(attach && { attach }),
+  ...(follow.length > 0 && { follow }),
 }
 mkdirSync(values.out, { recursive: true })
 const file = join(values.out, 'results.json')
@@ -99,6 +107,7 @@ if (values.json) console.log(JSON.stringify(results))
 else {
   if (program.length + misses.length > 0) console.log(formatProgram(machine, program, misses))
   if (attach) console.log(formatAttach(machine, attach))
+  if (follow.length > 0) console.log(formatFollow(machine, follow))
 }
 process.stderr.write(`raw figures: ${file}\n`)
 

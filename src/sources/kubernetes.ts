@@ -54,7 +54,7 @@ export class KubernetesSource implements Source, Disposable {
   readonly #followed: readonly { readonly cache: ResourceCache; readonly reflector: Reflector }[]
   readonly #log: Log
   readonly #problemLog: ProblemLog
-  readonly #strings = new StringPool()
+  readonly #strings = new StringPool({ cut: false })
   readonly #listeners = new Set<(state: SourceState) => void>()
   #current: SourceState = { snapshot: emptySnapshot, problems: [], synced: false }
   #pooled = 0

@@ -7,11 +7,17 @@ const slicedLength = 13
  */
 export class StringPool {
   readonly #known = new Map<string, string>()
+  readonly #cut: boolean
+
+  /** `cut: false` for strings that stand for themselves already, as those of JSON.parse do. */
+  constructor({ cut = true }: { readonly cut?: boolean } = {}) {
+    this.#cut = cut
+  }
 
   readonly intern = (text: string): string => {
     const known = this.#known.get(text)
     if (known !== undefined) return known
-    const own = text.length < slicedLength ? text : Buffer.from(text).toString()
+    const own = !this.#cut || text.length < slicedLength ? text : Buffer.from(text).toString()
     this.#known.set(own, own)
     return own
   }
