@@ -255,6 +255,42 @@ describe('BridgeNetworks on a fake kernel', () => {
     expect(await subnet()).toBe('172.29.16.0/20')
   })
 
+  test('keeps the subnet of a network with endpoints when a route overlaps it by now, and says so', async () => {
+    const { links, routes } = host.kernel.rtnetlink
+    const network = { name: 'default', bridge: 'fl0', subnets: [parseCidr('10.7.0.0/24')], masquerade: true }
+    {
+      await using networks = await open({ networks: [network] })
+      await networks.attach({ owner: 'pod default/a', network: 'default', netns: host.addPod('a') })
+    }
+    const { mac } = await links.get('fl0')
+    const vpn = await links.createBridge({ name: 'vpn', mac: mac! })
+    await routes.add({ destination: parseCidr('10.0.0.0/8'), dev: vpn.index })
+    {
+      await using networks = await open({ networks: [network] })
+      expect(networks.leases.size).toBe(1)
+      expect(warnings).toContain(
+        'Network default keeps its subnets although route 10.0.0.0/8 dev vpn overlaps them: endpoints are in it',
+      )
+      await networks.detach('pod default/a', 'default')
+    }
+    await expect(open({ networks: [network] })).rejects.toThrow('overlaps route 10.0.0.0/8 dev vpn')
+  })
+
+  test.each([
+    [{ gateways: [parseIp('172.29.0.2')] }, 'pod default/a has 172.29.0.2, the gateway or an auxiliary address'],
+    [{ auxAddresses: { nas: parseIp('172.29.0.2') } }, 'pod default/a has 172.29.0.2, the gateway or an auxiliary'],
+    [{ subnets: [parseCidr('10.7.0.0/24')] }, 'pod default/a has 172.29.0.2 and '],
+  ])('settings that would take %j from a pod are refused, and change nothing', async (change, message) => {
+    const network = { name: 'default', bridge: 'fl0', subnets: [parseCidr('172.29.0.0/20')], masquerade: true }
+    {
+      await using networks = await open()
+      await networks.attach({ owner: 'pod default/a', network: 'default', netns: host.addPod('a') })
+    }
+    await expect(open({ networks: [{ ...network, ...change }] })).rejects.toThrow(message)
+    await using networks = await open()
+    expect(networks.leases.size).toBe(1)
+  })
+
   test('a second network has its own subnet, and may not take the first one its', async () => {
     const second = { name: 'b', bridge: 'fl1', subnets: [], masquerade: false }
     const first = { ...second, name: 'a', bridge: 'fl0' }

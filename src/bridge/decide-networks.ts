@@ -31,16 +31,20 @@ export interface HostWish {
 }
 
 /**
- * Decides all networks, each beside the others, with the subnets that they had before. Throws NetworkError for settings that
- * cannot be used on this host.
+ * Decides all networks, each beside the others, with the subnets that they had before. Of a network with endpoints these
+ * stay although a route overlaps them by now (a VPN, say): to refuse it would cost a restart of the daemon all networks.
+ * Throws NetworkError for settings that cannot be used on this host.
  */
 export async function defineNetworks(
   options: HostWish,
-  previous: ReadonlyMap<string, readonly Cidr[]>,
+  before: { readonly previous: ReadonlyMap<string, readonly Cidr[]>; readonly leases: readonly Lease[] },
 ): Promise<Network[]> {
   const facts = await factsFor(options)
   const { networks: needed, optional = [], log } = options
   const taken = takenFrom(facts, new Set([...needed, ...optional].map(({ bridge }) => bridge)))
+  /** The same without routes. */
+  const settled = takenOn({ routes: [], reserved: facts.reserved })
+  const held = Map.groupBy(before.leases, ({ network }) => network)
   const networks: Network[] = []
   const owners = new Map<string, string>()
   const define = (settings: BridgeSettings): void => {
@@ -50,8 +54,13 @@ export async function defineNetworks(
     if (twin !== undefined) {
       throw new NetworkError('name', `networks ${twin} and ${name} share a name or the bridge ${bridge}`)
     }
-    const network = defineNetwork(settings, { ...facts, taken, previous: previous.get(name) ?? [] })
-    for (const { cidr } of network.subnets) taken.add(cidr, `subnet ${formatCidr(cidr)} of network ${name}`)
+    const decide = (ranges: TakenRanges): Network =>
+      defineNetwork(settings, { ...facts, taken: ranges, previous: before.previous.get(name) ?? [] })
+    const leases = held.get(name)
+    const network = leases ? keepFor(leases, { decide, taken, settled, log }) : decide(taken)
+    for (const { cidr } of network.subnets) {
+      for (const ranges of [taken, settled]) ranges.add(cidr, `subnet ${formatCidr(cidr)} of network ${name}`)
+    }
     for (const key of keys) owners.set(key, name)
     networks.push(network)
   }
@@ -65,6 +74,35 @@ export async function defineNetworks(
     }
   }
   return networks
+}
+
+/** A network with endpoints: beside the routes if its endpoints keep their addresses then, or else in spite of them. */
+function keepFor(
+  leases: readonly Lease[],
+  context: {
+    readonly decide: (taken: TakenRanges) => Network
+    readonly taken: TakenRanges
+    readonly settled: TakenRanges
+    readonly log: Log
+  },
+): Network {
+  const { decide, taken, settled, log } = context
+  try {
+    const network = decide(taken)
+    checkLeases(leases, [network])
+    return network
+  } catch (error) {
+    if (!(error instanceof NetworkError)) throw error
+    const network = decide(settled)
+    checkLeases(leases, [network])
+    const { name, subnets } = network
+    const overlaps = subnets.flatMap(({ cidr }) => taken.find(cidr) ?? [])
+    log.warn(
+      { network: name, subnets: subnets.map(({ cidr }) => formatCidr(cidr)), overlaps },
+      `Network ${name} keeps its subnets although ${overlaps.join(' and ')} overlaps them: endpoints are in it`,
+    )
+    return network
+  }
 }
 
 /** Decides one more network beside those that are there. Throws NetworkError. */
@@ -126,13 +164,22 @@ export async function reclaimLeases(
   }
 }
 
-/** Pods cannot move to another subnet while they run. Throws NetworkError that names the pod. */
+/** Pods cannot move to another subnet or address while they run. Throws NetworkError that names the pod. */
 export function checkLeases(leases: Iterable<Lease>, networks: readonly Network[]): void {
   const byName = new Map(networks.map((network) => [network.name, network]))
   for (const { owner, network: name, ips } of leases) {
     const network = byName.get(name)
     const subnets = network?.subnets.map(({ cidr }) => cidr) ?? []
-    if (network && ips.every((ip) => subnets.some((cidr) => cidrContains(cidr, ip)))) continue
+    const inside = network && ips.every((ip) => subnets.some((cidr) => cidrContains(cidr, ip)))
+    const lost = network?.subnets.flatMap(({ gateway, aux = [] }) => [gateway, ...aux]).find((ip) => ips.includes(ip))
+    if (inside === true && lost === undefined) continue
+    if (inside === true) {
+      const advice = 'remove the pod first, or choose another address'
+      throw new NetworkError(
+        'gateways',
+        `${owner} has ${lost}, the gateway or an auxiliary address of network ${name} now (${advice})`,
+      )
+    }
     const now = network ? `has subnet ${subnets.map(formatCidr).join(' and ')} now` : 'is not there any more'
     throw new NetworkError(
       'subnets',

@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest'
-
 import { ipFamilyOf, parseIp } from '../net/ip-address.ts'
 import type { ConnectionEntry, Conntrack } from '../netlink/conntrack.ts'
 import { forgetUntranslated } from './forget-connections.ts'

@@ -7,19 +7,21 @@ import { pickedSubnetsFile, readPickedSubnets, writePickedSubnets } from './pick
 
 /**
  * Decides the networks, reclaims leases that nobody holds any more, and makes the kernel's part, adopting what is right
- * already. Throws NetworkError for settings that cannot be used, before anything was changed.
+ * already. Throws NetworkError for settings that cannot be used, before anything was changed but leases of what is gone.
  */
 export async function openBridgeNetworks(options: BridgeNetworksOptions): Promise<BridgeNetworks> {
   const { log, stateDir, elsewhere } = options
   const subnetsFile = pickedSubnetsFile(stateDir)
   const reserved = [...(options.reserved ?? []), ...(elsewhere?.reserved ?? [])]
-  const networks = await defineNetworks({ ...options, reserved }, readPickedSubnets(subnetsFile, log))
-  writePickedSubnets(subnetsFile, networks)
   const journal = options.journal ?? (await openJournal(options))
   try {
     await reclaimLeases(journal, options)
     const own = Iterator.from(journal.leases.values()).filter(({ network }) => !elsewhere?.has(network))
-    checkLeases(own, networks)
+    const leases = [...own]
+    const previous = readPickedSubnets(subnetsFile, log)
+    const networks = await defineNetworks({ ...options, reserved }, { previous, leases })
+    checkLeases(leases, networks)
+    writePickedSubnets(subnetsFile, networks)
     const opened = new BridgeNetworks(networks, journal, options)
     await enableForwarding(opened.plan.sysctls, options)
     await firstReconciliation(opened, options)
