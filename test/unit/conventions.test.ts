@@ -9,7 +9,7 @@ import { knownKeys, parseConfig } from '../../src/daemon/config.ts'
 const values = ['base', 'net']
 const wire = ['linux', 'netlink']
 const kernel = ['nftables', 'iptables', 'ipvs', 'dhcp', 'relay']
-const domain = ['sources', 'proxy', 'dns', 'bridge']
+const domain = ['sources', 'api', 'proxy', 'dns', 'bridge']
 const belowDomain = [...values, 'model', ...wire, ...kernel, 'kubernetes']
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   base: [],
