@@ -41,6 +41,9 @@ interface Watched extends ServiceEndpoint {
   peak: number
 }
 
+/** A count may take one part in so many of the time: each one walks the whole connection table in the kernel. */
+const restFactor = 50
+
 /** From this many endpoints of one family and protocol on, all its connections are read at once. */
 const manyEndpoints = 16
 
@@ -58,6 +61,7 @@ export class Draining implements Disposable {
   #timer: Timer | undefined
   #disposed = false
   #reset = 0
+  #lastCountMs = 0
 
   constructor(options: {
     readonly conntrack: Conntrack
@@ -130,13 +134,22 @@ export class Draining implements Disposable {
     if (this.#timer || this.#disposed) return
     const now = this.#clock.monotonic()
     const deadlines = [...this.#watched.values()].map((w) => Math.max(0, (w.deadline ?? Infinity) - now))
-    this.#timer = this.#clock.after(Math.min(this.#intervalMs, ...deadlines), () => {
+    const rest = Math.max(this.#intervalMs, this.#lastCountMs * restFactor)
+    this.#timer = this.#clock.after(Math.min(rest, ...deadlines), () => {
       this.#timer = undefined
-      this.#count().catch((error: unknown) => {
-        this.#log.error({ err: error }, 'cannot count the connections of endpoints that went; trying again')
-        if (this.#watched.size > 0) this.#schedule()
-      })
+      void this.#countAndGoOn()
     })
+  }
+
+  async #countAndGoOn(): Promise<void> {
+    const began = this.#clock.monotonic()
+    try {
+      await this.#count()
+    } catch (error) {
+      this.#log.error({ err: error }, 'cannot count the connections of endpoints that went; trying again')
+    }
+    this.#lastCountMs = this.#clock.monotonic() - began
+    if (this.#watched.size > 0) this.#schedule()
   }
 
   async #count(): Promise<void> {
@@ -155,7 +168,6 @@ export class Draining implements Disposable {
       }
       this.#watched.delete(name)
     }
-    if (this.#watched.size > 0) this.#schedule()
   }
 
   /** Whatever comes next from the client meets another endpoint, which does not know the connection and resets it. */
