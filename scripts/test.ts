@@ -44,6 +44,7 @@ const steps: [string, () => void][] = [
   ['conformance in mode nftables', () => conformance('nftables')],
   ['conformance in mode iptables', () => conformance('iptables')],
   ['conformance in mode userspace', () => conformance('userspace')],
+  ['fuzz of DNS', () => check('fuzz of DNS', [process.execPath, '--expose-gc', 'test/fuzz/dns-messages.ts'])],
   ['conformance of DNS', () => cases('of DNS', 'dns', ['test/conformance-dns/main.ts'])],
   ['vm', guest],
 ]

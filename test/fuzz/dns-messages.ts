@@ -1,0 +1,146 @@
+/**
+ * Mutated queries into the general path of the DNS server, without sockets: `node test/fuzz/dns-messages.ts [COUNT] [SEED]`.
+ * Each response must be readable to its last octet, have the id, and keep to the offered size; the process must not grow.
+ */
+import { readFileSync } from 'node:fs'
+import { silentLog } from '../../src/base/log.ts'
+import { ClusterZone } from '../../src/dns/cluster-zone.ts'
+import { Cookies } from '../../src/dns/cookies.ts'
+import { parseRequest } from '../../src/dns/query.ts'
+import { emptyAnswer, rcodes } from '../../src/dns/record-set.ts'
+import { newDnsStats, respond, type RespondOptions } from '../../src/dns/respond.ts'
+import { snapshotOf } from '../../src/dns/testing.ts'
+import { parseDnsCase } from '../conformance-dns/parse-dns-case.ts'
+import { readMessage } from '../conformance-dns/read-message.ts'
+import { findCaseFiles } from '../conformance/run-cases.ts'
+
+const count = Number(process.argv[2] ?? 1_000_000)
+const seed = Number(process.argv[3] ?? Date.now() % 0x7fff_ffff)
+const random = randomNumbers(seed)
+const below = (limit: number): number => Math.floor(random() * limit)
+
+const corpus = findCaseFiles(['test/cases/dns']).flatMap((file) =>
+  parseDnsCase(readFileSync(file, 'utf8'), file).steps.flatMap((step) => step.queries.map((query) => query.message)),
+)
+const zone = new ClusterZone()
+const many = Array.from({ length: 100 }, (_, i) => `10.7.1.${i + 1}`)
+zone.update(
+  snapshotOf({
+    'shop/cart': { ips: ['172.30.4.10', 'fd00::10'], ports: ['http/TCP/80'] },
+    'shop/peers': { endpoints: many, endpointPorts: ['gossip/UDP/7946', 'api/TCP/80'] },
+    'shop/pay': { externalName: 'pay.example.com' },
+    'shop/ring': { externalName: 'ring.shop.svc.cluster.local' },
+  }),
+  true,
+)
+const stats = newDnsStats()
+const options: RespondOptions = {
+  zone,
+  forwarder: { forward: () => emptyAnswer(rcodes.NXDOMAIN), isReturning: () => false },
+  names: undefined,
+  version: 'fairlead',
+  stats,
+  log: silentLog,
+  cookies: new Cookies(),
+}
+
+let responses = 0
+let heap = 0
+const start = performance.now()
+for (let done = 0; done < count; done++) {
+  const message = mutate(corpus[below(corpus.length)] ?? Buffer.alloc(0))
+  const transport = done % 4 === 0 ? 'tcp' : 'udp'
+  try {
+    respond(message, transport, {
+      client: { address: '10.7.1.1', send: (response) => check(response, message, transport) },
+      options,
+    })
+  } catch (error) {
+    fail(String(error), message)
+  }
+  // Only ExternalNames are answered later.
+  if (done % 1000 === 0) await new Promise((resolve) => setImmediate(resolve))
+  if (done === Math.floor(count / 5)) heap = usedHeap()
+}
+await new Promise((resolve) => setTimeout(resolve, 10))
+const grown = (usedHeap() - heap) / 1024 / 1024
+const perSecond = Math.round(count / ((performance.now() - start) / 1000))
+console.log(
+  `dns fuzz: seed ${seed}, ${count} messages, ${responses} answered (${JSON.stringify(stats.answers)}), ${stats.dropped} dropped, ` +
+    `${stats.errors} errors, heap ${grown.toFixed(1)} MiB larger, ${perSecond} a second`,
+)
+if (stats.errors > 0) fail('an error of ours')
+if (grown > 20) fail(`the heap grew by ${grown.toFixed(1)} MiB`)
+
+function check(response: Buffer, message: Buffer, transport: 'udp' | 'tcp'): void {
+  responses++
+  if (response.readUInt16BE(0) !== message.readUInt16BE(0)) fail('another id', message)
+  try {
+    const reply = readMessage(response)
+    if (!reply.flags.qr || reply.flags.z) fail('not a response, or a reserved bit', message)
+  } catch (error) {
+    fail(String(error), message)
+  }
+  if (response.length <= 512) return
+  const request = parseRequest(message)
+  const edns = request.kind === 'query' ? request.query.edns : undefined
+  const limit = transport === 'tcp' ? 65_535 : edns ? Math.min(1232, Math.max(512, edns.udpSize)) : 512
+  if (response.length > limit) fail(`${response.length} octets, at most ${limit}`, message)
+}
+
+/** One to four changes, mostly one: bits, octets, 16-bit numbers, cuts, repetitions, pieces of other messages. */
+function mutate(original: Buffer): Buffer {
+  let bytes = Buffer.from(original)
+  for (let changes = 1 + below(1 + below(4)); changes > 0; changes--) {
+    const at = below(Math.max(1, bytes.length))
+    switch (below(8)) {
+      case 0:
+      case 1:
+        bytes[at] = (bytes[at] ?? 0) ^ (1 << below(8))
+        break
+      case 2:
+        bytes[at] = below(256)
+        break
+      case 3:
+        if (bytes.length >= 14)
+          bytes.writeUInt16BE([0, 1, 2, 41, 255, 0xc00c, 0xffff][below(7)] ?? 0, below(bytes.length - 1))
+        break
+      case 4:
+        bytes = Buffer.from(bytes.subarray(0, at))
+        break
+      case 5:
+        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(below(at + 1))])
+        break
+      case 6: {
+        const other = corpus[below(corpus.length)] ?? bytes
+        bytes = Buffer.concat([bytes.subarray(0, at), other.subarray(below(other.length + 1))])
+        break
+      }
+      default:
+        // A letter in another case or a length octet that is one off.
+        bytes[at] = ((bytes[at] ?? 0) + (below(2) ? 1 : 0x20)) & 0xff
+    }
+  }
+  return bytes.length > 4096 ? Buffer.from(bytes.subarray(0, 4096)) : bytes
+}
+
+function fail(what: string, message: Buffer = Buffer.alloc(0)): never {
+  console.error(`dns fuzz: ${what}, with seed ${seed}: ${message.toString('hex')}`)
+  process.exit(1)
+}
+
+function usedHeap(): number {
+  globalThis.gc?.()
+  return process.memoryUsage().heapUsed
+}
+
+/** Mulberry32: the same numbers for the same seed. */
+function randomNumbers(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296
+  }
+}
