@@ -18,6 +18,7 @@ export const maglevSeed = 0xfa1e_1ead
  * the same; when one of n goes, its clients move, and few others.
  */
 export function maglevTable(endpoints: readonly ServiceEndpoint[]): readonly ServiceEndpoint[] {
+  if (endpoints.length === 0) return []
   const size = tableSizes.find((size) => size >= endpoints.length * leastSlots) ?? 65_521
   const table: (ServiceEndpoint | undefined)[] = Array.from({ length: size })
   const heaviest = Math.max(...endpoints.map((e) => e.weight ?? 1))
