@@ -1,6 +1,6 @@
 import { type ClusterZone } from './cluster-zone.ts'
 import type { Upstreams } from './forward.ts'
-import type { NameKey } from './name.ts'
+import { isAtOrBelow, type NameKey } from './name.ts'
 import { answerNetworkName, type NetworkNames } from './network-names.ts'
 import type { Query, Question } from './query.ts'
 import {
@@ -90,10 +90,32 @@ function resolveForeign(question: Question, query: Query, context: ResolveContex
   const own = names && answerNetworkName(question, client, names)
   if (own) return own
   if (forwarder.isReturning(question.name)) return forwardingLoop
-  return forwarder.forward(question, {
+  const answer = forwarder.forward(question, {
     dnssecOk: query.edns?.dnssecOk ?? false,
     checkingDisabled: query.checkingDisabled,
   })
+  return answer instanceof Promise
+    ? answer.then((answer) => comeHome(answer, question, context))
+    : comeHome(answer, question, context)
+}
+
+/**
+ * An alias of the world may lead into the cluster (`shop.corp.example` to a Service). What it leads to only we know: the
+ * resolvers say that it does not exist, or lie.
+ */
+function comeHome(answer: Answer, question: Question, { zone }: ResolveContext): Answer {
+  const chain: RecordSet[] = []
+  for (const set of answer.answer) {
+    if (set.type !== recordTypes.CNAME || question.type === recordTypes.CNAME) continue
+    chain.push(set)
+    const target = set.rdata[0]?.[0]
+    if (!target || target instanceof Uint8Array || !isAtOrBelow(target.key, zone.name.key)) continue
+    const result = zone.answer(target, question.type)
+    // From here to an ExternalName and out again is a way that nobody needs, and circles are made of.
+    if (result.kind !== 'answer') return aliasLoop
+    return { ...withChain(chain, result.answer), authoritative: false }
+  }
+  return answer
 }
 
 const versionNames: ReadonlySet<NameKey> = new Set(['\x07version\x04bind\0', '\x07version\x06server\0'])

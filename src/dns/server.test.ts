@@ -131,7 +131,8 @@ async function askTcp(server: DnsServer, chunks: readonly Uint8Array[], { end = 
   const received: Buffer[] = []
   socket.on('data', (chunk) => received.push(chunk))
   socket.on('error', () => {})
-  const closed = once(socket, 'close')
+  // Not once() of node:events, which takes a reset for its own failure.
+  const closed = new Promise((resolve) => socket.once('close', resolve))
   for (const chunk of chunks) {
     socket.write(chunk)
     await new Promise((resolve) => setTimeout(resolve, 5))
@@ -251,6 +252,18 @@ describe('createDnsServer() over TCP', () => {
     const started = performance.now()
     expect(await askTcp(server, [Buffer.of(1, 0), ...drops], { end: false })).toEqual([])
     expect(performance.now() - started).toBeLessThan(1000)
+  })
+
+  test('gives one client a quarter of the connections, and others the rest', async () => {
+    await using server = await openServer({ limits: { maxConnections: 8 } })
+    const held = [1, 2].map(() => connect({ port: portOf(server), host: '127.0.0.1', localAddress: '127.0.0.2' }))
+    await Promise.all(held.map((socket) => once(socket, 'connect')))
+    const third = connect({ port: portOf(server), host: '127.0.0.1', localAddress: '127.0.0.2' })
+    third.on('error', () => {})
+    await new Promise((resolve) => third.once('close', resolve))
+    expect(await askTcp(server, [frame(request('cart.shop.svc.cluster.local', { id: 5 }))])).toHaveLength(1)
+    for (const socket of held) socket.destroy()
+    await Promise.all(held.map((socket) => once(socket, 'close')))
   })
 
   test('keeps to its number of connections', async () => {

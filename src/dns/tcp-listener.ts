@@ -7,8 +7,10 @@ import { headerSize } from './query.ts'
 import type { Listener, ListenerOptions } from './udp-listener.ts'
 
 export interface TcpListenerOptions extends ListenerOptions {
-  /** Connections at a time, more are closed at once; default 256. */
+  /** Connections at a time, more are closed at once; default 1024. */
   readonly maxConnections?: number
+  /** Of these, those of one address; default a quarter, so that one client cannot keep out all others. */
+  readonly maxPerClient?: number
   /** Milliseconds without a whole query until a connection is closed (RFC 7766 section 6.2.3); default 10000. */
   readonly idleTimeout?: number
   readonly clock?: Clock
@@ -24,13 +26,29 @@ const maxPipelined = 128
 export async function listenTcp(options: TcpListenerOptions): Promise<Listener> {
   const { address, port, log } = options
   const sockets = new Set<Socket>()
+  const maxConnections = options.maxConnections ?? 1024
+  const maxPerClient = options.maxPerClient ?? Math.max(1, Math.ceil(maxConnections / 4))
+  const perClient = new Map<string, number>()
   // Half open: a client may end its side and still wait for answers.
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    const client = socket.remoteAddress ?? ''
+    const count = (perClient.get(client) ?? 0) + 1
+    if (count > maxPerClient) {
+      log.debug({ client }, 'Too many DNS connections of one client: one was closed')
+      socket.destroy()
+      return
+    }
+    perClient.set(client, count)
     sockets.add(socket)
-    socket.on('close', () => sockets.delete(socket))
+    socket.on('close', () => {
+      sockets.delete(socket)
+      const left = (perClient.get(client) ?? 1) - 1
+      if (left > 0) perClient.set(client, left)
+      else perClient.delete(client)
+    })
     serveConnection(socket, options)
   })
-  server.maxConnections = options.maxConnections ?? 256
+  server.maxConnections = maxConnections
   server.on('drop', (client) => log.debug({ client }, 'Too many DNS connections: one was closed'))
   server.listen({ port, host: address, ipv6Only: ipFamilyOf(address) === 6, exclusive: true })
   try {
