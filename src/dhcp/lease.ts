@@ -56,7 +56,7 @@ export function leaseFromAck(ack: DhcpMessage, from: { serverMac: MacAddress; as
     routers: options.routes ? [] : (options.routers ?? []).filter(isHostAddress),
     routes: (options.routes ?? []).filter(({ gateway }) => gateway === anyAddress || isHostAddress(gateway)),
     dnsServers: (options.dnsServers ?? []).filter(isHostAddress),
-    domain: options.domain,
+    domain: searchDomain(options.domain),
     mtu: options.mtu,
     server,
     serverMac: from.serverMac,
@@ -96,7 +96,7 @@ export function parseLease(text: string): DhcpLease | undefined {
         gateway: parseIp(gateway),
       })),
       dnsServers: value.dnsServers.map(parseIp),
-      domain: typeof value.domain === 'string' ? value.domain : undefined,
+      domain: typeof value.domain === 'string' ? searchDomain(value.domain) : undefined,
       mtu: typeof value.mtu === 'number' ? value.mtu : undefined,
       server: parseIp(value.server),
       serverMac: parseMac(value.serverMac),
@@ -109,6 +109,11 @@ export function parseLease(text: string): DhcpLease | undefined {
     // A file of another version, or that somebody wrote into: asking the server anew loses nothing but time.
     return undefined
   }
+}
+
+/** Names with spaces between them, as servers write a search list. Whoever writes them into a file must not write lines of the server's. */
+function searchDomain(text: string | undefined): string | undefined {
+  return text !== undefined && /^[\w-]+(?:\.[\w-]+)*\.?(?: +[\w-]+(?:\.[\w-]+)*\.?)*$/.test(text) ? text : undefined
 }
 
 /** RFC 2131, 4.4.5: half of the time, and 7/8 of it, unless the server says otherwise and that makes sense. */
