@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:net'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
@@ -55,12 +55,13 @@ class Resolver implements AsyncDisposable {
   }
 
   async listen(address: IpAddress, port: number): Promise<number> {
-    this.#udp.bind(port, address)
-    await once(this.#udp, 'listening')
-    const bound = this.#udp.address().port
-    if (!this.script.tcp) return bound
-    this.#tcp.listen(bound, address)
+    // TCP first: more of its ports are taken, by connections of other tests.
+    this.#tcp.listen(port, address)
     await once(this.#tcp, 'listening')
+    const bound = (this.#tcp.address() as AddressInfo).port
+    if (!this.script.tcp) this.#tcp.close()
+    this.#udp.bind(bound, address)
+    await once(this.#udp, 'listening')
     return bound
   }
 

@@ -74,16 +74,17 @@ async function openUpstream() {
   udp.on('message', (message, client) => {
     for (const response of reply(message, 'udp')) udp.send(response, client.port, client.address)
   })
-  udp.bind(0, '127.0.0.1')
-  await once(udp, 'listening')
-  const { port } = udp.address()
   const tcp = createServer((socket) => {
     socket.on('data', (data) => {
       for (const response of reply(data.subarray(2), 'tcp')) socket.end(frame(response))
     })
   })
-  tcp.listen(port, '127.0.0.1')
+  // TCP first: more of its ports are taken, by connections of other tests.
+  tcp.listen(0, '127.0.0.1')
   await once(tcp, 'listening')
+  const { port } = tcp.address() as AddressInfo
+  udp.bind(port, '127.0.0.1')
+  await once(udp, 'listening')
   return {
     port,
     seen,

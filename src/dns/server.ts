@@ -131,20 +131,29 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     address: IpAddress,
     opened: AsyncDisposableStack,
   ): Promise<DnsServer['endpoints'][number]> => {
-    const udp: Listener = opened.use(await listenUdp({ address, port, log, handle: handler('udp') }))
-    // With port 0 TCP follows UDP, since clients ask again at the same port.
-    const tcp = opened.use(
-      await listenTcp({
-        ...clock,
-        address,
-        port: udp.port,
-        log,
-        handle: handler('tcp'),
-        ...(limits.maxConnections === undefined ? {} : { maxConnections: limits.maxConnections }),
-        ...(limits.idleTimeout === undefined ? {} : { idleTimeout: limits.idleTimeout }),
-      }),
-    )
-    return { address, udpPort: udp.port, tcpPort: tcp.port }
+    // The port that the kernel chose for UDP may be taken over TCP.
+    for (let left = port === 0 ? 5 : 1; ;) {
+      await using pair = new AsyncDisposableStack()
+      const udp: Listener = pair.use(await listenUdp({ address, port, log, handle: handler('udp') }))
+      try {
+        const tcp = pair.use(
+          await listenTcp({
+            ...clock,
+            address,
+            // With port 0 TCP follows UDP, since clients ask again at the same port.
+            port: udp.port,
+            log,
+            handle: handler('tcp'),
+            ...(limits.maxConnections === undefined ? {} : { maxConnections: limits.maxConnections }),
+            ...(limits.idleTimeout === undefined ? {} : { idleTimeout: limits.idleTimeout }),
+          }),
+        )
+        opened.use(pair.move())
+        return { address, udpPort: udp.port, tcpPort: tcp.port }
+      } catch (error) {
+        if (--left === 0) throw error
+      }
+    }
   }
 
   return {
