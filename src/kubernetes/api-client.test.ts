@@ -153,6 +153,15 @@ describe('ApiClient', () => {
   })
 })
 
+test('ApiError says what the server says in one short line', () => {
+  const error = ApiError.fromStatus(
+    { code: 403, message: `no\u001b[2J\n${'x'.repeat(1000)}` },
+    { status: 500, text: '' },
+  )
+  expect(error.message).toMatch(/^the API server answers 403: no \[2J x+\.\.\.$/)
+  expect(error.message.length).toBeLessThan(400)
+})
+
 test('inClusterConfig finds what a pod is given', () => {
   const env = { KUBERNETES_SERVICE_HOST: 'fd00::1', KUBERNETES_SERVICE_PORT: '443' }
   expect(inClusterConfig(env, '/sa')).toEqual({

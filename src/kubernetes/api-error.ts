@@ -1,3 +1,5 @@
+const messageLimit = 300
+
 /** An answer of the API server that is not success, from its `Status` object where it sent one. */
 export class ApiError extends Error {
   override readonly name = 'ApiError'
@@ -24,13 +26,19 @@ export class ApiError extends Error {
     const code = typeof status['code'] === 'number' ? status['code'] : fallback.status
     const reason = typeof status['reason'] === 'string' ? status['reason'] : ''
     const message = typeof status['message'] === 'string' ? status['message'] : fallback.text
-    const said = message === '' ? 'no reason given' : message
+    const said = message === '' ? 'no reason given' : oneLine(message)
     return new ApiError(`the API server answers ${code}: ${said}`, {
       status: code,
       reason,
       retryAfterMs: fallback.retryAfterMs,
     })
   }
+}
+
+/** What a server says goes into logs and onto terminals: no control characters, and not for ever. */
+function oneLine(text: string): string {
+  const line = text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()
+  return line.length > messageLimit ? `${line.slice(0, messageLimit)}...` : line
 }
 
 /** The resource version that was asked for is gone: only a new list helps. */
