@@ -68,7 +68,7 @@ async function serve(options: HandlerOptions, request: IncomingMessage, response
   const accepts = negotiate(request.headers.accept)
   const exchange = { request, response, query: new URLSearchParams(search), accepts, options }
   if (target.kind === 'resource') return serveResource(exchange, target)
-  if (!reads) throw methodNotAllowed(request)
+  if (!reads) throw target.kind === 'unknown' ? noSuchPath() : methodNotAllowed(request)
   serveDiscovery(exchange, target)
 }
 

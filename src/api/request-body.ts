@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { load } from 'js-yaml'
 import { ApiError } from './api-error.ts'
+import { readProtobufBody } from './protobuf-body.ts'
 
 /** Largest body taken, bytes (kube-apiserver: 3 MiB). */
 const maxBody = 3 << 20
@@ -9,9 +10,18 @@ const maxDepth = 100
 
 /** Reads the body of a request, JSON or YAML by its media type; undefined without one. Throws {@link ApiError}. */
 export async function readBody(request: IncomingMessage): Promise<unknown> {
-  const text = await readText(request)
-  if (text.trim() === '') return undefined
+  const bytes = await readBytes(request)
   const type = mediaType(request)
+  if (bytes.length === 0) return undefined
+  if (type === 'application/vnd.kubernetes.protobuf') return readProtobufBody(bytes)
+  if (!/[/+](json|yaml)$/.test(type)) {
+    throw new ApiError(
+      'UnsupportedMediaType',
+      `${JSON.stringify(type)} is not read here (expected application/json or application/yaml)`,
+    )
+  }
+  const text = decodeUtf8(bytes)
+  if (text.trim() === '') return undefined
   const yaml = type === 'application/yaml' || type === 'application/apply-patch+yaml'
   // JSON is YAML, and mostly what is sent.
   if (!yaml || /^\s*[{[]/.test(text)) {
@@ -39,7 +49,7 @@ export function mediaType(request: IncomingMessage): string {
   return (request.headers['content-type'] ?? 'application/json').split(';')[0]?.trim().toLowerCase() ?? ''
 }
 
-async function readText(request: IncomingMessage): Promise<string> {
+async function readBytes(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = []
   let length = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -47,8 +57,12 @@ async function readText(request: IncomingMessage): Promise<string> {
     if (length > maxBody) throw new ApiError('RequestEntityTooLarge', `the body is larger than ${maxBody} bytes`)
     chunks.push(chunk)
   }
+  return Buffer.concat(chunks)
+}
+
+function decodeUtf8(bytes: Buffer): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch (cause) {
     throw new ApiError('BadRequest', 'the body is not UTF-8', { cause })
   }
