@@ -5,6 +5,7 @@ import { openBridgeKernel } from '../bridge/kernel.ts'
 import { removeIptablesFirewall } from '../bridge/other-firewall.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import { removeIpvs } from '../proxy/ipvs-cleanup.ts'
 import { removeServiceRules } from '../proxy/iptables-cleanup.ts'
 import { RelayAddresses } from '../proxy/relay-addresses.ts'
 import { openNftablesIfAny } from './open-nftables.ts'
@@ -26,6 +27,8 @@ export async function cleanupMachine(options: {
 }): Promise<CleanedMachine> {
   using kernel = openBridgeKernel()
   using nft = await openNftablesIfAny(silentLog)
+  // First: our table says which virtual servers are ours.
+  const balanced = await removeIpvs(nft, { log: silentLog })
   const relays = new RelayAddresses({ rtnetlink: openRtnetlink, log: silentLog })
   const [ours, dockers, relayed, rules, guards] = await Promise.allSettled([
     cleanupBridge({ kernel, nft, remembered: { ...options, bootId: readBootId() } }),
@@ -40,6 +43,6 @@ export async function cleanupMachine(options: {
   if (rules.status === 'rejected') throw rules.reason
   if (guards.status === 'rejected') throw guards.reason
   const addresses = relayed.value.map((ip) => `address ${ip} of lo`)
-  const removed = [...ours.value, ...dockers.value, ...addresses, ...rules.value.removed, ...guards.value]
+  const removed = [...balanced, ...ours.value, ...dockers.value, ...addresses, ...rules.value.removed, ...guards.value]
   return { removed, left: rules.value.left }
 }

@@ -4,6 +4,8 @@ import type { NftClient } from '../nftables/client.ts'
 import type { Dataplane } from '../proxy/dataplane.ts'
 import { IptablesMode } from '../proxy/iptables-mode.ts'
 import { openIptablesParts } from '../proxy/iptables-parts.ts'
+import { IpvsMode, type IpvsSettings } from '../proxy/ipvs-mode.ts'
+import { openIpvsParts } from '../proxy/ipvs-parts.ts'
 import { NftablesMode } from '../proxy/nftables-mode.ts'
 import { nftablesRedirect, openUserspaceMode } from '../proxy/userspace-mode.ts'
 import type { ServiceMode } from './services-config.ts'
@@ -15,6 +17,8 @@ export interface DataplaneParts {
   /** Shared with whoever else writes iptables rules here. */
   readonly restores: OwnRestores
   readonly log: Log
+  /** Of mode ipvs. */
+  readonly ipvs?: IpvsSettings | undefined
 }
 
 /** A mode that cannot be made; the message is for the user. */
@@ -31,6 +35,9 @@ export function createDataplane(mode: ServiceMode, parts: DataplaneParts): Datap
       throw new ModeUnavailableError('mode nftables needs nf_tables, which this kernel does not have')
     case 'iptables':
       return new IptablesMode(() => openIptablesParts({ log, restores }), { log })
+    case 'ipvs':
+      if (nft) return new IpvsMode(openIpvsParts, { log, settings: parts.ipvs ?? {} })
+      throw new ModeUnavailableError('mode ipvs needs nf_tables, too, which this kernel does not have')
     case 'userspace':
       return openUserspaceMode({
         redirect: nft ? nftablesRedirect(nft, { log }) : createDataplane('iptables', parts),

@@ -113,12 +113,29 @@ describe('parseKubeProxyConfig()', () => {
     expect(parse(fields).kubeProxy).toMatchObject(parts)
   })
 
+  test('mode ipvs takes its own section, and the rest from that of iptables', () => {
+    const ipvs = { scheduler: 'lc', strictARP: true, tcpTimeout: '15m', minSyncPeriod: '2s', syncPeriod: '10s' }
+    const { services, kubeProxy } = parse({ mode: 'ipvs', ipvs, iptables: { masqueradeAll: true } })
+    expect(services).toMatchObject({
+      mode: 'ipvs',
+      ipvs: { scheduler: 'lc', strictARP: true, timeouts: { tcp: 900, tcpFin: 0, udp: 0 } },
+      masqueradeAll: true,
+      minSyncPeriodMs: 2000,
+      overdueMs: 20_000,
+    })
+    expect(kubeProxy?.notes).toEqual([])
+  })
+
+  test('another mode does not care about the scheduler of ipvs', () => {
+    expect(parse({ mode: 'nftables', ipvs: { scheduler: 'nosuch' } }).services?.mode).toBe('nftables')
+  })
+
   test.each([
     [{ nodePortAdresses: [] }, 'nodePortAdresses: unknown key (did you mean nodePortAddresses?)'],
     [{ iptables: { syncperiod: '1s' } }, 'iptables.syncperiod: unknown key (did you mean syncPeriod?)'],
-    [{ mode: 'ipvs' }, 'mode: "ipvs" is not served yet'],
+    [{ mode: 'ipvs', ipvs: { scheduler: 'nosuch' } }, 'ipvs.scheduler: "nosuch"'],
     [{ mode: 'kernelspace' }, 'mode: "kernelspace" is for Windows'],
-    [{ mode: 'nft' }, 'mode: "nft" is not known here (expected nftables, iptables or userspace)'],
+    [{ mode: 'nft' }, 'mode: "nft" is not known here (expected nftables, iptables, ipvs or userspace)'],
     [{ iptables: { syncPeriod: '30' } }, 'iptables.syncPeriod: "30" is not a duration'],
     [{ iptables: { syncPeriod: '1s', minSyncPeriod: '2s' } }, 'iptables.syncPeriod: is shorter than minSyncPeriod'],
     [{ nftables: { masqueradeBit: 32 } }, 'nftables.masqueradeBit: 32 is not a whole number from 0 to 31'],

@@ -8,7 +8,7 @@ import type { ConntrackSettings } from './conntrack-settings.ts'
 import { parseGoDuration } from './go-duration.ts'
 import { kubeProxyApi, kubeProxyDefaults, kubeProxyKeys, withoutEffect } from './kube-proxy-keys.ts'
 import { parseListen, type ListenAddress } from './listen-address.ts'
-import { detectLocalOf, oneFamilyEach, parseNodePortAddress, type ServicesConfig } from './services-config.ts'
+import { detectLocalOf, oneFamilyEach, parseNodePortAddress, readIpvs, type ServicesConfig } from './services-config.ts'
 import { unknownKeys } from './unknown-keys.ts'
 
 /** What a KubeProxyConfiguration asks for. */
@@ -66,7 +66,7 @@ export function readKubeProxyConfiguration(raw: unknown): {
       notes: notesOf(raw, services.mode),
     },
   }
-  checkTypes(reader)
+  checkTypes(reader, services.mode)
   return { configuration, problems: reader.problems }
 }
 
@@ -77,6 +77,7 @@ function readServices(reader: ManifestReader): ServicesConfig {
   const mode = readMode(reader)
   // userspace mode, until it was removed in 1.26, took the settings of iptables.
   const ofMode = readModeSettings(reader.object(mode === 'nftables' ? 'nftables' : 'iptables'))
+  const periods = mode === 'ipvs' ? readModeSettings(reader.object('ipvs')) : ofMode
   if (mode === 'nftables') readModeSettings(reader.object('iptables'))
   else readModeSettings(reader.object('nftables'))
   const localhost = reader.object('iptables').boolean('localhostNodePorts') ?? true
@@ -96,8 +97,9 @@ function readServices(reader: ManifestReader): ServicesConfig {
     masqueradeAll: ofMode.masqueradeAll,
     masqueradeBit: ofMode.masqueradeBit,
     externalIPs: true,
-    minSyncPeriodMs: ofMode.minSyncPeriodMs,
-    overdueMs: 2 * ofMode.syncPeriodMs,
+    minSyncPeriodMs: periods.minSyncPeriodMs,
+    overdueMs: 2 * periods.syncPeriodMs,
+    ...(mode === 'ipvs' && { ipvs: readIpvs(reader.object('ipvs')) }),
   }
 }
 
@@ -107,19 +109,17 @@ function readMode(reader: ManifestReader): ServicesConfig['mode'] {
   switch (mode) {
     case 'nftables':
     case 'iptables':
+    case 'ipvs':
     case 'userspace':
       return mode
     case undefined:
     case '':
       return 'iptables'
-    case 'ipvs':
-      reader.fail('mode', '"ipvs" is not served yet (expected nftables, iptables or userspace)')
-      return 'iptables'
     case 'kernelspace':
-      reader.fail('mode', '"kernelspace" is for Windows (expected nftables, iptables or userspace)')
+      reader.fail('mode', '"kernelspace" is for Windows (expected nftables, iptables, ipvs or userspace)')
       return 'iptables'
     default:
-      reader.fail('mode', `${show(mode)} is not known here (expected nftables, iptables or userspace)`)
+      reader.fail('mode', `${show(mode)} is not known here (expected nftables, iptables, ipvs or userspace)`)
       return 'iptables'
   }
 }
@@ -193,17 +193,19 @@ function readConntrack(reader: ManifestReader): ConntrackSettings {
 }
 
 /** Looks at the keys that nothing else reads, so that a wrong type is said there too. */
-function checkTypes(reader: ManifestReader): void {
+function checkTypes(reader: ManifestReader, mode: ServicesConfig['mode']): void {
   const client = reader.object('clientConnection')
   for (const key of ['kubeconfig', 'acceptContentTypes', 'contentType']) client.text(key)
   client.integer('burst', { min: 0, max: 2 ** 31 - 1 })
   client.parsed('qps', parseNumber)
   const ipvs = reader.object('ipvs')
-  for (const key of ['syncPeriod', 'minSyncPeriod', 'tcpTimeout', 'tcpFinTimeout', 'udpTimeout']) {
-    ipvs.parsedText(key, parseGoDuration)
+  for (const key of ['syncPeriod', 'minSyncPeriod']) ipvs.parsedText(key, parseGoDuration)
+  // Another mode does not care which scheduler it is.
+  if (mode !== 'ipvs') {
+    for (const key of ['tcpTimeout', 'tcpFinTimeout', 'udpTimeout']) ipvs.parsedText(key, parseGoDuration)
+    ipvs.text('scheduler')
+    ipvs.boolean('strictARP')
   }
-  ipvs.text('scheduler')
-  ipvs.boolean('strictARP')
   ipvs.parsedTexts('excludeCIDRs', parseCidr)
   const winkernel = reader.object('winkernel')
   for (const key of ['networkName', 'sourceVip', 'rootHnsEndpointName']) winkernel.text(key)
@@ -222,6 +224,7 @@ function parseNumber(value: unknown): number {
 function notesOf(raw: unknown, mode: string): string[] {
   const reader = ManifestReader.of(raw)
   const notes = Object.entries(withoutEffect).flatMap(([path, reason]) => {
+    if (path === 'ipvs' && mode === 'ipvs') return []
     const [section = '', key] = path.split('.')
     const value = key === undefined ? reader.raw(section) : ManifestReader.of(reader.raw(section) ?? {}).raw(key)
     return isTelling(value, path) ? [`${path} has no effect: ${reason}`] : []

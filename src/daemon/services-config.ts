@@ -2,10 +2,13 @@ import type { ManifestReader } from '../model/manifest-reader.ts'
 import { parseCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
+import { schedulers } from '../ipvs/objects.ts'
+import type { IpvsSettings } from '../proxy/ipvs-mode.ts'
+import { parseGoDuration } from './go-duration.ts'
 import type { KeyTree } from './unknown-keys.ts'
 
 /** The ways to bring Services to the kernel. */
-export const serviceModes = ['nftables', 'iptables', 'userspace'] as const
+export const serviceModes = ['nftables', 'iptables', 'ipvs', 'userspace'] as const
 
 /** See {@link serviceModes}. */
 export type ServiceMode = (typeof serviceModes)[number]
@@ -29,6 +32,8 @@ export interface ServicesConfig {
   readonly externalIPs: boolean
   /** Pause between the end of one sync and the start of the next, in ms, while changes keep coming. */
   readonly minSyncPeriodMs: number
+  /** For mode ipvs; read once, when the mode begins. @default the kernel's timeouts, scheduler rr */
+  readonly ipvs?: IpvsSettings
   /** A change that is not in the kernel after this long makes the daemon unhealthy, ms. */
   readonly overdueMs: number
 }
@@ -62,6 +67,7 @@ export const servicesKeys = {
   masqueradeBit: true,
   externalIPs: true,
   minSyncPeriodMs: true,
+  ipvs: { scheduler: true, strictARP: true, tcpTimeout: true, tcpFinTimeout: true, udpTimeout: true },
 } as const satisfies KeyTree
 
 /** A change older than this is overdue unless the configuration says else, ms: twice kube-proxy's default sync period. */
@@ -81,8 +87,19 @@ export function readServices(reader: ManifestReader): ServicesConfig | undefined
     externalIPs: reader.boolean('externalIPs') ?? true,
     minSyncPeriodMs: reader.integer('minSyncPeriodMs', { min: 0, max: 3_600_000 }) ?? 100,
     overdueMs: defaultOverdueMs,
+    ...(reader.has('ipvs') && { ipvs: readIpvs(reader.object('ipvs')) }),
   }
   return (reader.boolean('enabled') ?? true) ? services : undefined
+}
+
+/** `ipvs`, in our configuration as in kube-proxy's: timeouts are Go durations; an empty scheduler is rr. */
+export function readIpvs(reader: ManifestReader): IpvsSettings {
+  const seconds = (key: string): number => Math.round((reader.parsedText(key, parseGoDuration) ?? 0) / 1000)
+  return {
+    scheduler: reader.oneOf('scheduler', ['', ...schedulers]) || 'rr',
+    strictARP: reader.boolean('strictARP') ?? false,
+    timeouts: { tcp: seconds('tcpTimeout'), tcpFin: seconds('tcpFinTimeout'), udp: seconds('udpTimeout') },
+  }
 }
 
 const localModes = ['ClusterCIDR', 'NodeCIDR', 'BridgeInterface', 'InterfaceNamePrefix'] as const

@@ -417,7 +417,7 @@ async function startServices(
   const proxy = new ServiceProxy({
     services,
     nodeName: config.nodeName,
-    dataplane: (mode) => createDataplane(mode, { nft, restores, log: servicesLog }),
+    dataplane: (mode) => createDataplane(mode, { nft, restores, log: servicesLog, ipvs: services.ipvs }),
     facts() {
       const subnets = networks?.networks.flatMap((network) => network.subnets) ?? []
       return {

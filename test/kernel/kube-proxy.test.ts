@@ -112,9 +112,9 @@ describe.skipIf(obstacle !== undefined)(
       await eventually(async () => expect(daemon.log).toContain('nodePortAdresses: unknown key'))
       expect(await get(machine, 'http://127.0.0.1:9999/proxyMode')).toEqual({ code: '200', body: 'nftables' })
       expect(await machine.fairlead('mode', 'get')).toMatchObject({ code: 0, stdout: 'nftables\n' })
-      expect(await machine.fairlead('mode', 'set', 'ipvs')).toMatchObject({
+      expect(await machine.fairlead('mode', 'set', 'turbo')).toMatchObject({
         code: 1,
-        stderr: expect.stringContaining('"ipvs" is not known here') as string,
+        stderr: expect.stringContaining('"turbo" is not known here') as string,
       })
       expect(await daemon.end('SIGTERM')).toBe(0)
     })
