@@ -273,7 +273,16 @@ export interface DnsView {
   readonly addresses: readonly string[]
   readonly zone: string
   readonly queries: number
+  /** Of these, those that resolvers were asked for. */
   readonly forwarded: number
+  /** Of those, the ones that nobody answered. */
+  readonly forwardFailures: number
+  /** Answered from memory. */
+  readonly cacheHits: number
+  /** Answered from memory after their time, because nobody could be asked. */
+  readonly staleAnswers: number
+  /** Responses by their code. */
+  readonly answers: Readonly<Record<string, number>>
 }
 
 /** `POST /pods` */

@@ -71,6 +71,27 @@ export function createMetrics(
   }
   counter('fairlead_dns_queries_total', 'DNS queries answered.', (view) => view.dns?.queries)
   counter('fairlead_dns_forwarded_total', 'DNS queries forwarded.', (view) => view.dns?.forwarded)
+  counter('fairlead_dns_forward_failures_total', 'Forwarded DNS queries that no resolver answered.', (view) => {
+    return view.dns?.forwardFailures
+  })
+  counter('fairlead_dns_cache_hits_total', 'DNS queries answered from memory.', (view) => view.dns?.cacheHits)
+  counter(
+    'fairlead_dns_stale_answers_total',
+    'DNS queries answered from memory after the TTL, for want of a resolver.',
+    (view) => {
+      return view.dns?.staleAnswers
+    },
+  )
+  new Counter({
+    name: 'fairlead_dns_responses_total',
+    help: 'DNS responses.',
+    labelNames: ['rcode'],
+    registers,
+    collect() {
+      this.reset()
+      for (const [rcode, count] of Object.entries(status().dns?.answers ?? {})) this.inc({ rcode }, count)
+    },
+  })
   new Counter({
     name: 'fairlead_syncs_total',
     help: 'Syncs of the Services.',

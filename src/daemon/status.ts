@@ -151,8 +151,10 @@ export class DaemonStatus {
 
   #dns(): DnsView | undefined {
     if (!this.dns || !this.#config.dns) return undefined
-    const { queries, forwarded } = this.dns.stats
-    return { addresses: this.#config.dns.addresses, zone: this.#config.dns.zone, queries, forwarded }
+    const { queries, forwarded, forwardFailures, cache, answers } = this.dns.stats
+    const { addresses, zone } = this.#config.dns
+    const counts = { queries, forwarded, forwardFailures, cacheHits: cache.hits, staleAnswers: cache.stale, answers }
+    return { addresses, zone, ...counts }
   }
 }
 
