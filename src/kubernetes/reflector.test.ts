@@ -1,3 +1,4 @@
+import { array, assert, asyncProperty, nat, tuple } from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { systemClock } from '../base/clock.ts'
 import { silentLog } from '../base/log.ts'
@@ -228,6 +229,52 @@ describe.each([true, false])('Reflector, watch-list offered: %s', (watchList) =>
     await settled()
   })
 })
+
+/** What can go wrong between two changes. */
+const faults: readonly (() => void)[] = [
+  () => server.cut(),
+  () => server.cut({ torn: true }),
+  () => (server.compact(), server.cut()),
+  () => server.bookmark(),
+  () => server.bookmark(server.version - 3),
+  () => server.say('nonsense\n'),
+  () => server.say('\n\r\n'),
+  () => once((_, response) => (response.destroy(), true)),
+  () => once((_, response) => sendStatus(response, 429, 'TooManyRequests', 'busy'), 2),
+  () => once((url, response) => isWatch(url) && expired(response)),
+  () => once((url, response) => !isWatch(url) && (response.write('{"items":[{'), response.destroy(), true)),
+  () => (server.watchList = !server.watchList),
+]
+
+test('Reflector has what the server has after any row of faults and changes', async () => {
+  const original = server
+  const rows = array(tuple(nat(faults.length - 1), nat(6), nat(15)), { minLength: 5, maxLength: 25 })
+  await assert(
+    asyncProperty(rows, async (steps) => {
+      await using own = await FakeApiServer.start()
+      server = own
+      sink = new Versions()
+      stop = new AbortController()
+      follow({ backoff: { firstMs: 1, maxMs: 4 } })
+      try {
+        for (const [fault, name, wait] of steps) {
+          const known = server.content(path).some((entry) => entry.startsWith(`shop/${name}@`))
+          if (known && wait % 2 === 0) server.delete(path, `shop/${name}`)
+          else put(String(name))
+          faults[fault]?.()
+          if (wait > 7) await new Promise((resolve) => setTimeout(resolve, wait - 7))
+        }
+        server.faults.length = 0
+        await equal()
+      } finally {
+        stop.abort()
+        await running
+        server = original
+      }
+    }),
+    { numRuns: 25 },
+  )
+}, 60_000)
 
 function expired(response: import('node:http').ServerResponse): true {
   const object = { kind: 'Status', code: 410, reason: 'Expired', message: 'too old' }
