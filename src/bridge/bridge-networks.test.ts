@@ -15,7 +15,7 @@ import { openBridgeNetworks } from './open-bridge-networks.ts'
 import { followSysctls } from './forwarding.ts'
 import { cleanupBridge } from './cleanup.ts'
 import type { BridgeKernel, NamespaceKernel } from './kernel.ts'
-import type { Owner } from './names.ts'
+import { portOf, type Owner } from './names.ts'
 import { parsePublish } from './publication.ts'
 import { readNamespace } from './reconcile.ts'
 
@@ -49,6 +49,12 @@ class FakeHost {
     const path = `/run/netns/${name}`
     this.#pods.set(path, this.#rtnetlink.createNetns(name))
     return path
+  }
+
+  /** As `ip netns del`: the far end of its endpoint goes with it. */
+  async deletePod(name: string, port: string): Promise<void> {
+    this.#pods.delete(`/run/netns/${name}`)
+    await this.kernel.rtnetlink.links.delete(port)
   }
 
   #namespace(handle: NetnsHandle, sysctls: Map<string, string>): NamespaceKernel {
@@ -341,5 +347,18 @@ describe('BridgeNetworks on a fake kernel', () => {
       expect(networks.repairs).toBeGreaterThan(0)
       expect(await networks.reconcile()).toEqual([])
     })
+  })
+
+  test('what cannot be repaired holds up what can for less than a second, and is said once', async () => {
+    const clock = new FakeClock()
+    const errors: string[] = []
+    await using networks = await open({ clock, log: { ...log, error: (_, message) => errors.push(message) } })
+    const lease = await networks.attach({ owner: 'pod default/a', network: 'default', netns: host.addPod('a') })
+    await host.deletePod('a', portOf(lease))
+    for (let step = 0; step < 200; step++) await clock.advance(50)
+    expect(errors).toEqual(['Cannot repair the bridge networks, trying again'])
+    await host.kernel.rtnetlink.links.delete('fl0')
+    for (let step = 0; step < 18; step++) await clock.advance(50)
+    expect(warnings).toContain('Repaired what another program changed: create bridge fl0')
   })
 })

@@ -34,6 +34,8 @@ export class BridgeRepair implements AsyncDisposable {
   #following = false
   #podWatch: PodWatch | undefined
   #repairs = 0
+  /** What could not be done at the last look: said once. */
+  #problem: string | undefined
 
   constructor(options: BridgeRepairOptions) {
     this.#options = options
@@ -41,10 +43,17 @@ export class BridgeRepair implements AsyncDisposable {
     this.#runner = new BoundedRunner({
       run: async (reason) => {
         await this.reconcile({ everyEndpoint: reason === 'verify' })
+        this.#problem = undefined
       },
       clock,
-      onError: (error, { failures, retryInMs }) =>
-        log.error({ err: error, failures, retryInMs }, 'Cannot repair the bridge networks, trying again'),
+      // What cannot be repaired (a pod whose namespace somebody deleted) must not hold up what can be for longer than that.
+      retry: { firstMs: 100, maxMs: 800 },
+      onError: (error, { failures, retryInMs }) => {
+        const problem = String(error)
+        if (problem === this.#problem) return
+        this.#problem = problem
+        log.error({ err: error, failures, retryInMs }, 'Cannot repair the bridge networks, trying again')
+      },
     })
     this.#uplink = new BoundedRunner({
       run: () => this.#followUplink(),
