@@ -265,7 +265,7 @@ async function startNetwork(
     }),
   )
   const forwarding = { kernel, log: networkLog, stateDir, bootId, clock: systemClock }
-  stack.use(followSysctls(() => networks.bridges.networks, forwarding))
+  stack.use(followSysctls(() => networks.bridges.settledNetworks, forwarding))
   await removeOtherFirewall(context, networkLog)
   await startDockerUser(context, networks.bridges)
   status.networks = networks
