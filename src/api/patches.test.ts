@@ -164,7 +164,7 @@ describe('formatAge()', () => {
 describe('readProtobufBody()', () => {
   // kubectl create namespace shop: the envelope, TypeMeta, and a Namespace with what Go writes of empty fields.
   const envelope = Buffer.from(
-    '6b3873000a0f0a02763112094e616d657370616365121a0a140a0473686f7012001a00220' + '02a003200380042001200' + '1a00',
+    '6b3873000a0f0a02763112094e616d657370616365121a0a140a0473686f7012001a0022002a0032003800420012001a00',
     'hex',
   )
 
