@@ -166,7 +166,7 @@ describe.each([true, false])('Reflector, watch-list offered: %s', (watchList) =>
     expect(reflector.status().error).toBeUndefined()
   })
 
-  test('goes back to where it was when a bookmark is old, given twice, or new', async () => {
+  test('goes on where it was, whether a bookmark is old, given twice, or new', async () => {
     follow()
     await settled()
     put('d')

@@ -119,11 +119,18 @@ describe.skipIf(obstacle !== undefined)(
       expect(await daemon.end('SIGTERM')).toBe(0)
     })
 
-    test('needs objects', async () => {
+    test('needs objects: a kubeconfig that can be read, or --manifests', async () => {
       await using machine = await Machine.create()
+      const without = machine.write('without.yaml', config.replace(/^clientConnection.*\n/m, ''))
+      expect(await machine.fairlead('run', '--config', without)).toMatchObject({
+        code: 2,
+        stderr: expect.stringContaining('clientConnection.kubeconfig is missing') as string,
+      })
       const file = machine.write('kube-proxy.yaml', config)
-      const { code, stderr } = await machine.fairlead('run', '--config', file)
-      expect([code, stderr]).toEqual([2, expect.stringContaining('give the objects with --manifests FOLDER')])
+      expect(await machine.fairlead('run', '--config', file)).toMatchObject({
+        code: 1,
+        stderr: expect.stringContaining('cannot read /var/lib/kube-proxy/kubeconfig.conf: ENOENT') as string,
+      })
     })
   },
 )
