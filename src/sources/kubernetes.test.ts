@@ -199,6 +199,16 @@ describe('followKubernetes', () => {
     expect(source?.current.snapshot.services.get('shop/web')?.clusterIPs).toEqual(['10.96.0.7'])
   })
 
+  test('takes a deletion that comes with the version that the object had', async () => {
+    await follow()
+    await synced()
+    const watch = [...server.watches].find(({ url }) => url.pathname === services)
+    const [, version] = server.content(services)[0]?.split('@') ?? []
+    const object = { metadata: { name: 'api', namespace: 'shop', resourceVersion: version } }
+    watch?.response.write(`${JSON.stringify({ type: 'DELETED', object })}\n`)
+    await vi.waitFor(() => expect(source?.current.snapshot.services.has('shop/api')).toBe(false))
+  })
+
   test('tells how old what it knows is', async () => {
     await follow()
     await synced()

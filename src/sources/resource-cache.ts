@@ -97,8 +97,7 @@ export class ResourceCache implements ReflectorSink {
       if (event.kind === 'bookmark') continue
       const key = keyOf(event.object)
       const before = this.#entries.get(key)
-      // Given twice, or late: what is here is as new.
-      if (before && isNewerVersion(event.object.metadata.resourceVersion, before.version) === false) continue
+      if (before && isStale(event, before.version)) continue
       this.#set(key, event.kind === 'delete' ? undefined : this.#read(event.object, before), changes)
     }
     this.#onChange(changes)
@@ -146,6 +145,12 @@ export class ResourceCache implements ReflectorSink {
     const object = 'id' in parsed ? parsed.id : manifestId(parsed.object)
     return parsed.problems.map(({ path, reason }) => ({ severity, file: this.#source, object, path, reason }))
   }
+}
+
+/** Given twice, or late: what is here is as new. A deletion may come with the version that the object had. */
+function isStale(event: Exclude<WatchEvent, { kind: 'bookmark' }>, version: string): boolean {
+  const given = event.object.metadata.resourceVersion
+  return event.kind === 'delete' ? isNewerVersion(version, given) === true : isNewerVersion(given, version) === false
 }
 
 /** Changes of objects, in order. */
