@@ -41,7 +41,7 @@ export interface Upstreams {
   isReturning(name: Name): boolean
 }
 
-/** Requests per question. */
+/** Requests per question, however few servers there are. */
 const maxAttempts = 6
 /** How long a server that asks us back is left out; then one question finds out whether it still does. */
 const loopingFor = 60_000
@@ -129,7 +129,9 @@ export class Forwarder implements Upstreams {
    * good reply wins; SERVFAIL and REFUSED are taken only when no server has a better one.
    */
   #race(servers: readonly Upstream[], request: UpstreamRequest): Promise<Reply> {
-    const attempts = Math.min(maxAttempts, servers.length * 2)
+    // Silence may be a lost packet; an error says more, and is not asked for more than twice.
+    let attempts = Math.max(maxAttempts, servers.length * 2)
+    let errors = 0
     const { promise, resolve, reject } = Promise.withResolvers<Reply>()
     const waiting = new Set<Upstream>()
     let started = 0
@@ -166,11 +168,12 @@ export class Forwarder implements Upstreams {
           }
           poor = reply
           // All were asked and this one is alive: to ask a second time would bring the same.
-          if (started >= servers.length) started = attempts
+          if (started >= servers.length) attempts = started
           goOn(new Error('poor reply'))
         },
         (error: Error) => {
           if (!request.signal.aborted) this.#health.failed(server)
+          if (++errors >= servers.length * 2) attempts = started
           goOn(error)
         },
       )

@@ -13,7 +13,7 @@ interface Experience {
 
 export interface UpstreamHealthOptions {
   readonly clock: Clock
-  /** Milliseconds until the next server is asked when nothing better is known. */
+  /** Milliseconds until the next server is asked, at the latest. */
   readonly tryNextAfter: number
 }
 
@@ -23,6 +23,8 @@ const distrustFor = 10_000
 const maxLost = 3
 /** A second question is not sent earlier, however fast a server usually is. */
 const minHedge = 100
+/** Of a server that has not answered yet. */
+const firstHedge = 400
 /** Early second questions: one in ten, saved up to ten, so that a slow upstream gets at most a tenth more. */
 const hedgeShare = 0.1
 const maxHedges = 10
@@ -55,8 +57,8 @@ export class UpstreamHealth {
   patience({ key }: Upstream): { readonly ms: number; readonly early: boolean } {
     const { tryNextAfter } = this.#options
     const { rtt, deviation } = this.#of(key)
-    if (rtt === undefined || this.#hedges < 1) return { ms: tryNextAfter, early: false }
-    const ms = Math.max(minHedge, rtt + 4 * deviation)
+    if (this.#hedges < 1) return { ms: tryNextAfter, early: false }
+    const ms = rtt === undefined ? firstHedge : Math.max(minHedge, rtt + 4 * deviation)
     return ms < tryNextAfter ? { ms, early: true } : { ms: tryNextAfter, early: false }
   }
 
