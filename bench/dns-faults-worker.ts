@@ -27,7 +27,7 @@ export type WorkerRole =
 const task = workerData as WorkerRole
 if (task.role === 'server') await serve(task)
 else await resolve(task)
-parentPort?.postMessage('ready')
+parentPort?.postMessage('ready', [])
 
 async function serve({ upstreams, port, upstreamPort }: WorkerRole & { role: 'server' }): Promise<void> {
   const server = createDnsServer({

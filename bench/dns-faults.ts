@@ -47,10 +47,15 @@ for (const { name, resolvers } of faults.filter((fault) => fault.name.includes(p
   const [c, o] = [cluster, outside].map(({ ms }) => ms.toSorted((a, b) => a - b)) as [number[], number[]]
   const row = [
     name,
-    ...[at(c, 0.5), at(c, 0.99), cluster.asked - cluster.right],
+    at(c, 0.5),
+    at(c, 0.99),
+    cluster.asked - cluster.right,
     `${((outside.right / outside.asked) * 100).toFixed(1)} %`,
-    ...[outside.servfail, outside.wrong, outside.asked - outside.right - outside.servfail - outside.wrong],
-    ...[at(o, 0.5), at(o, 0.99)],
+    outside.servfail,
+    outside.wrong,
+    outside.asked - outside.right - outside.servfail - outside.wrong,
+    at(o, 0.5),
+    at(o, 0.99),
   ]
   console.log(row.map(pad).join(''))
   await Promise.all(workers.map((worker) => worker.terminate()))
