@@ -3,6 +3,7 @@ import type { ObjectStore, StoreEvent } from '../api/object-store.ts'
 import { qualifiedName, resourceTypeOf } from '../api/resources.ts'
 import { parseManifest, type ManifestObject } from '../model/parse-manifest.ts'
 import { MemorySource } from '../sources/memory.ts'
+import { managedByLabel, publisher } from './publish-slices.ts'
 
 /** Kinds that become part of snapshots. */
 const kinds = ['Namespace', 'Node', 'Pod', 'Service', 'EndpointSlice', 'Network', 'ServiceCIDR'] as const
@@ -15,11 +16,13 @@ export class ApiSource extends MemorySource implements Disposable {
   constructor(store: ObjectStore) {
     super('embedded API', { synced: false })
     const names = new Set(kinds.map((kind) => qualifiedName(resourceTypeOf(kind))))
-    for (const name of names) for (const object of store.list(name)) this.#waiting.set(idOf(object), object)
+    for (const name of names) {
+      for (const object of store.list(name)) if (!isOurs(object)) this.#waiting.set(idOf(object), object)
+    }
     this.#flush()
     this.markSynced()
     this.#unsubscribe = store.subscribe((event) => {
-      if (names.has(event.resource)) this.#note(event)
+      if (names.has(event.resource) && !isOurs(event.object)) this.#note(event)
     })
   }
 
@@ -45,6 +48,11 @@ export class ApiSource extends MemorySource implements Disposable {
     this.#waiting.clear()
     this.update(put, remove)
   }
+}
+
+/** Slices that the daemon wrote there itself say nothing new. */
+function isOurs({ metadata }: KubeObject): boolean {
+  return metadata.labels?.[managedByLabel] === publisher
 }
 
 function idOf({ kind, metadata }: KubeObject): string {

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { ApiServer, type ApiServerOptions } from '../api/api-server.ts'
 import { openCredentials, writeKubeconfig } from '../api/credentials.ts'
+import type { KubeApi } from '../api/kube-api.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { parseNetwork, type Cidr } from '../net/cidr.ts'
@@ -10,6 +11,8 @@ import { ControlPlaneError, type ApiConfig } from './api-config.ts'
 import { ApiSource } from './api-source.ts'
 import { listenOnSocket } from './control.ts'
 import { formatListen } from './listen-address.ts'
+import type { SnapshotStream } from '../sources/merge.ts'
+import { SlicePublisher } from './publish-slices.ts'
 import { closeServer, listenTcp } from './listen-tcp.ts'
 
 /** What the embedded API server is started with. */
@@ -27,12 +30,22 @@ export interface ControlPlaneOptions {
 /** The embedded API server with its listeners, and its objects as a source. Dispose it to stop. */
 export class ControlPlane implements AsyncDisposable {
   readonly source: ApiSource
+  readonly #api: KubeApi
+  readonly #log: Log
   /** A kubeconfig with the admin's token, mode 0600. */
   readonly kubeconfig: string
   readonly #stack: AsyncDisposableStack
 
-  private constructor(parts: { source: ApiSource; kubeconfig: string; stack: AsyncDisposableStack }) {
+  private constructor(parts: {
+    source: ApiSource
+    api: KubeApi
+    log: Log
+    kubeconfig: string
+    stack: AsyncDisposableStack
+  }) {
     this.source = parts.source
+    this.#api = parts.api
+    this.#log = parts.log
     this.kubeconfig = parts.kubeconfig
     this.#stack = parts.stack
   }
@@ -73,7 +86,13 @@ export class ControlPlane implements AsyncDisposable {
     })
     log.info({ url, kubeconfig, socket: config.socket, revision: server.store.revision }, 'the API server listens')
     const source = stack.use(new ApiSource(server.store))
-    return new ControlPlane({ source, kubeconfig, stack: stack.move() })
+    return new ControlPlane({ source, api: server.api, log, kubeconfig, stack: stack.move() })
+  }
+
+  /** Writes the EndpointSlices of the stream's snapshots back, as far as they are of Services of the API. */
+  follow(stream: SnapshotStream): void {
+    const publisher = this.#stack.use(new SlicePublisher(this.#api, { log: this.#log }))
+    this.#stack.defer(stream.subscribe((snapshot) => void publisher.update(snapshot)))
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

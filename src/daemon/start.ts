@@ -376,6 +376,7 @@ async function startSources(context: Context, podSource: MemorySource, version: 
         }),
     }),
   )
+  api?.follow(sources)
   status.sources = sources
   status.followed = followed
   return sources

@@ -1,0 +1,66 @@
+import { describe, expect, test } from 'vitest'
+import { ApiServer } from '../api/api-server.ts'
+import { resourceTypeOf } from '../api/resources.ts'
+import { systemClock } from '../base/clock.ts'
+import { silentLog } from '../base/log.ts'
+import { parseCidr } from '../net/cidr.ts'
+import { MemorySource } from '../sources/memory.ts'
+import { mergeSources } from '../sources/merge.ts'
+import { ApiSource } from './api-source.ts'
+import { SlicePublisher } from './publish-slices.ts'
+
+const options = { fieldManager: 'test', fieldValidation: 'Strict', dryRun: false, warnings: [] } as const
+const pod = (name: string, ip: string, ready = 'True'): object => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: { name, labels: { app: 'web' } },
+  spec: { nodeName: 'n1', containers: [{ name: 'c' }] },
+  status: { phase: 'Running', podIP: ip, conditions: [{ type: 'Ready', status: ready }] },
+})
+
+describe('SlicePublisher', () => {
+  test('writes the slices of a Service of the API, follows its pods, and takes them back with the Service', async () => {
+    const claims = { serviceCIDRs: [parseCidr('10.96.0.0/24')] }
+    using server = await ApiServer.open({
+      file: ':memory:',
+      claims,
+      clock: systemClock,
+      log: silentLog,
+      version: 'test',
+    })
+    using source = new ApiSource(server.store)
+    const pods = new MemorySource('pods')
+    using merged = mergeSources({ sources: [pods, source], log: silentLog })
+    using publisher = new SlicePublisher(server.api, { log: silentLog })
+    const shown = (): unknown[] =>
+      server.store.list('endpointslices.discovery.k8s.io').map(({ endpoints, metadata }) => ({
+        service: metadata.labels?.['kubernetes.io/service-name'],
+        endpoints: (endpoints as { addresses: string[]; conditions: { ready: boolean } }[]).map(
+          ({ addresses, conditions }) => `${addresses[0]} ${conditions.ready}`,
+        ),
+      }))
+    const service = { type: resourceTypeOf('Service'), namespace: 'default', name: 'web', subresource: '' } as const
+    pods.applyManifests([pod('a', '10.1.0.1')])
+    await server.api.create(
+      service,
+      { metadata: { name: 'web' }, spec: { selector: { app: 'web' }, ports: [{ port: 80 }] } },
+      { ...options, warnings: [] },
+    )
+    await publisher.update(merged.current)
+    expect(shown()).toEqual([{ service: 'web', endpoints: ['10.1.0.1 true'] }])
+
+    // What it wrote is no source of its own: pods go on to count.
+    pods.applyManifests([pod('b', '10.1.0.2', 'False')])
+    await publisher.update(merged.current)
+    expect(shown()).toEqual([{ service: 'web', endpoints: ['10.1.0.1 true', '10.1.0.2 false'] }])
+    const revision = server.store.revision
+    await publisher.update({ ...merged.current })
+    expect(server.store.revision).toBe(revision)
+
+    // The next daemon finds the slice of a Service that went in between.
+    await server.api.remove(service, { dryRun: false })
+    using next = new SlicePublisher(server.api, { log: silentLog })
+    await next.update(merged.current)
+    expect(shown()).toEqual([])
+  })
+})

@@ -1,0 +1,136 @@
+import type { KubeApi, Target, WriteOptions } from '../api/kube-api.ts'
+import { resourceTypeOf } from '../api/resources.ts'
+import { SharedMap } from '../base/shared-map.ts'
+import type { Log } from '../base/log.ts'
+import type { Endpoint, EndpointSlice } from '../model/endpoint-slice.ts'
+import type { ObjectKey } from '../model/object-key.ts'
+import { serviceNameLabel } from '../model/parse-endpoint-slice.ts'
+import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
+
+/** The label of slices that somebody keeps up to date (discovery/v1), and our name there. */
+export const managedByLabel = 'endpointslice.kubernetes.io/managed-by'
+export const publisher = 'endpoints.fairlead.dev'
+
+/**
+ * Writes the EndpointSlices that the daemon made for Services of the embedded API into that API, so that kubectl and whoever
+ * follows it see them. Level-triggered: after each snapshot, what differs is written. Objects of others are left alone.
+ */
+export class SlicePublisher implements Disposable {
+  readonly #api: KubeApi
+  readonly #log: Log
+  #published = emptySnapshot
+  /** Keys of Services whose slices could not be written; the next snapshot tries again. */
+  readonly #failed = new Set<ObjectKey>()
+  #newest = emptySnapshot
+  #running = false
+  #stopped = false
+
+  constructor(api: KubeApi, options: { readonly log: Log }) {
+    this.#api = api
+    this.#log = options.log
+  }
+
+  /** Takes the newest whole snapshot; resolves when the API has its slices. */
+  async update(snapshot: Snapshot): Promise<void> {
+    this.#newest = snapshot
+    if (this.#running) return
+    this.#running = true
+    try {
+      while (this.#published !== this.#newest && !this.#stopped) await this.#publish(this.#newest)
+    } finally {
+      this.#running = false
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#stopped = true
+  }
+
+  async #publish(snapshot: Snapshot): Promise<void> {
+    const stale = SharedMap.changedKeys(this.#published.slices, snapshot.slices)
+    for (const key of SharedMap.changedKeys(this.#published.services, snapshot.services)) stale.add(key)
+    // What an earlier daemon left behind belongs to Services that may be gone.
+    if (this.#published === emptySnapshot) for (const { service } of this.#ours()) stale.add(service)
+    for (const key of this.#failed) stale.add(key)
+    this.#failed.clear()
+    const ours = Map.groupBy(this.#ours(), ({ service }) => service)
+    for (const key of stale) {
+      if (this.#stopped) return
+      const names = new Set((ours.get(key) ?? []).map(({ name }) => name))
+      try {
+        await this.#reconcile(key, { wanted: snapshot.slices.get(key) ?? [], names })
+      } catch (error) {
+        // In the kernel and in DNS all is well.
+        this.#failed.add(key)
+        this.#log.error({ err: error, service: key }, 'cannot write EndpointSlices into the embedded API')
+      }
+    }
+    this.#published = snapshot
+  }
+
+  /** `names` are those of our slices that the API has. */
+  async #reconcile(
+    key: ObjectKey,
+    { wanted, names }: { readonly wanted: readonly EndpointSlice[]; readonly names: ReadonlySet<string> },
+  ): Promise<void> {
+    const [namespace = '', service = ''] = key.split('/')
+    const owner = this.#api.store.get('services', namespace, service)
+    const options: WriteOptions = { fieldManager: publisher, fieldValidation: 'Ignore', dryRun: false, warnings: [] }
+    const published = owner ? wanted : []
+    for (const slice of published) {
+      const there = this.#api.store.get(slices, namespace, slice.name)
+      // Somebody wrote this one there himself: it is where ours came from.
+      if (there && !names.has(slice.name)) continue
+      const body = describeSlice(slice, owner?.metadata.uid ?? '')
+      await this.#api.patch(targetOf(namespace, slice.name), { kind: 'apply', body, force: true }, options)
+    }
+    for (const name of names) {
+      if (published.some((slice) => slice.name === name)) continue
+      if (this.#api.store.get(slices, namespace, name))
+        await this.#api.remove(targetOf(namespace, name), { dryRun: false })
+    }
+  }
+
+  #ours(): { readonly service: ObjectKey; readonly name: string }[] {
+    return this.#api.store.list(slices).flatMap(({ metadata }) => {
+      const { [managedByLabel]: manager, [serviceNameLabel]: service } = metadata.labels ?? {}
+      return manager === publisher ? [{ service: `${metadata.namespace}/${service}`, name: metadata.name }] : []
+    })
+  }
+}
+
+const slices = 'endpointslices.discovery.k8s.io'
+
+function targetOf(namespace: string, name: string): Target {
+  return { type: resourceTypeOf('EndpointSlice'), namespace, name, subresource: '' }
+}
+
+function describeSlice(slice: EndpointSlice, uid: string): object {
+  const { namespace, name, serviceName, family, ports, endpoints, headless } = slice
+  const labels = {
+    [serviceNameLabel]: serviceName,
+    [managedByLabel]: publisher,
+    ...(headless && { 'service.kubernetes.io/headless': '' }),
+  }
+  const ownerReferences = [{ apiVersion: 'v1', kind: 'Service', name: serviceName, uid, controller: true }]
+  return {
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: { namespace, name, labels, ownerReferences },
+    addressType: `IPv${family}`,
+    ports: ports.map(({ name, protocol, port }) => ({ name, protocol: protocol.toUpperCase(), port })),
+    endpoints: endpoints.map((endpoint) => describeEndpoint(endpoint, namespace)),
+  }
+}
+
+function describeEndpoint(endpoint: Endpoint, namespace: string): object {
+  const { address, hostname, nodeName, zone, ready, serving, terminating, targetPod } = endpoint
+  return {
+    addresses: [address],
+    conditions: { ready, serving, terminating },
+    ...(hostname !== undefined && { hostname }),
+    ...(nodeName !== undefined && { nodeName }),
+    ...(zone !== undefined && { zone }),
+    ...(targetPod !== undefined && { targetRef: { kind: 'Pod', name: targetPod, namespace } }),
+  }
+}
