@@ -112,10 +112,11 @@ export class ManifestReader {
     return text === undefined ? undefined : this.#try(this.pathOf(key), () => parse(text))
   }
 
-  /** A list of texts, each turned into a value; wrong ones are left out of the result. */
-  parsedTexts<T>(key: string, parse: (text: string) => T): readonly T[] {
+  /** A list of texts, each turned into a value; wrong ones are left out of the result. Those after the first `most` are not looked at. */
+  parsedTexts<T>(key: string, parse: (text: string) => T, { most = Infinity } = {}): readonly T[] {
     const result: T[] = []
     for (const [index, value] of this.list(key).entries()) {
+      if (index >= most) break
       const path = `${this.pathOf(key)}[${index}]`
       if (typeof value !== 'string') {
         this.problems.push({ path, reason: notText(value) })

@@ -1,4 +1,5 @@
-import { ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { parseLegacyIp } from '../net/legacy-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { parsePort } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
@@ -17,7 +18,7 @@ const headlessLabel = 'service.kubernetes.io/headless'
 
 /** What came out of an EndpointSlice manifest. */
 export type ParsedEndpointSlice =
-  /** `problems` are of single endpoints, which are left out, and of weights, which then do not count; the rest stays served. */
+  /** `problems` are of single ports and endpoints, which are left out, and of weights, which then do not count; the rest stays served. */
   | { readonly kind: 'slice'; readonly slice: EndpointSlice; readonly problems: readonly FieldProblem[] }
   /** Well-formed, but nothing that a node can use. */
   | { readonly kind: 'skipped'; readonly problem: FieldProblem }
@@ -49,7 +50,7 @@ export function parseEndpointSlice(manifest: unknown, options?: ReadOptions): Pa
     serviceName,
     ...(Object.hasOwn(metadata.labels, headlessLabel) && { headless: true }),
     family,
-    ports: readPorts(reader),
+    ports: readPorts(reader, problems),
     endpoints: readEndpoints(reader, { family, problems, weightOf }),
   }
   refuseIfWrong()
@@ -60,14 +61,18 @@ function skipped(path: string, reason: string): ParsedEndpointSlice {
   return { kind: 'skipped', problem: { path, reason } }
 }
 
-/** A port that is null or 0 means "all ports" to some controllers and nothing to a proxy: it is left out. */
-function readPorts(reader: ManifestReader): readonly EndpointPort[] {
+/**
+ * A port that is null or 0 means "all ports" to some controllers and nothing to a proxy: it is left out. So is a wrong one, as a
+ * problem: the others are served.
+ */
+function readPorts(reader: ManifestReader, problems: FieldProblem[]): readonly EndpointPort[] {
   const ports: EndpointPort[] = []
-  for (const entry of reader.objects('ports')) {
+  for (const entry of reader.objects('ports', () => [])) {
     const name = entry.parsedText('name', parsePortName) ?? ''
     const protocol = entry.parsedText('protocol', parseProtocol) ?? 'tcp'
     const port = entry.raw('port') === 0 ? undefined : entry.parsed('port', parsePort)
-    if (port !== undefined) ports.push({ name, protocol, port })
+    if (entry.problems.length > 0) problems.push(...entry.problems)
+    else if (port !== undefined) ports.push({ name, protocol, port })
   }
   return exact(ports)
 }
@@ -89,8 +94,7 @@ function readEndpoint(
   entry: ManifestReader,
   { family, weightOf }: { family: IpFamily; weightOf: WeightOf },
 ): Endpoint | undefined {
-  // Only the first address counts, but a wrong one anywhere shows that the writer meant something else.
-  const addresses = entry.parsedTexts('addresses', (text) => parseEndpointAddress(text, family))
+  const addresses = entry.parsedTexts('addresses', (text) => parseEndpointAddress(text, family), { most: 1 })
   if (entry.list('addresses').length === 0) entry.fail('addresses', 'is empty (expected an address)')
   const conditions = entry.object('conditions')
   const targetRef = entry.has('targetRef') ? entry.object('targetRef') : undefined
@@ -130,7 +134,7 @@ function readHints(hints: ManifestReader): Endpoint['hints'] {
 function parseEndpointAddress(text: string, family: IpFamily): IpAddress {
   let ip: IpAddress
   try {
-    ip = parseIp(text)
+    ip = parseLegacyIp(text)
   } catch (cause) {
     throw new ParseError(`${show(text)} is not an IPv${family} address`, { cause })
   }

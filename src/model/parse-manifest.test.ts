@@ -103,11 +103,30 @@ describe('parseManifest() of an EndpointSlice', () => {
   test.each<[object, string]>([
     [{ addressType: 'ipv4' }, 'addressType: "ipv4" is not known here (expected IPv4, IPv6 or FQDN)'],
     [{ addressType: undefined }, 'addressType: is missing (expected IPv4 or IPv6)'],
-    [{ ports: [{ port: 70_000 }] }, 'ports[0].port: 70000 is not a port (expected a whole number from 1 to 65535)'],
     [{ endpoints: 'x' }, 'endpoints: "x" is not a list'],
   ])('refuses %j', (fields, expected) => {
     const [result] = parseManifest(slice(fields))
     expect(result?.kind === 'refused' && result.problems.map((p) => `${p.path}: ${p.reason}`)).toEqual([expected])
+  })
+
+  test('leaves a wrong port out and keeps the others', () => {
+    const { object, problems } = parseOne(
+      slice({
+        ports: [
+          { name: 'x', port: 70_000 },
+          { name: 'http', port: 8080 },
+        ],
+      }),
+    )
+    expect(object.value).toMatchObject({ ports: [{ name: 'http', port: 8080 }] })
+    expect(problems).toEqual([
+      { path: 'ports[0].port', reason: '70000 is not a port (expected a whole number from 1 to 65535)' },
+    ])
+  })
+
+  test('looks at the first address of an endpoint alone', () => {
+    const { object } = parseOne(slice({ endpoints: [{ addresses: ['10.0.000.009', 'nonsense'] }] }))
+    expect(object.value).toMatchObject({ endpoints: [{ address: '10.0.0.9' }] })
   })
 })
 

@@ -1,5 +1,6 @@
-import { networkOf, parseCidr, type Cidr } from '../net/cidr.ts'
-import { ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { networkOf, type Cidr } from '../net/cidr.ts'
+import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { parseLegacyCidr, parseLegacyIp } from '../net/legacy-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { parsePort, type Port } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
@@ -38,7 +39,7 @@ export function parseService(manifest: unknown, options?: ReadOptions): Service 
     externalName: type === 'ExternalName' ? readExternalName(spec) : undefined,
     selector: Object.keys(selector).length === 0 ? undefined : selector,
     ports: readPorts(spec),
-    externalIPs: spec.parsedTexts('externalIPs', parseIp),
+    externalIPs: spec.parsedTexts('externalIPs', parseLegacyIp),
     loadBalancerIngress: readIngress(reader),
     loadBalancerSourceRanges: spec.parsedTexts('loadBalancerSourceRanges', parseSourceRange),
     sessionAffinity: readSessionAffinity(spec),
@@ -85,7 +86,7 @@ function parseClusterIp(text: string): IpAddress | 'None' | '' {
   if (text === 'None' || text === '') return text
   let ip: IpAddress
   try {
-    ip = parseIp(text)
+    ip = parseLegacyIp(text)
   } catch (cause) {
     throw new ParseError(`"${text}" is not an IP address (expected IPv4, IPv6 or None)`, { cause })
   }
@@ -155,7 +156,7 @@ function readExternalName(spec: ManifestReader): string | undefined {
 function readIngress(reader: ManifestReader): readonly LoadBalancerIngress[] {
   const result: LoadBalancerIngress[] = []
   for (const entry of reader.object('status').object('loadBalancer').objects('ingress')) {
-    const ip = entry.raw('ip') === '' ? undefined : entry.parsedText('ip', parseIp)
+    const ip = entry.raw('ip') === '' ? undefined : entry.parsedText('ip', parseLegacyIp)
     const ipMode = entry.oneOf('ipMode', ['VIP', 'Proxy']) ?? 'VIP'
     if (ip !== undefined) result.push({ ip, ipMode })
   }
@@ -164,7 +165,7 @@ function readIngress(reader: ManifestReader): readonly LoadBalancerIngress[] {
 
 /** kube-proxy trims white space here (serviceport.go), and so do we. */
 function parseSourceRange(text: string): Cidr {
-  return networkOf(parseCidr(text.trim()))
+  return networkOf(parseLegacyCidr(text.trim()))
 }
 
 function readSessionAffinity(spec: ManifestReader): SessionAffinity {

@@ -159,6 +159,14 @@ describe('compileServices', () => {
     })
   })
 
+  it('leaves addresses alone in a family that the Service has no cluster IP of, and says so', () => {
+    const compiled = compileOne(exampleService('web', { externalIPs: ['192.0.2.9', '2001:db8::9'] }))
+    expect(lines(compiled).map((line) => line.split(' | ')[1])).toEqual(['10.96.0.1 80/TCP', '192.0.2.9 80/TCP'])
+    expect(compiled.problems.get('default/web')).toEqual([
+      'default/web: 2001:db8::9 is not served: the Service has no cluster IP of that family',
+    ])
+  })
+
   it('leaves externalIPs alone where they are switched off, and says so', () => {
     const service = exampleService('web', { externalIPs: ['192.0.2.9'] })
     const settings = { ...defaultProxySettings, externalIPs: false }

@@ -196,10 +196,12 @@ interface PortChoice {
 
 function chooseEndpoints(service: Service, slices: readonly EndpointSlice[], node: NodeFacts): readonly PortChoice[] {
   return service.ports.flatMap((port) =>
-    ipFamilies.map((family) => {
-      const wanted = { portName: port.name, protocol: port.protocol, family }
-      return { port, family, choice: selectEndpoints(slices, wanted, node) }
-    }),
+    ipFamilies
+      .filter((family) => hasFamily(service, family))
+      .map((family) => {
+        const wanted = { portName: port.name, protocol: port.protocol, family }
+        return { port, family, choice: selectEndpoints(slices, wanted, node) }
+      }),
   )
 }
 
@@ -210,9 +212,8 @@ function* frontendsOf(
   { node, externalIPs, problems }: { node: NodeFacts; externalIPs: boolean; problems: string[] },
 ): Generator<Frontend> {
   const key = objectKey(service)
-  const exposed = service.type === 'NodePort' || service.type === 'LoadBalancer'
-  const balanced = service.type === 'LoadBalancer'
-  const ingress = balanced ? service.loadBalancerIngress.filter((i) => i.ipMode === 'VIP').map((i) => i.ip) : []
+  // Whatever the type: kube-proxy goes by the fields, and an API server clears those that the type does not have.
+  const ingress = service.loadBalancerIngress.filter((i) => i.ipMode === 'VIP').map((i) => i.ip)
   const algorithm = annotationOf(service, 'algorithm', ['random', 'maglev', 'round-robin'], problems)
   problems.push(...schedulingProblems(service))
   const guardAll = annotationOf(service, 'sourceRanges', ['load-balancer', 'all'], problems) === 'all'
@@ -221,6 +222,9 @@ function* frontendsOf(
       `${key}: spec.externalIPs ${service.externalIPs.join(', ')} are not served (externalIPs are switched off)`,
     )
   }
+  const strangers = [...service.externalIPs, ...ingress].filter((ip) => !hasFamily(service, ipFamilyOf(ip)))
+  if (strangers.length > 0)
+    problems.push(`${key}: ${strangers.join(', ')} is not served: the Service has no cluster IP of that family`)
   for (const { port, family, choice } of choices) {
     const ranges = sourceRangesOf(service, family, { node, ingress, problems })
     const base = {
@@ -237,11 +241,15 @@ function* frontendsOf(
     const external = { ...base, ...externalPolicy(service, choice) }
     const guarded = { ...external, sourceRanges: ranges }
     const others = guardAll ? guarded : external
+    const balanced = new Set(ofFamily(ingress, family))
     if (externalIPs) {
-      for (const ip of ofFamily(service.externalIPs, family)) yield { kind: 'external-ip', ip, ...others }
+      // An address that is both has the load balancer's source ranges, as in kube-proxy.
+      for (const ip of new Set(ofFamily(service.externalIPs, family))) {
+        if (!balanced.has(ip)) yield { kind: 'external-ip', ip, ...others }
+      }
     }
-    for (const ip of ofFamily(ingress, family)) yield { kind: 'load-balancer-ip', ip, ...guarded }
-    if (exposed && hasFamily(service, family)) yield* nodePortOf(port, others)
+    for (const ip of balanced) yield { kind: 'load-balancer-ip', ip, ...guarded }
+    yield* nodePortOf(port, others)
   }
 }
 
@@ -257,7 +265,7 @@ function sourceRangesOf(
   const all = service.loadBalancerSourceRanges
   const own = all.filter((range) => cidrFamily(range) === family)
   if (own.length === 0) {
-    if (all.length > 0 && hasFamily(service, family)) {
+    if (all.length > 0) {
       problems.push(
         `${objectKey(service)}: spec.loadBalancerSourceRanges has no IPv${family} range: its IPv${family} addresses are open to all`,
       )
@@ -332,10 +340,15 @@ function internalPolicy(service: Service, choice: EndpointChoice): Policy {
   }
 }
 
+/** kube-proxy's ExternalPolicyLocal (pkg/api/v1/service): the field counts where the type or externalIPs let clients outside in. */
+function isLocalOutside({ type, externalIPs, externalTrafficPolicy }: Service): boolean {
+  return externalTrafficPolicy === 'Local' && (type !== 'ClusterIP' || externalIPs.length > 0)
+}
+
 /** Under policy Local, pods and the node are treated as if a load balancer had sent them to any node ("short-circuit"). */
 function externalPolicy(service: Service, choice: EndpointChoice): Policy {
   const verdict = verdictFor(choice.cluster, choice)
-  if (service.externalTrafficPolicy === 'Cluster') return { verdict, outside: undefined, masquerade: 'always' }
+  if (!isLocalOutside(service)) return { verdict, outside: undefined, masquerade: 'always' }
   return { verdict, outside: verdictFor(choice.local, choice), masquerade: 'node-only' }
 }
 

@@ -32,6 +32,12 @@ const cases: Case[] = [
     cluster: ['10.0.0.1', '10.0.0.2'],
     local: ['10.0.0.1'],
   },
+  {
+    name: 'an address of this node’s pod that terminates, which a new pod of another node has: the new one counts',
+    endpoints: ['10.0.0.1', { address: '10.0.0.1', ...onThisNode, ...draining }, '10.0.0.2'],
+    cluster: ['10.0.0.1', '10.0.0.2'],
+    local: [],
+  },
   { name: 'nothing at all', endpoints: [], cluster: [], local: [], any: false },
   {
     name: 'an endpoint that is not ready',

@@ -109,15 +109,20 @@ function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: Node
 }
 
 /**
- * Which of two mentions of one address counts: this node's, then the one in better condition, then the one of less
- * weight. Not which came first.
+ * Which of two mentions of one address counts: the one that does not terminate (a new pod may have the address of one that goes),
+ * then this node's, then the one in better condition, then the one of less weight. Not which came first.
  */
 function outranks(one: Candidate, other: Candidate): boolean {
   return rank(one) === rank(other) ? one.weight < other.weight : rank(one) > rank(other)
 }
 
 function rank(candidate: Candidate): number {
-  return (candidate.here ? 4 : 0) + (candidate.endpoint.ready ? 2 : 0) + (isDraining(candidate.endpoint) ? 1 : 0)
+  return (
+    (candidate.endpoint.terminating ? 0 : 8) +
+    (candidate.here ? 4 : 0) +
+    (candidate.endpoint.ready ? 2 : 0) +
+    (isDraining(candidate.endpoint) ? 1 : 0)
+  )
 }
 
 function isDraining(endpoint: Endpoint): boolean {
