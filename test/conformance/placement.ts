@@ -1,4 +1,5 @@
 import { parseIp, type IpAddress } from '../../src/net/ip-address.ts'
+import { parseLegacyIp } from '../../src/net/legacy-address.ts'
 import type { Port } from '../../src/net/port.ts'
 import type { Protocol } from '../../src/net/protocol.ts'
 import type { CaseNode, FlowCase, Manifest } from './flow-case.ts'
@@ -46,7 +47,9 @@ export function placeAddresses(
 ): Placement {
   const { node } = flowCase
   const endpoints = objects.filter(({ kind }) => kind === 'EndpointSlice').flatMap(endpointsOf)
-  const nodes = nameOtherNodes(node, objects, endpoints)
+  // All nodes that the case will ever have, so that each keeps its address through all steps.
+  const ever = [...flowCase.objects, ...flowCase.steps.flatMap(({ apply }) => apply)]
+  const nodes = nameOtherNodes(node, ever, ever.filter(({ kind }) => kind === 'EndpointSlice').flatMap(endpointsOf))
   const places = new Map<IpAddress, Place>()
   for (const address of node.addresses) places.set(address, { kind: 'this-node' })
   for (const [name, addresses] of nodes) for (const ip of addresses) places.set(ip, { kind: 'other-node', node: name })
@@ -161,7 +164,7 @@ function canBeAnEndpoint(address: IpAddress): boolean {
 
 function toAddress(text: string): IpAddress | undefined {
   try {
-    return parseIp(text)
+    return parseLegacyIp(text)
   } catch {
     // Malformed on purpose: nobody can have it.
     return undefined

@@ -123,6 +123,17 @@ flows: [${flow}]`,
   ])
 })
 
+test('placeAddresses takes a client of an address for the node that has it in a later step', () => {
+  const slice = `{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a}, addressType: IPv4,
+      ports: [{port: 80}], endpoints: [{addresses: [10.0.0.1], nodeName: other}]}`
+  const flowCase = parseCase(
+    `{title: a, steps: [{name: one, flows: [${flow}]}, {name: two, apply: [${slice}], flows: [${flow}]}]}`,
+    'a.yaml',
+  )
+  const { places } = placeAddresses(flowCase, [], [parseIp('192.168.0.3')])
+  expect(places.get(parseIp('192.168.0.3'))).toEqual({ kind: 'other-node', node: 'other' })
+})
+
 test.each([
   ['nftables', '{masqueradeAll: true}', { nftables: { masqueradeAll: true }, clusterCIDR: '10.0.0.0/8,fd00:10::/64' }],
   ['userspace', '{masqueradeAll: true}', { iptables: { masqueradeAll: true } }],
