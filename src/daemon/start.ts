@@ -60,7 +60,9 @@ import { applyOomScore } from './oom-score.ts'
 import { proxyHealthRoutes } from './proxy-health.ts'
 import { ConfigFollower, keysForRestart, type ConfigSource } from './reload.ts'
 import { ServiceProxy } from './service-proxy.ts'
+import { createSourceSilence } from './source-silence.ts'
 import { DaemonStatus } from './status.ts'
+import { viewSource } from './view-source.ts'
 
 /** A running daemon. */
 export interface Daemon {
@@ -489,6 +491,7 @@ async function startDns(context: Context, networks: BridgeNetworks | undefined):
       ...dnsOptions,
       rules,
       ...(upstreams && { upstreams }),
+      lostFor: createSourceSilence(() => status.followed.map(viewSource)),
       ...(networks && { networkNames: new PodNames(networks) }),
       log: log.child({ part: 'dns' }),
     }),

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { silentLog } from '../base/log.ts'
+import { emptySnapshot } from '../model/snapshot.ts'
 import { ClusterZone } from './cluster-zone.ts'
 import { Cookies } from './cookies.ts'
 import { extendedErrors } from './record-set.ts'
@@ -20,11 +21,16 @@ function optionsOf(response: Buffer): Map<number, string> {
   return options
 }
 
-function ask(hex: string, { cookies = new Cookies(), address = '10.0.0.1' } = {}): Buffer {
+function ask(
+  hex: string,
+  { cookies = new Cookies(), address = '10.0.0.1', lostFor = (): number | undefined => undefined, synced = false } = {},
+): Buffer {
   const responses: Buffer[] = []
   const client = { address, send: (response: Buffer) => responses.push(response) }
   const forwarder = { forward: () => Promise.reject(new Error('not asked')), isReturning: () => false }
-  const options = { zone: new ClusterZone(), forwarder, names: undefined, version: undefined, log: silentLog, cookies }
+  const zone = new ClusterZone()
+  zone.update(emptySnapshot, synced)
+  const options = { lostFor, zone, forwarder, names: undefined, version: undefined, log: silentLog, cookies }
   respond(Buffer.from(hex.replaceAll(' ', ''), 'hex'), 'udp', { client, options: { ...options, stats: newDnsStats() } })
   return responses[0] ?? Buffer.alloc(0)
 }
@@ -51,6 +57,17 @@ describe('Cookies', () => {
     const cookies = new Cookies()
     const fresh = optionsOf(ask(withCookie(clientCookie), { cookies })).get(10)
     expect(optionsOf(ask(withCookie(`${clientCookie}${'ff'.repeat(32)}`), { cookies })).get(10)).toBe(fresh)
+  })
+
+  test('respond() says that the cluster is not heard any more, and still answers', () => {
+    const query = `1234 0100 0001 0000 0000 0001 ${question} 00 0029 04d0 00000000 0000`
+    const known = query.replace('0161 07', '07').replace('0001 0001 00', '0006 0001 00')
+    const lost = { synced: true, lostFor: () => 61.2 }
+    expect(optionsOf(ask(query, lost)).get(15)).toBe(
+      `0013${Buffer.from('the cluster was last heard 61 s ago').toString('hex')}`,
+    )
+    expect(optionsOf(ask(known, lost)).get(15)).toMatch(/^0003/)
+    expect(optionsOf(ask(query, { synced: true })).get(15)).toBeUndefined()
   })
 
   test('respond() says why in an extended error, only to who speaks EDNS (RFC 8914)', () => {

@@ -21,6 +21,8 @@ export interface ResolveContext {
   readonly forwarder: Upstreams
   /** Undefined: no client has names of its own. */
   readonly names: NetworkNames | undefined
+  /** Seconds since the source of the cluster's objects was last heard, while it is lost; undefined: it is not, or nobody knows. */
+  readonly lostFor?: (() => number | undefined) | undefined
   /** What `version.bind` and `version.server` say (class CH); REFUSED when undefined. */
   readonly version: string | undefined
 }
@@ -38,7 +40,8 @@ export function resolveQuery(query: Query, context: ResolveContext): Answer | Pr
   const result = context.zone.answer(question.name, question.type)
   switch (result.kind) {
     case 'answer':
-      return result.answer
+      // Only who speaks EDNS can be told.
+      return query.edns ? withAge(result.answer, context) : result.answer
     case 'alias':
       return followAlias(query, context)
     case 'foreign':
@@ -59,6 +62,15 @@ const forwardingLoop = emptyAnswer(rcodes.REFUSED, {
   code: extendedErrors.OTHER,
   text: 'an upstream resolver asks us for what we asked it',
 })
+
+/** The last known state is served for ever, but it says so (RFC 8914). */
+function withAge(answer: Answer, { lostFor }: ResolveContext): Answer {
+  const seconds = answer.extendedError ? undefined : lostFor?.()
+  if (seconds === undefined) return answer
+  const { STALE_ANSWER, STALE_NXDOMAIN_ANSWER } = extendedErrors
+  const code = answer.rcode === rcodes.NXDOMAIN ? STALE_NXDOMAIN_ANSWER : STALE_ANSWER
+  return { ...answer, extendedError: { code, text: `the cluster was last heard ${Math.round(seconds)} s ago` } }
+}
 
 /** Follows CNAMEs: within the zone here, from the first foreign name on through the upstream. */
 async function followAlias(query: Query, context: ResolveContext): Promise<Answer> {

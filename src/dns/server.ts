@@ -42,6 +42,8 @@ export interface DnsServerOptions {
   readonly resolvedConf?: string
   /** Port of the node's resolvers; default 53. */
   readonly upstreamPort?: number
+  /** Seconds since the source of the snapshots was last heard, while it is lost; clients are told (RFC 8914). Called for queries, so it must be quick. */
+  readonly lostFor?: () => number | undefined
   /** What `version.bind` says to class CH; REFUSED when absent. */
   readonly version?: string
   readonly log: Log
@@ -121,6 +123,7 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     cookies: new Cookies(),
     stats,
     log,
+    lostFor: options.lostFor,
     version: options.version,
     names: options.networkNames,
   }
