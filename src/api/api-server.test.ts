@@ -312,6 +312,29 @@ describe('ApiServer', () => {
     }
   })
 
+  test('resumes watches after a restart, where nothing of their kind changed since', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'api-'))
+    try {
+      const file = join(folder, 'objects.db')
+      const before = await openApi(file)
+      const { body } = await before.call('POST', services, web({}, 'a'))
+      await before.call('DELETE', `${services}/a`)
+      const { body: namespace } = await before.call('POST', '/api/v1/namespaces', { metadata: { name: 'shop' } })
+      await before[Symbol.asyncDispose]()
+      await using api = await openApi(file)
+      const missed = watchLines(`${api.url}${services}?watch=1&resourceVersion=${body.metadata.resourceVersion}`)
+      expect(await missed.next()).toMatchObject({ value: { type: 'ERROR', object: { code: 410 } } })
+      const version = Number(namespace.metadata.resourceVersion) - 1
+      const events = watchLines(`${api.url}${services}?watch=1&resourceVersion=${version}`)
+      const next = events.next()
+      await api.call('POST', services, web({}, 'b'))
+      expect(await next).toMatchObject({ value: { type: 'ADDED', object: { metadata: { name: 'b' } } } })
+      await events.return(undefined)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  })
+
   test('writes a table for kubectl', async () => {
     await using api = await openApi()
     await api.call(

@@ -68,7 +68,13 @@ export class ApiServer implements Disposable {
     const limits = { requestTimeout: patienceMs, headersTimeout: patienceMs, connectionsCheckingInterval: 5000 }
     const server = certificate
       ? createTlsServer(
-          { ...limits, cert: certificate.certificate, key: certificate.key, minVersion: 'TLSv1.2' },
+          {
+            ...limits,
+            cert: certificate.certificate,
+            key: certificate.key,
+            minVersion: 'TLSv1.2',
+            handshakeTimeout: 10_000,
+          },
           handler,
         )
       : createServer(limits, handler)

@@ -15,8 +15,12 @@ export interface JournalEntry {
 
 /** Where objects survive. */
 export interface Journal extends Disposable {
-  /** The newest revision, and all objects. */
-  load(): { readonly revision: number; readonly entries: readonly JournalEntry[] }
+  /** The newest revision, that of the newest change of each resource (removals, too), and all objects. */
+  load(): {
+    readonly revision: number
+    readonly latest: ReadonlyMap<string, number>
+    readonly entries: readonly JournalEntry[]
+  }
   /** Writes entries; when it returns, they survive a loss of power. Throws when they do not. */
   commit(entries: readonly JournalEntry[], revision: number): void
   /** Writes a copy of everything that was committed. */
@@ -44,6 +48,7 @@ export function openJournal(file: string): Journal {
       CREATE TABLE IF NOT EXISTS objects (
         resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, object TEXT NOT NULL,
         PRIMARY KEY (resource, namespace, name)) WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS latest (resource TEXT PRIMARY KEY, revision INTEGER NOT NULL) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS revision (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL);
       INSERT OR IGNORE INTO revision VALUES (1, 1);
       PRAGMA user_version = ${layout}`)
@@ -58,16 +63,18 @@ class SqliteJournal implements Journal {
   readonly #database: DatabaseSync
   readonly #put: StatementSync
   readonly #remove: StatementSync
+  readonly #setLatest: StatementSync
   readonly #setRevision: StatementSync
 
   constructor(database: DatabaseSync) {
     this.#database = database
     this.#put = database.prepare('INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)')
     this.#remove = database.prepare('DELETE FROM objects WHERE resource = ? AND namespace = ? AND name = ?')
+    this.#setLatest = database.prepare('INSERT OR REPLACE INTO latest VALUES (?, ?)')
     this.#setRevision = database.prepare('UPDATE revision SET value = ?')
   }
 
-  load(): { revision: number; entries: readonly JournalEntry[] } {
+  load(): { revision: number; latest: ReadonlyMap<string, number>; entries: readonly JournalEntry[] } {
     const revision = Number(this.#database.prepare('SELECT value FROM revision').get()?.['value'])
     const rows = this.#database.prepare('SELECT * FROM objects').iterate()
     const entries = Array.from(rows, (row) => ({
@@ -76,7 +83,9 @@ class SqliteJournal implements Journal {
       name: String(row['name']),
       object: JSON.parse(String(row['object'])) as KubeObject,
     }))
-    return { revision, entries }
+    const newest = this.#database.prepare('SELECT * FROM latest').all()
+    const latest = new Map(newest.map((row) => [String(row['resource']), Number(row['revision'])]))
+    return { revision, latest, entries }
   }
 
   commit(entries: readonly JournalEntry[], revision: number): void {
@@ -86,6 +95,8 @@ class SqliteJournal implements Journal {
         if (object) this.#put.run(resource, namespace, name, JSON.stringify(object))
         else this.#remove.run(resource, namespace, name)
       }
+      // Not exact within one commit, and never too old.
+      for (const resource of new Set(entries.map(({ resource }) => resource))) this.#setLatest.run(resource, revision)
       this.#setRevision.run(revision)
       this.#database.exec('COMMIT')
     } catch (error) {

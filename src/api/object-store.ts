@@ -49,6 +49,8 @@ export class ObjectStore implements Disposable {
   readonly #listeners = new Set<(event: StoreEvent) => void>()
   readonly #onReplace: ReplaceListener[] = []
   readonly #jobs: Job[] = []
+  /** Of the newest change of each resource: what changed before is all that a watch has missed. */
+  readonly #latest: Map<string, number>
   #history: StoreEvent[] = []
   #forgotten: number
   #revision: number
@@ -57,7 +59,8 @@ export class ObjectStore implements Disposable {
 
   constructor(journal: Journal) {
     this.#journal = journal
-    const { revision, entries } = journal.load()
+    const { revision, latest, entries } = journal.load()
+    this.#latest = new Map(latest)
     this.#revision = revision
     this.#forgotten = revision
     for (const { resource, namespace, name, object } of entries) {
@@ -103,8 +106,9 @@ export class ObjectStore implements Disposable {
     return () => this.#listeners.delete(listener)
   }
 
-  /** The changes after a revision; undefined when they are no longer known. */
-  eventsSince(revision: number): readonly StoreEvent[] | undefined {
+  /** The changes after a revision, of this resource and perhaps of others; undefined when they are no longer known. */
+  eventsSince(resource: string, revision: number): readonly StoreEvent[] | undefined {
+    if (revision >= (this.#latest.get(resource) ?? 0)) return []
     if (revision < this.#forgotten) return undefined
     const first = this.#history.findIndex((event) => event.revision > revision)
     return first < 0 ? [] : this.#history.slice(first)
@@ -182,7 +186,10 @@ export class ObjectStore implements Disposable {
   }
 
   #remember(events: readonly StoreEvent[]): void {
-    for (const event of events) this.#history.push(event)
+    for (const event of events) {
+      this.#history.push(event)
+      this.#latest.set(event.resource, event.revision)
+    }
     if (this.#history.length < 2 * maxHistory) return
     const forgotten = this.#history.splice(0, this.#history.length - maxHistory)
     this.#forgotten = forgotten.at(-1)?.revision ?? this.#forgotten

@@ -113,7 +113,9 @@ class Watcher {
       for (const object of store.list(this.#resource)) if (this.#selects(object)) this.#write('ADDED', object)
       if (sendInitialEvents) this.#bookmark({ 'k8s.io/initial-events-end': 'true' })
     } else if (!fresh) {
-      const missed = /^\d{1,15}$/.test(resourceVersion) ? store.eventsSince(Number(resourceVersion)) : undefined
+      const missed = /^\d{1,15}$/.test(resourceVersion)
+        ? store.eventsSince(this.#resource, Number(resourceVersion))
+        : undefined
       if (!missed || Number(resourceVersion) > store.revision) {
         const message = `too old resource version: ${resourceVersion} (${store.revision})`
         response.end(`${JSON.stringify({ type: 'ERROR', object: new ApiError('Expired', message).toStatus() })}\n`)

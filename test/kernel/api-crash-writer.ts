@@ -12,7 +12,7 @@ const [file = '', round = ''] = process.argv.slice(2)
 const store = new ObjectStore(openJournal(file))
 const claims = new ServiceClaims({
   serviceCIDRs: [parseCidr('10.96.0.0/16')],
-  nodePorts: { first: 20_000, last: 39_999 },
+  nodePorts: { first: 1024, last: 65_535 },
 })
 const api = new KubeApi({ store, claims, clock: systemClock })
 await api.start()
