@@ -14,8 +14,7 @@ import { runDnsCase, serverAddresses } from './run-dns-case.ts'
 const help = `npm run -s conformance:dns -- [--json FILE] PATH...
 
 Runs DNS cases (*.yaml files, or folders of them) against fairlead's DNS server over real sockets, in a network namespace of
-its own. One line per query: ok, not ok or skip. The last line is "N passed, N failed, N skipped". Needs root, or a kernel
-that lets users make namespaces.
+its own. One line per query: ok, not ok or skip. The last line is "N passed, N failed, N skipped". Needs root.
 
 Options
   --json FILE       write the results there too, one object per line`
