@@ -362,6 +362,27 @@ describe('ApiServer', () => {
     expect((await api.call(method, path, method === 'POST' ? web() : undefined)).status).toBe(status)
   })
 
+  test.each([
+    ['an oversized body', Buffer.alloc((3 << 20) + 1, 0x20), 'application/json', 413],
+    ['bytes that are no UTF-8', Buffer.from([0x7b, 0x22, 0xff, 0xfe, 0x22, 0x7d]), 'application/json', 400],
+    ['YAML whose aliases grow without end', aliasBomb(), 'application/yaml', 413],
+    ['another media type', Buffer.from('{}'), 'text/plain', 415],
+    [
+      'protobuf of an unknown kind',
+      Buffer.from('6b387300 0a090a02763112034a6f62'.replace(' ', ''), 'hex'),
+      'application/vnd.kubernetes.protobuf',
+      415,
+    ],
+    ['protobuf that is cut off', Buffer.from('6b3873000aff', 'hex'), 'application/vnd.kubernetes.protobuf', 400],
+  ])('refuses %s and goes on', async (_what, body, type, status) => {
+    await using api = await openApi()
+    const headers = { 'content-type': type }
+    const response = await fetch(api.url + services, { method: 'POST', body: new Uint8Array(body), headers })
+    expect(response.status).toBe(status)
+    expect(await response.json()).toMatchObject({ kind: 'Status', code: status })
+    expect((await api.call('POST', services, web())).status).toBe(201)
+  })
+
   test('knows its clients by their tokens, over TLS that the kubeconfig trusts', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'api-'))
     const server = await ApiServer.open({
@@ -411,6 +432,12 @@ describe('ApiServer', () => {
     }
   })
 })
+
+/** Ten levels, each ten times the one before. */
+function aliasBomb(): Buffer {
+  const levels = Array.from({ length: 9 }, (_, i) => `l${i + 1}: &l${i + 1} [${Array(10).fill(`*l${i}`).join(', ')}]`)
+  return Buffer.from(['l0: &l0 [x]', ...levels].join('\n'))
+}
 
 async function* watchLines(url: string): AsyncGenerator<unknown, void> {
   const stop = new AbortController()
