@@ -205,8 +205,10 @@ export class Draining implements Disposable {
   }
 }
 
-function isEstablished({ status, tcpState }: ConnectionEntry): boolean {
-  return (status & destinationTranslated) !== 0 && (tcpState === undefined || tcpState === tcpEstablished)
+/** IPVS translates without saying so in the status: there the tuples tell. */
+function isEstablished({ status, tcpState, original, reply }: ConnectionEntry): boolean {
+  const isTranslated = (status & destinationTranslated) !== 0 || reply.source !== original.destination
+  return isTranslated && (tcpState === undefined || tcpState === tcpEstablished)
 }
 
 /** The endpoint may belong to other Services too, whose connections are none of our business. */
@@ -252,7 +254,8 @@ function isWanted(
     .some((e) => e.wanted && e.ip === endpoint.ip && e.port === endpoint.port)
 }
 
-function drainSeconds(key: ObjectKey, { snapshot }: CompiledServices): number | undefined {
+/** What a Service's annotation says; undefined: connections end by themselves. */
+export function drainSeconds(key: ObjectKey, { snapshot }: CompiledServices): number | undefined {
   const text = snapshot.services.get(key)?.annotations[drainAnnotation]
   return text !== undefined && /^\d{1,6}$/.test(text) ? Number(text) : undefined
 }

@@ -147,6 +147,19 @@ describe('IpvsMode', () => {
     expect(await reals()).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*1 10.0.0.2*1')
   })
 
+  test('a real server goes at the deadline of its Service, whatever connections it has', async () => {
+    const { mode, ipvs, clock } = machine()
+    const annotations = { 'fairlead.dev/drain-seconds': '3' }
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'], annotations)))
+    ipvs.setCounts(at, { ip: parseIp('10.0.0.1'), port: parsePort(endpointPort) }, { active: 2 })
+    await mode.sync(compile(web(['10.0.0.2'], annotations)))
+    await clock.advance(2900)
+    expect(textOf(await ipvs.list())[0]).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*0 10.0.0.2*1')
+    await clock.advance(200)
+    expect(textOf(await ipvs.list())[0]).toBe('TCP 10.96.0.5:80 rr 10.0.0.2*1')
+    expect(await mode.sync(compile(web(['10.0.0.2'], annotations)))).toMatchObject({ elements: 0 })
+  })
+
   test('a real server that comes back while it drains gets its weight again', async () => {
     const { mode, ipvs, clock } = machine()
     await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'])))

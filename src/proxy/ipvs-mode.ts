@@ -2,7 +2,7 @@ import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import { diffServers, hasConnections, type DrainingReal } from '../ipvs/diff.ts'
-import { realKey, virtualKey, type Scheduler, type Timeouts, type VirtualServerState } from '../ipvs/objects.ts'
+import { virtualKey, type Scheduler, type Timeouts, type VirtualServerState } from '../ipvs/objects.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { ReadTable } from '../nftables/client.ts'
 import { diffTable } from '../nftables/diff.ts'
@@ -12,6 +12,7 @@ import { registerBytes } from '../nftables/keys.ts'
 import type { Change } from '../nftables/transaction.ts'
 import type { CompiledServices } from './compile-services.ts'
 import type { CleanupOptions, Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from './dataplane.ts'
+import { drainingKey, IpvsDraining } from './ipvs-draining.ts'
 import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
 import { ipvsSets, ipvsTable } from './ipvs-table.ts'
 import { compileIpvs, formatCommand, type IpvsWanted } from './ipvs-wanted.ts'
@@ -69,7 +70,7 @@ export class IpvsMode implements Dataplane, Disposable {
   #programmed: Programmed | undefined
   #drift = false
   #listener: (() => void) | undefined
-  #draining: readonly DrainingReal[] = []
+  readonly #draining: IpvsDraining
   #timer: Timer | undefined
   /** Syncs and looks at what drains do not overlap. */
   #turn: Promise<unknown> = Promise.resolve()
@@ -88,6 +89,7 @@ export class IpvsMode implements Dataplane, Disposable {
     this.#open = open
     this.#log = options.log
     this.#clock = options.clock ?? systemClock
+    this.#draining = new IpvsDraining({ clock: this.#clock, log: options.log })
     this.#intervalMs = options.intervalMs ?? 5000
     const { scheduler = 'rr', strictARP = false, timeouts = { tcp: 0, tcpFin: 0, udp: 0 } } = options.settings ?? {}
     this.#settings = { scheduler, strictARP, timeouts }
@@ -95,7 +97,7 @@ export class IpvsMode implements Dataplane, Disposable {
 
   /** Real servers that nobody wants, and that still have connections. */
   get draining(): readonly DrainingReal[] {
-    return this.#draining
+    return this.#draining.reals
   }
 
   async probe(): Promise<ProbeResult> {
@@ -220,7 +222,8 @@ export class IpvsMode implements Dataplane, Disposable {
       const changes = compare(held, wanted, { counted: !trusted })
       const cost = await apply(parts, changes)
       this.#programmed = { services, others, held: after(held, wanted, changes) }
-      this.#drain(changes.servers.draining)
+      this.#draining.update(changes.servers.draining, services)
+      this.#schedule()
       const repaired = before !== undefined && drift && cost.elements + cost.rules > 0
       if (repaired)
         this.#log.warn({ mode: this.name, ...cost }, `repaired: ${cost.elements} elements, ${cost.rules} rules`)
@@ -252,60 +255,30 @@ export class IpvsMode implements Dataplane, Disposable {
     return { held: { table, virtuals: await ipvs.list(), vips: own ?? new Set() }, others }
   }
 
-  #drain(draining: readonly DrainingReal[]): void {
-    this.#stopDraining()
-    this.#draining = draining
-    if (draining.length > 0) this.#timer = this.#clock.after(this.#intervalMs, () => void this.#lookAtDraining())
+  #schedule(): void {
+    this.#timer?.cancel()
+    const ms = this.#draining.nextLookMs(this.#intervalMs)
+    this.#timer = ms === undefined ? undefined : this.#clock.after(ms, () => void this.#lookAtDraining())
   }
 
   #stopDraining(): void {
-    this.#timer?.cancel()
-    this.#timer = undefined
-    this.#draining = []
+    this.#draining.clear()
+    this.#schedule()
   }
 
-  /** Deletes the real servers whose last connection has ended. */
   async #lookAtDraining(): Promise<void> {
     try {
       await this.#exclusive(async () => {
-        const { programmed, left } = await this.#endDrained(this.#ready())
-        this.#programmed = programmed
-        this.#drain(left)
+        const gone = await this.#draining.look(this.#ready().ipvs)
+        if (this.#programmed && gone.size > 0) this.#programmed = withoutReals(this.#programmed, gone)
+        this.#schedule()
       })
     } catch (error) {
       this.#log.error({ err: error, mode: this.name }, 'cannot look at real servers that drain; trying again')
-      this.#drain(this.#draining)
+      // One of them may be gone.
+      this.#noteDrift()
+      this.#timer = this.#clock.after(this.#intervalMs, () => void this.#lookAtDraining())
     }
-  }
-
-  async #endDrained({ ipvs }: IpvsParts) {
-    const left: DrainingReal[] = []
-    const gone = new Set<string>()
-    for (const { virtual, real } of this.#draining) {
-      const { at } = virtual
-      const now = (await ipvs.reals(at)).find((one) => realKey(one) === realKey(real))
-      if (now && hasConnections(now)) {
-        left.push({ virtual, real: now })
-        continue
-      }
-      if (now) await ipvs.run([{ op: 'delete-real', at, real: { ip: real.ip, port: real.port } }])
-      gone.add(`${virtualKey(at)} ${realKey(real)}`)
-      this.#log.info(
-        { virtual: virtualKey(at), real: realKey(real) },
-        `the last connection of ${realKey(real)} has ended`,
-      )
-    }
-    const programmed = this.#programmed && {
-      ...this.#programmed,
-      held: {
-        ...this.#programmed.held,
-        virtuals: this.#programmed.held.virtuals.map((virtual) => ({
-          ...virtual,
-          reals: virtual.reals.filter((real) => !gone.has(`${virtualKey(virtual.at)} ${realKey(real)}`)),
-        })),
-      },
-    }
-    return { programmed, left }
   }
 
   #exclusive<T>(work: () => Promise<T>): Promise<T> {
@@ -386,10 +359,19 @@ function after(held: Held, wanted: IpvsWanted, { servers }: Changes): Held {
   return { virtuals: [...virtuals, ...foreign], table: { ...table, ruleCounts }, vips: wanted.vips }
 }
 
+function withoutReals(programmed: Programmed, gone: ReadonlySet<string>): Programmed {
+  const virtuals = programmed.held.virtuals.map((virtual) => {
+    const reals = virtual.reals.filter((real) => !gone.has(drainingKey({ virtual, real })))
+    return reals.length === virtual.reals.length ? virtual : { ...virtual, reals }
+  })
+  return { ...programmed, held: { ...programmed.held, virtuals } }
+}
+
 /** What this mode does not do as the others, each with its reason. */
 const ipvsLimits: readonly string[] = [
   'externalTrafficPolicy Local: where this node has endpoints, its own pods and processes get only these too (a virtual server has one list for all clients)',
   'session affinity: clients are remembered by address and port of the Service, so a pod may differ between its addresses and ports',
+  'session affinity: a client is remembered as long as one of its connections lingers, two minutes for a closed one (TIME_WAIT), whatever the timeout',
   'session affinity: after another mode, clients are chosen anew',
   'connections that this mode made end when another mode takes over',
 ]
