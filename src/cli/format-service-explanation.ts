@@ -19,7 +19,9 @@ export function formatServiceExplanation(view: ServiceExplanationView): string {
   if (view.choice !== undefined) lines.push(`  chosen     ${view.choice}`)
   if (view.masquerade !== undefined) {
     const source = view.masquerade
-      ? "this node's: the client's is replaced (masquerade), so that answers come back through here"
+      ? view.mode === 'userspace'
+        ? "this node's: the daemon makes the connection itself"
+        : "this node's: the client's is replaced (masquerade), so that answers come back through here"
       : "the client's own (but an endpoint that reaches itself sees this node's)"
     lines.push(`  source     ${source}`)
   }

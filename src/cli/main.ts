@@ -62,9 +62,14 @@ for (const command of [
 }
 
 try {
-  await program.parseAsync()
+  await program.parseAsync(withoutArrow(process.argv))
 } catch (error) {
   process.exitCode = report(error)
+}
+
+/** `explain FROM -> TO`: the arrow as a word of its own would be read as an option. */
+function withoutArrow(argv: readonly string[]): readonly string[] {
+  return argv[2] === 'explain' ? argv.filter((word) => word !== '->') : argv
 }
 
 /** Gives a command and those below it the settings of their parent: errors are thrown, so that their exit code is ours. */

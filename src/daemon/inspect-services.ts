@@ -46,7 +46,7 @@ export class ServiceInspection {
       interface: packet.iifname,
       to: to ?? '',
       mode: dataplane.name,
-      ...describe(services, decision, (ip) => this.#podName(ip)),
+      ...describe(services, decision, { mode: dataplane.name, podName: (ip) => this.#podName(ip) }),
       evidence: evidence?.lines ?? [],
       differences: evidence?.differences ?? [],
       compared: evidence !== undefined,
@@ -167,14 +167,16 @@ type Description = Pick<
 function describe(
   services: CompiledServices,
   decision: Decision,
-  podName: (ip: IpAddress) => string | undefined,
+  { mode, podName }: { readonly mode: string; readonly podName: (ip: IpAddress) => string | undefined },
 ): Description {
   const none = { service: undefined, frontend: undefined, endpoints: [], masquerade: undefined, choice: undefined }
   if (decision.kind === 'pass') return { ...none, outcome: 'not-ours', why: decision.why, problems: [] }
   const { service, frontend } = decision
   const problems = service === undefined ? [] : (services.problems.get(service) ?? [])
   const endpoints =
-    frontend && service !== undefined ? endpointsOf(services, { service, frontend, decision, podName }) : []
+    frontend && service !== undefined && !isSourceRefused(decision)
+      ? endpointsOf(services, { service, frontend, decision, podName })
+      : []
   const common = { service, frontend: frontend && frontendText(frontend), endpoints, problems }
   if (decision.kind !== 'balance') {
     const outcome = decision.kind === 'reject' ? 'rejected' : 'dropped'
@@ -184,9 +186,14 @@ function describe(
     ...common,
     outcome: 'endpoints',
     why: undefined,
-    masquerade: decision.masquerade,
-    choice: choiceText(decision.frontend),
+    // In userspace mode the daemon makes the connection itself.
+    masquerade: decision.masquerade || mode === 'userspace',
+    choice: choiceText(decision.frontend, mode),
   }
+}
+
+function isSourceRefused(decision: Decision): boolean {
+  return decision.kind === 'drop' && decision.sourceRefused === true
 }
 
 function endpointsOf(
@@ -238,10 +245,10 @@ function frontendText(frontend: Frontend): string {
   }
 }
 
-function choiceText({ algorithm, affinity }: Frontend): string {
-  const how = { random: 'by chance', maglev: 'by a hash of the client (Maglev)', 'round-robin': 'each in turn' }[
-    algorithm
-  ]
+function choiceText({ algorithm, affinity }: Frontend, mode: string): string {
+  const inTurn = 'each in turn'
+  const random = { userspace: inTurn, ipvs: "by IPVS's scheduler" }[mode] ?? 'by chance'
+  const how = { random, maglev: 'by a hash of the client (Maglev)', 'round-robin': inTurn }[algorithm]
   if (!affinity) return how
   const scope = affinity.remembers === 'address' ? 'for all ports of the Service' : 'for this port'
   return `${how}; a client comes back to its endpoint for ${affinity.timeoutSeconds} s, ${scope}`

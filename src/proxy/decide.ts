@@ -30,6 +30,8 @@ export type Decision =
       readonly why: string
       readonly service: ObjectKey | undefined
       readonly frontend: Frontend | undefined
+      /** Because of source ranges: endpoints have no part in it. */
+      readonly sourceRefused?: true
     }
   | {
       readonly kind: 'balance'
@@ -108,7 +110,7 @@ function decideAt(services: CompiledServices, { service, frontend }: Owned, pack
   const { sourceRanges } = frontend
   if (sourceRanges && !sourceRanges.some((range) => cidrContains(range, packet.source))) {
     const why = `${packet.source} is in none of spec.loadBalancerSourceRanges`
-    return { kind: 'drop', why, service, frontend }
+    return { kind: 'drop', why, service, frontend, sourceRefused: true }
   }
   const view = frontend.outside && packet.origin === 'outside' ? 'outside' : 'verdict'
   const verdict = frontend[view] ?? frontend.verdict

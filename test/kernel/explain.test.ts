@@ -48,7 +48,7 @@ describe.skipIf(obstacle !== undefined)(`fairlead explain${obstacle ? ` (skipped
       differences: [],
     })
     expect((await machine.fairlead('verify')).stdout).toContain('the kernel agrees')
-    expect(await machine.fairlead('explain', '203.0.113.9', '10.96.0.80:81')).toMatchObject({ code: 1 })
+    expect(await machine.fairlead('explain', '203.0.113.9', '->', '10.96.0.80:81')).toMatchObject({ code: 1 })
     expect((await machine.fairlead('explain', 'nobody', '10.96.0.80:80')).stderr).toContain('from: "nobody" (expected')
 
     const chain = 'table ip other { chain forward { type filter hook forward priority 0; policy drop; }; }'
