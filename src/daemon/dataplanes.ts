@@ -34,7 +34,7 @@ export function createDataplane(mode: ServiceMode, parts: DataplaneParts): Datap
       if (nft) return new NftablesMode(nft, { log })
       throw new ModeUnavailableError('mode nftables needs nf_tables, which this kernel does not have')
     case 'iptables':
-      return new IptablesMode(() => openIptablesParts({ log, restores }), { log })
+      return new IptablesMode(() => openIptablesParts({ log, restores, nft }), { log })
     case 'ipvs':
       if (nft) return new IpvsMode(openIpvsParts, { log, settings: parts.ipvs ?? {} })
       throw new ModeUnavailableError('mode ipvs needs nf_tables, too, which this kernel does not have')
