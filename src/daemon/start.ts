@@ -24,6 +24,7 @@ import { readMachineId } from '../linux/machine-id.ts'
 import type { NetworkSettings } from '../model/network.ts'
 import { objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
+import { findModes } from './find-modes.ts'
 import type { KubeProxyParts } from './kube-proxy-configuration.ts'
 import { formatCidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
@@ -412,7 +413,8 @@ async function startServices(
   const describer = new SyncDescriber()
   const connections = await openUsableConnections(context, servicesLog)
   const record = new ModeRecord(join(config.stateDir, 'services-mode'), { log: servicesLog })
-  const before = record.read()
+  const recorded = record.read()
+  const before = recorded.length === 0 && nft ? await findModes(nft) : recorded
   const leftover = before.filter((mode) => mode !== services.mode)
   if (before.includes('userspace')) await forgetRelayed(connections, servicesLog)
   // Before anything is written: this daemon may be killed before it has taken over.
