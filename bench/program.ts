@@ -236,7 +236,7 @@ function startDaemon(folder: string, netns: Netns): RunningDaemon {
         const { services } = await status()
         if ((services?.syncs ?? 0) > known && services?.lastSync) {
           known = services.syncs
-          if (services.lastSync.changedServices > 0) syncs.push(services.lastSync)
+          syncs.push(services.lastSync)
           quietSince = performance.now()
         }
         await new Promise((resolve) => setTimeout(resolve, 5))

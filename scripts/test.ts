@@ -31,7 +31,7 @@ const total: Outcome = { passed: 0, failed: 0, skipped: new Map() }
 /**
  * What runs in the guest of test/vm too: our start from nothing (doctor, hello) and packets through Services, because modules
  * that load on demand and a kernel without br_netfilter show there. An emulated guest takes minutes for it, so only with
- * FAIRLEAD_TEST_VM=1: `npm test` alone stays under three. All of the kernel project in the guest: `npm run test:vm`.
+ * FAIRLEAD_TEST_VM=1: `npm test` alone takes eight. All of the kernel project in the guest: `npm run test:vm`.
  */
 const guestFiles = ['test/vm', 'src/proxy']
 
