@@ -1,7 +1,6 @@
 import { fullness } from '../bridge/bridge-full.ts'
 import type { HostNetworks } from '../bridge/host-networks.ts'
 import type { DnsServer } from '../dns/server.ts'
-import type { Snapshot } from '../model/snapshot.ts'
 import { formatCidr } from '../net/cidr.ts'
 import { ipFamilyOf } from '../net/ip-address.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
@@ -11,6 +10,7 @@ import type { KubernetesSource } from '../sources/kubernetes.ts'
 import type { MergedSources } from '../sources/merge.ts'
 import { formatProblem, type Source } from '../sources/source.ts'
 import type { Config } from './config.ts'
+import { SliceCounts } from './slice-counts.ts'
 import type { DnsView, NetworkView, ServiceConnectionsView, ServicesView, StatusView, SyncView } from './control-api.ts'
 import { viewSource } from './view-source.ts'
 
@@ -27,6 +27,7 @@ export class DaemonStatus {
   loop: SyncLoop | undefined
   healthChecks: HealthCheckServers | undefined
   connections: ServiceConnections | undefined
+  readonly #counts = new SliceCounts()
   readonly #config: Config
   readonly #version: string
   readonly #started = performance.now()
@@ -67,7 +68,7 @@ export class DaemonStatus {
         synced: this.sources?.synced ?? false,
         objects: {
           services: snapshot?.services.size ?? 0,
-          slices: snapshot ? countSlices(snapshot) : 0,
+          slices: this.#sliceCounts().slices,
           pods: snapshot?.pods.size ?? 0,
           nodes: snapshot?.nodes.size ?? 0,
         },
@@ -88,6 +89,10 @@ export class DaemonStatus {
     return sync.pendingMs > overdueMs || !sync.ready ? [`Services cannot be brought to the kernel: ${reason}`] : []
   }
 
+  #sliceCounts(): SliceCounts {
+    return this.sources ? this.#counts.update(this.sources.current.slices) : this.#counts
+  }
+
   #waitingFor(): string[] {
     if (!this.#allStarted) return ['start']
     const waiting: string[] = []
@@ -105,7 +110,7 @@ export class DaemonStatus {
     return {
       mode: sync.mode,
       services: compiled?.services.size ?? 0,
-      endpoints: this.sources ? countEndpoints(this.sources.current) : 0,
+      endpoints: this.#sliceCounts().endpoints,
       problems: [...(compiled ? [...compiled.problems.values()].flat() : []), ...(this.healthChecks?.problems ?? [])],
       syncs: sync.syncs,
       failures: sync.failures,
@@ -168,16 +173,4 @@ function syncView({ result, totalMs }: SyncOutcome): SyncView {
     wallMs: totalMs,
     kernelMs: result.kernelMs,
   }
-}
-
-function countSlices(snapshot: Snapshot): number {
-  let count = 0
-  for (const slices of snapshot.slices.values()) count += slices.length
-  return count
-}
-
-function countEndpoints(snapshot: Snapshot): number {
-  let count = 0
-  for (const slices of snapshot.slices.values()) for (const slice of slices) count += slice.endpoints.length
-  return count
 }
