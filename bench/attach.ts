@@ -8,6 +8,7 @@ import { openCniBridge, openCniChain } from './attach-cni.ts'
 import { openFairlead } from './attach-fairlead.ts'
 import { openIpScript } from './attach-ip.ts'
 import type { MachineFacts } from './machine.ts'
+import { median } from './median.ts'
 
 /** What is to be attached: a namespace that exists. */
 export interface Endpoint {
@@ -131,11 +132,6 @@ async function expectAddresses(contender: Contender, endpoints: readonly Endpoin
     const found = stdout.split('\n').filter((line) => line.includes('eth0')).length
     if (found !== count) throw new Error(`${contender.name}: ${found} addresses in a pod (expected ${count})`)
   }
-}
-
-/** Middle of the sorted values. */
-export function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[values.length >> 1] ?? Number.NaN
 }
 
 /** The results as a table for people. */

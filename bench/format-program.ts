@@ -1,6 +1,7 @@
 import { formatTable } from '../src/cli/table.ts'
 import type { MachineFacts } from './machine.ts'
-import { median, type MeasuredSync, type ProgramResult } from './program.ts'
+import { median } from './median.ts'
+import type { MeasuredSync, ProgramResult } from './program.ts'
 
 /** A mode that was not ready in time at a size. */
 export interface ProgramMiss {

@@ -7,6 +7,7 @@ import { callDaemon } from '../src/cli/control-client.ts'
 import type { StatusView, SyncView } from '../src/daemon/control-api.ts'
 import { createNetns, type Netns } from '../src/linux/netns.ts'
 import { addService, churnServices, generateServices, rewriteService, type ServiceSet } from './generate-services.ts'
+import { median } from './median.ts'
 
 /** Proxy modes as they are measured: iptables once with each kind of tools. */
 export const programModes = ['nftables', 'iptables-legacy', 'iptables-nft', 'userspace'] as const
@@ -290,10 +291,4 @@ function cpuTime(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   return fields.slice(11, 15).reduce((total, ticks) => total + Number(ticks), 0) / 100
-}
-
-/** The middle one. */
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }

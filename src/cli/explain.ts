@@ -1,11 +1,10 @@
 import { Command } from 'commander'
 import type { NetworkSummaryView, PodView, ServiceExplanationView } from '../daemon/control-api.ts'
-import { explainPacket, type Destination, type Explanation } from '../daemon/explain.ts'
+import { explainPacket, type Explanation } from '../daemon/explain.ts'
 import { readExplainFacts } from '../daemon/read-explain-facts.ts'
 import { formatServiceExplanation } from './format-service-explanation.ts'
-import { parseIp } from '../net/ip-address.ts'
-import { parsePort } from '../net/port.ts'
-import { parseProtocol } from '../net/protocol.ts'
+import { ParseError } from '../net/parse-error.ts'
+import { parseTransportAddress, type TransportAddress } from '../net/transport-address.ts'
 import { callDaemon } from './control-client.ts'
 import { socketOption } from './socket-option.ts'
 import { UsageError } from './usage-error.ts'
@@ -59,18 +58,12 @@ function parseWay(words: readonly string[]): { from: string | undefined; text: s
   return second === undefined ? { from: undefined, text: first } : { from: first, text: second }
 }
 
-function parseDestination(text: string): Destination {
-  const [, bracketed, plain, port, protocol = 'tcp'] =
-    /^(?:\[([^\]]+)\]|([^:]+)):(\d+)(?:\/(tcp|udp|sctp))?$/.exec(text) ?? []
+function parseDestination(text: string): TransportAddress {
   try {
-    return {
-      ip: parseIp(bracketed ?? plain ?? ''),
-      port: parsePort(Number(port)),
-      protocol: parseProtocol(protocol),
-    }
+    return parseTransportAddress(text)
   } catch (error) {
-    const expected = 'expected an IP address and a port, like 192.0.2.2:8080 or [2001:db8::2]:53/udp'
-    throw new UsageError(`${text}: ${expected}`, { exitCode: 2, cause: error })
+    if (!(error instanceof ParseError)) throw error
+    throw new UsageError(error.message, { exitCode: 2, cause: error })
   }
 }
 

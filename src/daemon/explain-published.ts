@@ -4,7 +4,7 @@ import type { Ruleset } from '../iptables/objects.ts'
 import { ipFamilyOf, ipFromBytes, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { registerBytes } from '../nftables/keys.ts'
 import type { TableState } from '../nftables/objects.ts'
-import type { Destination } from './explain.ts'
+import type { TransportAddress } from '../net/transport-address.ts'
 
 /** What the kernel has of the networks' firewall, whichever it is. */
 export interface FirewallFacts {
@@ -32,7 +32,7 @@ export function firewallPlaces(facts: FirewallFacts): { readonly published: stri
 }
 
 /** The published port that takes a packet: of this address, then of all addresses of the host. */
-export function findPublished(to: Destination, { bridge, iptables }: FirewallFacts): PublishedPort | undefined {
+export function findPublished(to: TransportAddress, { bridge, iptables }: FirewallFacts): PublishedPort | undefined {
   const family = ipFamilyOf(to.ip)
   if (iptables) return findRule(to, iptables.get(family))
   const { published, publishedAny } = firewallSets[family]
@@ -62,7 +62,7 @@ export function closedBy(bridge: string, family: IpFamily, facts: FirewallFacts)
 }
 
 /** Rules with an address come first, so the first that matches is the one. */
-function findRule({ ip, port, protocol }: Destination, rules: Ruleset | undefined): PublishedPort | undefined {
+function findRule({ ip, port, protocol }: TransportAddress, rules: Ruleset | undefined): PublishedPort | undefined {
   for (const rule of rulesOf(rules, 'nat', bridgeChains.published)) {
     const [, at, proto, dport, target, targetPort] =
       /^(?:-d (\S+)\/\d+ )?-p (\S+) -m \S+ --dport (\d+) -j DNAT --to-destination \[?([^\]]+?)\]?:(\d+)$/.exec(rule) ??

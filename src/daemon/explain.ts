@@ -1,20 +1,12 @@
 import { cidrContains, type Cidr } from '../net/cidr.ts'
-import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
-import type { Port } from '../net/port.ts'
-import type { Protocol } from '../net/protocol.ts'
+import { isLoopback, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import type { TransportAddress } from '../net/transport-address.ts'
 import { registerBytes } from '../nftables/keys.ts'
 import type { Elements, NftSet, RegisterBytes, TableState } from '../nftables/objects.ts'
 import { readSlotsAt } from '../proxy/nftables-elements.ts'
 import { classFromNumber, type ClassKind } from '../proxy/nftables-numbers.ts'
 import { sets, views, type View } from '../proxy/nftables-sets.ts'
 import { closedBy, findPublished, firewallPlaces, type FirewallFacts } from './explain-published.ts'
-
-/** Where a packet is sent to. */
-export interface Destination {
-  readonly ip: IpAddress
-  readonly port: Port
-  readonly protocol: Protocol
-}
 
 /** What the way of a packet depends on, as it is in the kernel and on this machine. */
 export interface ExplainFacts extends FirewallFacts {
@@ -60,7 +52,7 @@ interface Decision {
 }
 
 /** Follows the first packet of a connection to `to` through our tables. Pure. */
-export function explainPacket(to: Destination, facts: ExplainFacts): Explanation {
+export function explainPacket(to: TransportAddress, facts: ExplainFacts): Explanation {
   const from = isLoopback(to.ip) ? 'node' : 'outside'
   const hook = from === 'node' ? 'output' : 'prerouting'
   const text = `${formatEndpoint(to)}/${to.protocol}`
@@ -90,7 +82,7 @@ export function explainPacket(to: Destination, facts: ExplainFacts): Explanation
 }
 
 /** The Services' table: frontends, then cluster IPs without such a port, then node ports. */
-function decideServices(to: Destination, facts: ExplainFacts): Decision | undefined {
+function decideServices(to: TransportAddress, facts: ExplainFacts): Decision | undefined {
   const family = ipFamilyOf(to.ip)
   const s = sets[family]
   const vip = registerBytes(to, { protocol: to.protocol }, { port: to.port })
@@ -171,7 +163,7 @@ const masqueradeOf = {
 } as const satisfies Partial<Record<ClassKind, string | undefined>>
 
 /** The ports that pods publish. */
-function decidePublished(to: Destination, facts: ExplainFacts): Decision | undefined {
+function decidePublished(to: TransportAddress, facts: ExplainFacts): Decision | undefined {
   if (!facts.isLocal(to.ip) || to.ip === '::1') return undefined
   const found = findPublished(to, facts)
   if (!found) return undefined
@@ -225,10 +217,6 @@ function endpointsAt(view: View, { key, family, facts }: Pick<ClassContext, 'key
 
 function podAt(ip: IpAddress, { pods }: ExplainFacts): string | undefined {
   return pods.find(({ ips }) => ips.includes(ip))?.name
-}
-
-function isLoopback(ip: IpAddress): boolean {
-  return ip === '::1' || ip.startsWith('127.')
 }
 
 function formatEndpoint({ ip, port }: { readonly ip: IpAddress; readonly port: number }): string {

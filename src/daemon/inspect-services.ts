@@ -1,13 +1,13 @@
 import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
-import { parsePort, type Port } from '../net/port.ts'
-import { parseProtocol, type Protocol } from '../net/protocol.ts'
+import { ParseError } from '../net/parse-error.ts'
+import { parseTransportAddress } from '../net/transport-address.ts'
 import { openRtnetlink } from '../netlink/rtnetlink.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
 import type { PacketAtNode } from '../proxy/dataplane.ts'
 import { decide, originOf, type Decision } from '../proxy/decide.ts'
 import { explainEndpoints } from '../proxy/explain-endpoints.ts'
 import type { Frontend } from '../proxy/frontends.ts'
-import { ownAddresses } from '../proxy/stale-flows.ts'
+import { ownAddresses } from '../proxy/own-addresses.ts'
 import type { PodView, ServiceExplanationView, VerifyView } from './control-api.ts'
 import { HttpError } from './http-server.ts'
 import type { ServiceProxy } from './service-proxy.ts'
@@ -135,19 +135,14 @@ export class ServiceInspection {
 
 type Destination = Pick<PacketAtNode, 'destination' | 'port' | 'protocol'>
 
-/** Reads `10.96.0.5:80` and `[fd00::5]:53/udp`. Throws {@link HttpError}. */
-export function parseDestination(text: string): { destination: IpAddress; port: Port; protocol: Protocol } {
-  const [, bracketed, plain, port, protocol = 'tcp'] =
-    /^(?:\[([^\]]+)\]|([^:]+)):(\d+)(?:\/(tcp|udp|sctp))?$/i.exec(text) ?? []
+/** Throws {@link HttpError}. */
+function parseDestination(text: string): Destination {
   try {
-    return {
-      destination: parseIp(bracketed ?? plain ?? ''),
-      port: parsePort(Number(port)),
-      protocol: parseProtocol(protocol),
-    }
+    const { ip, port, protocol } = parseTransportAddress(text)
+    return { destination: ip, port, protocol }
   } catch (cause) {
-    const expected = 'expected an IP address and a port, like 10.96.0.5:80 or [fd00::5]:53/udp'
-    throw new HttpError(400, `to: ${JSON.stringify(text)} (${expected})`, { cause })
+    if (!(cause instanceof ParseError)) throw cause
+    throw new HttpError(400, `to: ${cause.message}`, { cause })
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Node } from '../model/node.ts'
 import { addressCidr, cidrFamily, type Cidr } from '../net/cidr.ts'
-import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { isLoopback, ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import type { NodePortAddress, ServicesConfig } from './services-config.ts'
 
@@ -94,27 +94,23 @@ function networksOf(
   }
   if (cidrFamily(entry) !== family) return []
   if (entry.prefix === 0) return ['all']
-  return isLoopback(entry) ? ['loopback'] : [entry]
+  return isLoopbackNetwork(entry) ? ['loopback'] : [entry]
 }
 
 /** The first address of each family. */
 function primaryAddresses(services: ServicesConfig, node: Node | undefined): readonly IpAddress[] {
   const all = [...(services.primaryAddress ? [services.primaryAddress] : []), ...(node?.addresses ?? [])]
-  return ipFamilies.flatMap((family) => all.find((ip) => ipFamilyOf(ip) === family && !isLoopbackAddress(ip)) ?? [])
+  return ipFamilies.flatMap((family) => all.find((ip) => ipFamilyOf(ip) === family && !isLoopback(ip)) ?? [])
 }
 
 /** Only where loopback is named itself: `all`, 0.0.0.0/0 and ::/0 leave it out, as kube-proxy's nftables mode does. */
 function loopbackFamilies(addresses: readonly NodePortAddress[]): readonly IpFamily[] {
   if (addresses.includes('localhost')) return ipFamilies
   return ipFamilies.filter((family) =>
-    addresses.some((entry) => typeof entry === 'object' && cidrFamily(entry) === family && isLoopback(entry)),
+    addresses.some((entry) => typeof entry === 'object' && cidrFamily(entry) === family && isLoopbackNetwork(entry)),
   )
 }
 
-function isLoopback(cidr: Cidr): boolean {
-  return isLoopbackAddress(cidr.address) && cidr.prefix >= (cidrFamily(cidr) === 4 ? 8 : 128)
-}
-
-function isLoopbackAddress(ip: IpAddress): boolean {
-  return ip.startsWith('127.') || ip === '::1'
+function isLoopbackNetwork(cidr: Cidr): boolean {
+  return isLoopback(cidr.address) && cidr.prefix >= (cidrFamily(cidr) === 4 ? 8 : 128)
 }

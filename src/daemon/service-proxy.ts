@@ -2,13 +2,13 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Node } from '../model/node.ts'
 import { cidrContains } from '../net/cidr.ts'
-import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { isLoopback, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import type { Dataplane } from '../proxy/dataplane.ts'
 import { LoopbackNodePorts } from '../proxy/loopback-node-ports.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
-import { ownAddresses } from '../proxy/stale-flows.ts'
+import { ownAddresses } from '../proxy/own-addresses.ts'
 import { SyncLoop, type SyncOutcome } from '../proxy/sync-loop.ts'
 import { isNodeEligible, proxyHealth, type ProxyHealthView } from './proxy-health.ts'
 import { proxySettings, sameSettings, settingsProblem, type SettingsFacts } from './proxy-settings.ts'
@@ -106,7 +106,7 @@ export class ServiceProxy implements AsyncDisposable {
     return [...ownAddresses()].filter(
       (ip) =>
         ipFamilyOf(ip) === family &&
-        (isLoopbackAddress(ip) ? loopback : networks.some((network) => cidrContains(network, ip))),
+        (isLoopback(ip) ? loopback : networks.some((network) => cidrContains(network, ip))),
     )
   }
 
@@ -196,8 +196,4 @@ export class ServiceProxy implements AsyncDisposable {
 async function dispose(dataplane: Dataplane & Partial<AsyncDisposable & Disposable>): Promise<void> {
   if (dataplane[Symbol.asyncDispose]) await dataplane[Symbol.asyncDispose]?.()
   else dataplane[Symbol.dispose]?.()
-}
-
-function isLoopbackAddress(ip: IpAddress): boolean {
-  return ip.startsWith('127.') || ip === '::1'
 }

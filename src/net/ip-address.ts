@@ -31,6 +31,11 @@ export function ipFamilyOf(ip: IpAddress): IpFamily {
   return ip.includes(':') ? 6 : 4
 }
 
+/** An address of 127.0.0.0/8, or ::1. */
+export function isLoopback(ip: IpAddress): boolean {
+  return ip === '::1' || ip.startsWith('127.')
+}
+
 /** The address in network byte order: 4 or 16 bytes. */
 export function ipToBytes(ip: IpAddress): Uint8Array {
   const bytes = new Uint8Array(ipFamilyOf(ip) === 4 ? 4 : 16)

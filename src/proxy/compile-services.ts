@@ -7,6 +7,7 @@ import {
   compileService,
   frontendField,
   frontendKey,
+  type Frontend,
   type FrontendKey,
   type RecalledSlots,
   type ServiceFrontends,
@@ -202,6 +203,20 @@ function withoutLost(
   })
   if (lost.size === 0) return asked
   return { ...asked, frontends, problems: [...asked.problems, ...lost.values()] }
+}
+
+/** A frontend, and the Service that has it on this node. */
+export interface OwnedFrontend {
+  readonly service: ObjectKey
+  readonly frontend: Frontend
+}
+
+/** Who has a frontend; undefined: nobody. */
+export function ownerOf(services: CompiledServices, name: FrontendKey): OwnedFrontend | undefined {
+  const [service] = claimList(services.claims.get(name))
+  if (service === undefined) return undefined
+  const frontend = services.services.get(service)?.frontends.find((f) => frontendKey(f) === name)
+  return frontend && { service, frontend }
 }
 
 function claimList(claim: ObjectKey | readonly ObjectKey[] | undefined): ObjectKey[] {

@@ -1,10 +1,10 @@
 import type { ObjectKey } from '../model/object-key.ts'
 import { cidrContains, cidrFamily, formatCidr } from '../net/cidr.ts'
-import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { isLoopback, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
-import type { CompiledServices, ProxySettings } from './compile-services.ts'
-import { frontendKey, type Frontend, type FrontendKey } from './frontends.ts'
+import { ownerOf, type CompiledServices, type OwnedFrontend, type ProxySettings } from './compile-services.ts'
+import type { Frontend } from './frontends.ts'
 import type { Slots } from './slots.ts'
 
 /** The first packet of a connection, as this node meets it. */
@@ -101,12 +101,7 @@ export function isMasqueraded(frontend: Frontend, origin: Origin, settings: Prox
   }
 }
 
-interface Owned {
-  readonly service: ObjectKey
-  readonly frontend: Frontend
-}
-
-function decideAt(services: CompiledServices, { service, frontend }: Owned, packet: Packet): Decision {
+function decideAt(services: CompiledServices, { service, frontend }: OwnedFrontend, packet: Packet): Decision {
   const { sourceRanges } = frontend
   if (sourceRanges && !sourceRanges.some((range) => cidrContains(range, packet.source))) {
     const why = `${packet.source} is in none of spec.loadBalancerSourceRanges`
@@ -143,18 +138,6 @@ function whyNoNodePort(settings: ProxySettings, destination: IpAddress, family: 
   return !nodePortAddresses || nodePortAddresses.some((cidr) => cidrContains(cidr, destination))
     ? undefined
     : `${destination} is not in nodePortAddresses`
-}
-
-function isLoopback(ip: IpAddress): boolean {
-  return ip === '::1' || ip.startsWith('127.')
-}
-
-function ownerOf(services: CompiledServices, name: FrontendKey): Owned | undefined {
-  const claim = services.claims.get(name)
-  const service = typeof claim === 'string' ? claim : claim?.[0]
-  const frontend =
-    service === undefined ? undefined : services.services.get(service)?.frontends.find((f) => frontendKey(f) === name)
-  return service !== undefined && frontend ? { service, frontend } : undefined
 }
 
 function hasClusterIp(services: CompiledServices, ip: IpAddress): ObjectKey | undefined {

@@ -7,7 +7,8 @@ import type { Netns } from '../linux/netns.ts'
 import type { CompiledServices } from './compile-services.ts'
 import { Draining, type DrainingEndpoint } from './draining.ts'
 import { relayAddresses } from './relay-addresses.ts'
-import { ownAddresses, StaleFlows, type FlowsForgotten } from './stale-flows.ts'
+import { ownAddresses } from './own-addresses.ts'
+import { StaleFlows, type FlowsForgotten } from './stale-flows.ts'
 
 /** What becomes of established connections when Services change: stale UDP ones are forgotten, the rest may drain. */
 export interface ServiceConnections extends Disposable {

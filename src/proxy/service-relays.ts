@@ -12,7 +12,7 @@ import type { CompiledServices } from './compile-services.ts'
 import { EndpointPicker, type View } from './endpoint-picker.ts'
 import { frontendKey, type Frontend, type FrontendKey } from './frontends.ts'
 import type { ServiceEndpoint } from './select-endpoints.ts'
-import { ownAddresses } from './stale-flows.ts'
+import { ownAddresses } from './own-addresses.ts'
 
 /** How much {@link ServiceRelays} may hold at a time. */
 export interface RelayLimits {

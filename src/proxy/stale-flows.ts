@@ -1,14 +1,14 @@
-import { networkInterfaces } from 'node:os'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import { changedServices } from '../model/snapshot.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { cidrContains } from '../net/cidr.ts'
-import { ipFamilies, ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { protocolNumbers } from '../net/protocol.ts'
 import { destinationTranslated, type ConnectionEntry, type Conntrack } from '../netlink/conntrack.ts'
-import type { CompiledServices } from './compile-services.ts'
+import { ownerOf, type CompiledServices, type OwnedFrontend } from './compile-services.ts'
 import { frontendKey, type Frontend, type FrontendKey } from './frontends.ts'
+import { ownAddresses } from './own-addresses.ts'
 import { servingEndpoints } from './select-endpoints.ts'
 
 /*
@@ -128,7 +128,7 @@ class Context {
     const now = this.#find(this.#now, entry)
     const before = this.#before && this.#find(this.#before, entry)
     const stale = this.#judge(entry, now?.frontend, before?.frontend)
-    const owner = now?.owner ?? before?.owner
+    const owner = now?.service ?? before?.service
     if (stale && owner !== undefined) this.owners.add(owner)
     return stale
   }
@@ -145,13 +145,13 @@ class Context {
     return !this.#allowedFor(now, view).has(`${entry.reply.source} ${entry.reply.sourcePort}`)
   }
 
-  #find(services: CompiledServices, entry: ConnectionEntry): { frontend: Frontend; owner: ObjectKey } | undefined {
+  #find(services: CompiledServices, entry: ConnectionEntry): OwnedFrontend | undefined {
     const { destination, destinationPort } = entry.original
     if (destinationPort === undefined) return undefined
-    const vip = claimed(services, `${destination} ${destinationPort}/UDP`)
+    const vip = ownerOf(services, `${destination} ${destinationPort}/UDP`)
     if (vip) return vip
     const name = `node-port-${ipFamilyOf(destination)} ${destinationPort}/UDP`
-    const nodePort = claimed(services, name)
+    const nodePort = ownerOf(services, name)
     return nodePort && this.#isLocal(destination) ? nodePort : undefined
   }
 
@@ -174,8 +174,8 @@ class Context {
   }
 
   #serving(frontend: Frontend, view: 'verdict' | 'outside'): ReadonlySet<string> {
-    const { snapshot, node, claims } = this.#now
-    const owner = firstClaim(claims.get(frontendKey(frontend))) ?? ''
+    const { snapshot, node } = this.#now
+    const owner = ownerOf(this.#now, frontendKey(frontend))?.service ?? ''
     const internalLocal =
       frontend.kind === 'cluster-ip' && snapshot.services.get(owner)?.internalTrafficPolicy === 'Local'
     const onlyHere = view === 'outside' || internalLocal
@@ -186,23 +186,6 @@ class Context {
   }
 }
 
-function claimed(services: CompiledServices, name: FrontendKey): { frontend: Frontend; owner: ObjectKey } | undefined {
-  const owner = firstClaim(services.claims.get(name))
-  if (owner === undefined) return undefined
-  const frontend = services.services.get(owner)?.frontends.find((f) => frontendKey(f) === name)
-  return frontend && { frontend, owner }
-}
-
-function firstClaim(claim: ObjectKey | readonly ObjectKey[] | undefined): ObjectKey | undefined {
-  return typeof claim === 'string' ? claim : claim?.[0]
-}
-
 function countFamily(entries: readonly ConnectionEntry[], family: IpFamily): number {
   return entries.filter((entry) => ipFamilyOf(entry.original.source) === family).length
-}
-
-/** All addresses of this thread's network namespace. */
-export function ownAddresses(): ReadonlySet<IpAddress> {
-  const all = Object.values(networkInterfaces()).flatMap((list) => list ?? [])
-  return new Set(all.map(({ address }) => parseIp(address.split('%')[0] ?? address)))
 }
