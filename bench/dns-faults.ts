@@ -5,7 +5,7 @@
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import { parseName } from '../src/dns/name.ts'
+import { parseName } from '../src/dns-message/name.ts'
 import type { Behaviour, WorkerRole } from './dns-faults-worker.ts'
 
 const [serverPort, upstreamPort] = [15_353, 15_454]

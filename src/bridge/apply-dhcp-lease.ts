@@ -1,11 +1,11 @@
 import type { DhcpLease } from '../dhcp/lease.ts'
 import { anyAddress } from '../dhcp/message.ts'
 import { cidrContains, formatCidr, type Cidr } from '../net/cidr.ts'
-import { deleteAddress, addAddress } from '../netlink/addresses.ts'
-import { setLink } from '../netlink/link-requests.ts'
+import { deleteAddress, addAddress } from '../rtnetlink/addresses.ts'
+import { setLink } from '../rtnetlink/link-requests.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
-import { deleteRoute, type AddRoute } from '../netlink/routes.ts'
-import type { Rtnetlink } from '../netlink/rtnetlink.ts'
+import { deleteRoute, type AddRoute } from '../rtnetlink/routes.ts'
+import type { Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 
 /** RTPROT_DHCP of include/uapi/linux/rtnetlink.h: by it, the routes of a lease are known again. */
 const dhcpProtocol = 16

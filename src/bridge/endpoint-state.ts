@@ -1,5 +1,5 @@
-import type { CountedLink, DirectionCounters } from '../netlink/link-counters.ts'
-import type { Rtnetlink } from '../netlink/rtnetlink.ts'
+import type { CountedLink, DirectionCounters } from '../rtnetlink/link-counters.ts'
+import type { Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 import { leaseKey, type Lease, type LeaseKey } from './leases.ts'
 import { podInterface, portOf } from './names.ts'
 import type { BridgeKernel } from './kernel.ts'

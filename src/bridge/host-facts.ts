@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net'
-import type { Link } from '../netlink/link.ts'
-import type { Route } from '../netlink/routes.ts'
+import type { Link } from '../rtnetlink/link.ts'
+import type { Route } from '../rtnetlink/routes.ts'
 import { parseIp } from '../net/ip-address.ts'
 import type { BridgeKernel } from './kernel.ts'
 import type { HostFacts, HostRoute } from './network.ts'

@@ -2,9 +2,9 @@ import { openNetns, type Netns } from '../linux/netns.ts'
 import { probePort, type PortProbe } from '../linux/port-probe.ts'
 import { readSysctl, SysctlError, writeSysctl } from '../linux/sysctl.ts'
 import type { Port } from '../net/port.ts'
-import type { NetnsHandle } from '../netlink/link-requests.ts'
+import type { NetnsHandle } from '../rtnetlink/link-requests.ts'
 import { openConntrack, type Conntrack } from '../netlink/conntrack.ts'
-import { openRtnetlink, type Rtnetlink } from '../netlink/rtnetlink.ts'
+import { openRtnetlink, type Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 
 /** What bridge networks need of a network namespace: a machine's own, or a pod's. Tests hand in a fake. */
 export interface NamespaceKernel extends Disposable {

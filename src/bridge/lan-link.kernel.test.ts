@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { createAnonymousNetns, type Netns } from '../linux/netns.ts'
 import { parseMac } from '../net/mac-address.ts'
-import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import { openRtnetlink } from '../rtnetlink/rtnetlink.ts'
 import { ip } from '../../test/lab/dhcp-lan.ts'
 import { openBridgeKernel, type BridgeKernel } from './kernel.ts'
 import { createLanLink, deleteLanLink, driverObstacle, LanLinkError, type LanLink } from './lan-link.ts'

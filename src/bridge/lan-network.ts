@@ -1,7 +1,7 @@
 import type { LanSettings } from '../model/network.ts'
 import { cidrContains, cidrFamily, networkOf, type Cidr } from '../net/cidr.ts'
 import { ipFamilyOf, parseIp, type IpFamily } from '../net/ip-address.ts'
-import type { Link } from '../netlink/link.ts'
+import type { Link } from '../rtnetlink/link.ts'
 import { checkAddresses, checkMtu, checkNetworkName, checkSubnet, NetworkError } from './check-network.ts'
 import type { InsidePlan } from './diff.ts'
 import type { Lease } from './leases.ts'

@@ -1,10 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { parseMac } from '../net/mac-address.ts'
-import { FakeRtnetlink } from '../netlink/fake-rtnetlink.ts'
+import { FakeRtnetlink } from '../rtnetlink/fake-rtnetlink.ts'
 import { NLM_F_ACK } from '../netlink/message.ts'
 import { NetlinkSocket } from '../netlink/netlink-socket.ts'
-import { Rtnetlink } from '../netlink/rtnetlink.ts'
+import { Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 import { ScriptedKernel } from '../netlink/scripted-kernel.ts'
 import { LinkDeletions } from './link-deletions.ts'
 

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import type { Rtnetlink } from '../netlink/rtnetlink.ts'
+import type { Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 import { deleteLinks } from './apply.ts'
 
 /** Batches that the kernel still has to acknowledge: each holds one of the four threads of Node's pool meanwhile. */

@@ -1,5 +1,5 @@
 import type { NetlinkError } from '../netlink/netlink-error.ts'
-import type { Rtnetlink } from '../netlink/rtnetlink.ts'
+import type { Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 import { applyEndpointActions, applyHostAction, deleteLinks } from './apply.ts'
 import { createEndpoint } from './create-endpoints.ts'
 import { diffEndpoint, diffHost, formatAction, type HostAction, type NamespaceState } from './diff.ts'

@@ -1,6 +1,6 @@
 import { networkOf, type Cidr } from '../net/cidr.ts'
 import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
-import type { SourceRule } from '../netlink/rules.ts'
+import type { SourceRule } from '../rtnetlink/rules.ts'
 import type { EndpointPlan } from './plan.ts'
 
 /** A route inside a pod. Without `table`, in the main one. */

@@ -1,6 +1,6 @@
 import { fullness, maxPorts } from '../bridge/bridge-full.ts'
 import { networkAlias } from '../bridge/names.ts'
-import type { Link } from '../netlink/link.ts'
+import type { Link } from '../rtnetlink/link.ts'
 import type { Finding } from './doctor.ts'
 
 /** What is said of a link here. */

@@ -10,7 +10,7 @@ import { parsePort } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
 import { compileServices, defaultProxySettings } from '../proxy/compile-services.ts'
 import { exampleService, exampleSlice, exampleSnapshot } from '../proxy/example-objects.ts'
-import { compileTable } from '../proxy/nftables-table.ts'
+import { compileTable } from '../proxy-nftables/nftables-table.ts'
 import { explainPacket, type ExplainFacts } from './explain.ts'
 
 const network = (name: string, subnet: string, more: Partial<Network> = {}): Network => ({

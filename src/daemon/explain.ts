@@ -3,9 +3,9 @@ import { isLoopback, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip
 import type { TransportAddress } from '../net/transport-address.ts'
 import { registerBytes } from '../nftables/keys.ts'
 import type { Elements, NftSet, RegisterBytes, TableState } from '../nftables/objects.ts'
-import { readSlotsAt } from '../proxy/nftables-elements.ts'
-import { classFromNumber, type ClassKind } from '../proxy/nftables-numbers.ts'
-import { sets, views, type View } from '../proxy/nftables-sets.ts'
+import { readSlotsAt } from '../proxy-nftables/nftables-elements.ts'
+import { classFromNumber, type ClassKind } from '../proxy-nftables/nftables-numbers.ts'
+import { sets, views, type View } from '../proxy-nftables/nftables-sets.ts'
 import { closedBy, findPublished, firewallPlaces, type FirewallFacts } from './explain-published.ts'
 
 /** What the way of a packet depends on, as it is in the kernel and on this machine. */

@@ -1,8 +1,8 @@
 import type { NftClient } from '../nftables/client.ts'
-import { ipvsTable } from '../proxy/ipvs-table.ts'
-import { chains } from '../proxy/iptables-names.ts'
-import { servicesTable } from '../proxy/nftables-sets.ts'
-import { userspaceTable } from '../proxy/userspace-mode.ts'
+import { ipvsTable } from '../proxy-ipvs/ipvs-table.ts'
+import { chains } from '../proxy-iptables/iptables-names.ts'
+import { servicesTable } from '../proxy-nftables/nftables-sets.ts'
+import { userspaceTable } from '../proxy-userspace/userspace-mode.ts'
 import type { ServiceMode } from './services-config.ts'
 
 const modeOfTable: Readonly<Record<string, ServiceMode>> = {

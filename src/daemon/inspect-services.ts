@@ -1,7 +1,7 @@
 import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { parseTransportAddress } from '../net/transport-address.ts'
-import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import { openRtnetlink } from '../rtnetlink/rtnetlink.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
 import type { PacketAtNode } from '../proxy/dataplane.ts'
 import { decide, originOf, type Decision } from '../proxy/decide.ts'

@@ -3,7 +3,7 @@ import { parseCidr, parseNetwork, type Cidr } from '../net/cidr.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { schedulers } from '../ipvs/objects.ts'
-import type { IpvsSettings } from '../proxy/ipvs-mode.ts'
+import type { IpvsSettings } from '../proxy-ipvs/ipvs-mode.ts'
 import { parseGoDuration } from './go-duration.ts'
 import type { KeyTree } from './unknown-keys.ts'
 

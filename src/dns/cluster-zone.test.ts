@@ -2,9 +2,10 @@ import { describe, expect, test } from 'vitest'
 import { emptySnapshot } from '../model/snapshot.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { ClusterZone, type ClusterZoneOptions } from './cluster-zone.ts'
-import { parseName } from './name.ts'
-import { rcodes, recordTypes } from './record-set.ts'
-import { makePod, printRecords, snapshotOf } from './testing.ts'
+import { parseName } from '../dns-message/name.ts'
+import { rcodes, recordTypes } from '../dns-message/record-set.ts'
+import { printRecords } from '../dns-message/print-records.ts'
+import { makePod, snapshotOf } from './testing.ts'
 
 const snapshot = snapshotOf(
   {

@@ -15,7 +15,7 @@ import {
   nameText,
   parseName,
   rootName,
-} from './name.ts'
+} from '../dns-message/name.ts'
 import { parseDashedAddress } from './pod-name.ts'
 import {
   addressSets,
@@ -28,9 +28,9 @@ import {
   recordTypes,
   soaSet,
   textSet,
-} from './record-set.ts'
+} from '../dns-message/record-set.ts'
 import { ReverseIndex } from './reverse-index.ts'
-import { reverseZoneOf } from './reverse-name.ts'
+import { reverseZoneOf } from '../dns-message/reverse-name.ts'
 
 /** Which pods have names like `10-7-1-11.shop.pod.<zone>`: none, any address, or the addresses that pods of the namespace have. */
 export type PodNames = 'disabled' | 'insecure' | 'verified'

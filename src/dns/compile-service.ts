@@ -4,9 +4,9 @@ import type { Service } from '../model/service.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
-import { type Name, type NameKey, nameOfLabels, parseName } from './name.ts'
-import { addressSets, nameSet, type RecordSet, recordTypes, type SrvTarget, srvSet } from './record-set.ts'
-import { reverseKey } from './reverse-name.ts'
+import { type Name, type NameKey, nameOfLabels, parseName } from '../dns-message/name.ts'
+import { addressSets, nameSet, type RecordSet, recordTypes, type SrvTarget, srvSet } from '../dns-message/record-set.ts'
+import { reverseKey } from '../dns-message/reverse-name.ts'
 
 /** All that is known about one name. Without any set the name exists only because names below it do. */
 export interface NameEntry {

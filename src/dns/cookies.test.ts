@@ -3,7 +3,7 @@ import { silentLog } from '../base/log.ts'
 import { emptySnapshot } from '../model/snapshot.ts'
 import { ClusterZone } from './cluster-zone.ts'
 import { Cookies } from './cookies.ts'
-import { extendedErrors } from './record-set.ts'
+import { extendedErrors } from '../dns-message/record-set.ts'
 import { newDnsStats, respond } from './respond.ts'
 
 const clientCookie = '0102030405060708'

@@ -1,9 +1,9 @@
 import type { IpAddress } from '../net/ip-address.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { isIP } from 'node:net'
-import { labelsOfKey, type Name } from './name.ts'
-import type { Question } from './query.ts'
-import { addressSets, type Answer, emptyAnswer, rcodes, recordTypes } from './record-set.ts'
+import { labelsOfKey, type Name } from '../dns-message/name.ts'
+import type { Question } from '../dns-message/query.ts'
+import { addressSets, type Answer, emptyAnswer, rcodes, recordTypes } from '../dns-message/record-set.ts'
 
 /** Names of one label that only some clients know: those of the pods that they share a network with. */
 export interface NetworkNames {

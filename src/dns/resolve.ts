@@ -1,8 +1,8 @@
 import { type ClusterZone } from './cluster-zone.ts'
-import type { Upstreams } from './forward.ts'
-import { isAtOrBelow, type NameKey } from './name.ts'
+import type { Upstreams } from '../dns-forward/forward.ts'
+import { isAtOrBelow, type NameKey } from '../dns-message/name.ts'
 import { answerNetworkName, type NetworkNames } from './network-names.ts'
-import type { Query, Question } from './query.ts'
+import type { Query, Question } from '../dns-message/query.ts'
 import {
   type Answer,
   emptyAnswer,
@@ -12,7 +12,7 @@ import {
   type RecordSet,
   recordTypes,
   textSet,
-} from './record-set.ts'
+} from '../dns-message/record-set.ts'
 
 export interface ResolveContext {
   /** The address that the query came from, as a socket says it. */

@@ -1,9 +1,9 @@
 import type { Log } from '../base/log.ts'
 import type { Cookies } from './cookies.ts'
-import { encodeCookieResponse, encodeError, encodeResponse } from './encode-response.ts'
-import { nameText } from './name.ts'
-import { type Edns, parseRequest } from './query.ts'
-import { type Answer, rcodes } from './record-set.ts'
+import { encodeCookieResponse, encodeError, encodeResponse } from '../dns-message/encode-response.ts'
+import { nameText } from '../dns-message/name.ts'
+import { type Edns, parseRequest } from '../dns-message/query.ts'
+import { type Answer, rcodes } from '../dns-message/record-set.ts'
 import { type ResolveContext, resolveQuery } from './resolve.ts'
 import type { Client } from './udp-listener.ts'
 

@@ -1,7 +1,7 @@
 import type { ObjectKey } from '../model/object-key.ts'
 import type { IpAddress } from '../net/ip-address.ts'
-import { type NameKey, parentKey } from './name.ts'
-import { reverseKey, reverseZones } from './reverse-name.ts'
+import { type NameKey, parentKey } from '../dns-message/name.ts'
+import { reverseKey, reverseZones } from '../dns-message/reverse-name.ts'
 
 interface Claim {
   readonly service: ObjectKey

@@ -3,7 +3,7 @@ import { createServer, type Socket } from 'node:net'
 import { type Clock, systemClock, type Timer } from '../base/clock.ts'
 import { ipFamilyOf } from '../net/ip-address.ts'
 import { ListenError } from './listen-error.ts'
-import { headerSize } from './query.ts'
+import { headerSize } from '../dns-message/query.ts'
 import type { Listener, ListenerOptions } from './udp-listener.ts'
 
 export interface TcpListenerOptions extends ListenerOptions {

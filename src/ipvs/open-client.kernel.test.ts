@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { testIpvsClient } from '../../test/contract/ipvs-client.ts'
 import { createAnonymousNetns } from '../linux/netns.ts'
-import { setLink } from '../netlink/link-requests.ts'
-import { openRtnetlink } from '../netlink/rtnetlink.ts'
+import { setLink } from '../rtnetlink/link-requests.ts'
+import { openRtnetlink } from '../rtnetlink/rtnetlink.ts'
 import { openIpvs } from './open-client.ts'
 
 const available = await hasIpvs()

@@ -19,7 +19,7 @@ const capabilityNumbers = { CAP_NET_ADMIN: 12, CAP_NET_RAW: 13, CAP_SYS_ADMIN: 2
 /** The oldest kernel with all that is used: concatenated map keys with timeouts, IFLA_BRPORT_ISOLATED, pidfds. */
 const oldestKernel = [5, 10] as const
 
-/** Probes what needs no netlink: kernel version, privileges, namespaces, IPv6, forwarding. See also src/netlink/kernel-features.ts. */
+/** Probes what needs no netlink: kernel version, privileges, namespaces, IPv6, forwarding. See also src/rtnetlink/kernel-features.ts. */
 export function probeMachine(): Feature[] {
   return [
     probeKernelVersion(),

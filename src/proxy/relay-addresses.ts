@@ -2,7 +2,7 @@ import type { Log } from '../base/log.ts'
 import { addressCidr } from '../net/cidr.ts'
 import { ipFamilies, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { isAlreadyExists, isNetlinkError } from '../netlink/netlink-error.ts'
-import type { Rtnetlink } from '../netlink/rtnetlink.ts'
+import type { Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 
 /**
  * Where the userspace mode listens: addresses of the node that nobody else has, since an answer over UDP leaves with the

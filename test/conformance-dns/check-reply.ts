@@ -1,4 +1,4 @@
-import { nameText } from '../../src/dns/name.ts'
+import { nameText } from '../../src/dns-message/name.ts'
 import { classNumbers, nameOf, rcodeNumbers, typeNumbers } from './codes.ts'
 import type { CaseQuery, DnsExpectation, ExpectedEdns } from './dns-case.ts'
 import { readMessage, type ReplyMessage, type SeenRecord } from './read-message.ts'

@@ -1,5 +1,5 @@
 import type { PodNames } from '../../src/dns/cluster-zone.ts'
-import type { Name } from '../../src/dns/name.ts'
+import type { Name } from '../../src/dns-message/name.ts'
 import type { IpAddress } from '../../src/net/ip-address.ts'
 import type { ExpectedRecord } from './record-text.ts'
 

@@ -1,5 +1,5 @@
 import type { PodNames } from '../../src/dns/cluster-zone.ts'
-import { parseName } from '../../src/dns/name.ts'
+import { parseName } from '../../src/dns-message/name.ts'
 import { ManifestReader, show } from '../../src/model/manifest-reader.ts'
 import { parseIp } from '../../src/net/ip-address.ts'
 import { ParseError } from '../../src/net/parse-error.ts'

@@ -1,5 +1,5 @@
-import { MessageError } from '../../src/dns/message-error.ts'
-import { type Name, readName } from '../../src/dns/name.ts'
+import { MessageError } from '../../src/dns-message/message-error.ts'
+import { type Name, readName } from '../../src/dns-message/name.ts'
 import { formatRdata } from './record-text.ts'
 
 /** A reply, read to its last octet. */

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net'
-import { type Name, nameText, parseName, readName } from '../../src/dns/name.ts'
+import { type Name, nameText, parseName, readName } from '../../src/dns-message/name.ts'
 import { ipFromBytes, ipToBytes, parseIp } from '../../src/net/ip-address.ts'
 import { ParseError } from '../../src/net/parse-error.ts'
 import { classNumbers, nameOf, numberOf, typeNumbers } from './codes.ts'

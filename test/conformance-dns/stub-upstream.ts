@@ -1,7 +1,7 @@
 import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
-import { readName } from '../../src/dns/name.ts'
+import { readName } from '../../src/dns-message/name.ts'
 import type { StubAnswer } from './dns-case.ts'
 import type { ExpectedRecord } from './record-text.ts'
 

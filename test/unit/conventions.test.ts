@@ -7,23 +7,32 @@ import { knownKeys, parseConfig } from '../../src/daemon/config.ts'
 
 /** The house of docs/architecture.md: what each folder of src may import besides itself. */
 const values = ['base', 'net']
-const wire = ['linux', 'netlink']
+const wire = ['linux', 'netlink', 'rtnetlink']
 const kernel = ['nftables', 'iptables', 'ipvs', 'dhcp', 'relay']
-const domain = ['sources', 'api', 'proxy', 'dns', 'bridge']
-const belowDomain = [...values, 'model', ...wire, ...kernel, 'kubernetes']
+const modes = ['proxy-nftables', 'proxy-iptables', 'proxy-ipvs', 'proxy-userspace']
+const domain = ['sources', 'api', 'proxy', ...modes, 'dns-forward', 'dns', 'bridge']
+const belowDomain = [...values, 'model', ...wire, ...kernel, 'kubernetes', 'dns-message']
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   base: [],
   net: ['base'],
   model: values,
   linux: values,
   netlink: [...values, 'linux'],
+  rtnetlink: [...values, 'linux', 'netlink'],
   nftables: [...values, ...wire],
   iptables: [...values, ...wire],
   ipvs: [...values, ...wire],
   dhcp: [...values, ...wire],
   relay: [...values, 'linux'],
   kubernetes: [...values, 'model', 'linux'],
+  'dns-message': values,
   ...Object.fromEntries(domain.map((folder) => [folder, belowDomain])),
+  // A mode stands on what all modes share; ipvs and userspace also let nftables do what is not theirs.
+  'proxy-nftables': [...belowDomain, 'proxy'],
+  'proxy-iptables': [...belowDomain, 'proxy'],
+  'proxy-ipvs': [...belowDomain, 'proxy', 'proxy-nftables'],
+  'proxy-userspace': [...belowDomain, 'proxy', 'proxy-nftables'],
+  dns: [...belowDomain, 'dns-forward'],
   daemon: [...belowDomain, ...domain],
   cli: [...belowDomain, ...domain, 'daemon'],
 }

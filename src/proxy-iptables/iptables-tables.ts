@@ -1,0 +1,216 @@
+import { diffTable, type WantedTable } from '../iptables/diff.ts'
+import type { AddressSet } from '../iptables/ip-set.ts'
+import type { Ruleset, TableChanges, TableName } from '../iptables/objects.ts'
+import { formatRule, type Rule } from '../iptables/rule.ts'
+import { cidrFamily, networkOf, type Cidr } from '../net/cidr.ts'
+import type { IpAddress, IpFamily } from '../net/ip-address.ts'
+import type { CompiledServices } from '../proxy/compile-services.ts'
+import type { ServiceFrontends } from '../proxy/frontends.ts'
+import { chains, isServiceChain } from './iptables-names.ts'
+import { addServiceChains, ruleContext, type DispatchRules, type RuleContext } from './iptables-service.ts'
+
+/** What the machine can, as far as rules depend on it. */
+export interface IptablesFeatures {
+  /** Sets of addresses can be matched on (ip_set and xt_set). */
+  readonly addressSets: boolean
+  /** net.netfilter.nf_conntrack_tcp_be_liberal is on: nothing needs to be done about INVALID packets. */
+  readonly liberalConntrack: boolean
+}
+
+/** The chains that all Services share, of one family: rules in order. */
+export interface SharedChains {
+  readonly filter: ReadonlyMap<string, readonly string[]>
+  readonly nat: ReadonlyMap<string, readonly string[]>
+}
+
+/** The set of all cluster IPs of a family. */
+export function clusterIpSet(family: IpFamily): AddressSet {
+  return { name: `FAIRLEAD-CLUSTER-IPS-${family}`, family }
+}
+
+/** The bit that asks for masquerade, unless the settings say another. */
+const defaultMark = 0x4000
+
+/** Rules that other chains must have, as kube-proxy's: each of them is put in front, so the last stands first. */
+const newOnly = '-m conntrack --ctstate NEW'
+const jumps: readonly { table: TableName; from: readonly string[]; to: string; comment: string; first?: string }[] = [
+  // kube-proxy has no jump from OUTPUT here: what the node itself sends to an external IP without endpoints then leaves it.
+  {
+    table: 'filter',
+    from: ['INPUT', 'FORWARD', 'OUTPUT'],
+    to: chains.externalServices,
+    comment: 'kubernetes externally-visible service portals',
+    first: newOnly,
+  },
+  { table: 'filter', from: ['INPUT'], to: chains.nodePorts, comment: 'kubernetes health check service ports' },
+  {
+    table: 'filter',
+    from: ['FORWARD', 'OUTPUT'],
+    to: chains.services,
+    comment: 'kubernetes service portals',
+    first: newOnly,
+  },
+  { table: 'filter', from: ['FORWARD'], to: chains.forward, comment: 'kubernetes forwarding rules' },
+  {
+    table: 'filter',
+    from: ['INPUT', 'OUTPUT', 'FORWARD'],
+    to: chains.firewall,
+    comment: 'kubernetes load balancer firewall',
+    first: newOnly,
+  },
+  { table: 'nat', from: ['OUTPUT', 'PREROUTING'], to: chains.services, comment: 'kubernetes service portals' },
+  { table: 'nat', from: ['POSTROUTING'], to: chains.postrouting, comment: 'kubernetes postrouting rules' },
+]
+
+/** All tables that this mode touches. */
+export const touchedTables: readonly TableName[] = ['mangle', 'filter', 'nat']
+
+/** The context of a family's rules. */
+export function contextOf(services: CompiledServices, options: { family: IpFamily; terse: boolean }): RuleContext {
+  const all = services.snapshot.services
+  return ruleContext(services.settings, {
+    ...options,
+    isInternalLocal: (key) => all.get(key)?.internalTrafficPolicy === 'Local',
+  })
+}
+
+/** More endpoints than this, and kube-proxy leaves out comments of endpoints ("large cluster mode"). */
+export const manyEndpoints = 1000
+
+/** What a Service adds to the shared chains: `dispatchRules`, remembered, since of most Services it never changes. */
+export type DispatchOf = (service: ServiceFrontends) => DispatchRules
+
+/** The shared chains of one family, from what each Service adds to them. Pure. */
+export function sharedChains(
+  services: CompiledServices,
+  context: RuleContext,
+  options: { readonly features: IptablesFeatures; readonly dispatchOf: DispatchOf },
+): SharedChains {
+  const { dispatchOf } = options
+  const all: DispatchRules[] = []
+  for (const service of services.services.values()) all.push(dispatchOf(service))
+  const gather = (part: keyof DispatchRules): string[] => all.flatMap((rules) => rules[part])
+  const bit = services.settings.masqueradeMark ?? defaultMark
+  const mark = `0x${bit.toString(16)}`
+  const filter = new Map<string, readonly string[]>([
+    [chains.canary, []],
+    [
+      chains.services,
+      [...gather('unservedServices'), ...clusterIpRules(services.serviceCIDRs, context, options.features)],
+    ],
+    [chains.externalServices, gather('unservedExternal')],
+    [chains.forward, forwardRules(mark, options.features)],
+    [chains.nodePorts, gather('healthChecks')],
+    [chains.firewall, gather('firewall')],
+  ])
+  const nat = new Map<string, readonly string[]>([
+    [chains.canary, []],
+    [chains.owner, []],
+    [chains.services, [...gather('services'), ...nodePortJumps(context)]],
+    [chains.nodePorts, gather('nodePorts')],
+    [chains.postrouting, postroutingRules(mark)],
+    [chains.markMasquerade, [formatRule({ target: `MARK --set-xmark ${mark}/${mark}` })]],
+  ])
+  if (context.pods.markUnlessPod) nat.set(chains.markUnlessPod, context.pods.markUnlessPod)
+  return { filter, nat }
+}
+
+/** All that the tables of one family must hold: the shared chains, and those of each Service. Pure. */
+export function compileTables(
+  services: CompiledServices,
+  context: RuleContext,
+  shared: SharedChains,
+): readonly WantedTable[] {
+  const nat = new Map(shared.nat)
+  for (const service of services.services.values()) addServiceChains(nat, service, context)
+  const wanted = {
+    mangle: new Map([
+      [chains.canary, []],
+      [chains.owner, []],
+    ]),
+    filter: shared.filter,
+    nat,
+  }
+  return (['mangle', 'filter', 'nat'] as const).map((table) => ({
+    table,
+    chains: wanted[table],
+    jumps: jumpRules(table),
+    owns: isServiceChain,
+  }))
+}
+
+/** The changes from what iptables-save showed to what is wanted. */
+export function diffTables(current: Ruleset, wanted: readonly WantedTable[]): readonly TableChanges[] {
+  return wanted.map((table) => diffTable(current.get(table.table), table))
+}
+
+/** The cluster IPs that Services of a family have, each as often as frontends name it. */
+export function clusterIpsOf(services: Iterable<ServiceFrontends>, family: IpFamily): Map<IpAddress, number> {
+  const counts = new Map<IpAddress, number>()
+  for (const service of services) {
+    for (const frontend of service.frontends) {
+      if (frontend.kind !== 'cluster-ip' || frontend.family !== family) continue
+      counts.set(frontend.ip, (counts.get(frontend.ip) ?? 0) + 1)
+    }
+  }
+  return counts
+}
+
+function jumpRules(table: TableName): { chain: string; rule: string }[] {
+  const rules = jumps
+    .filter((jump) => jump.table === table)
+    .flatMap(({ from, to, comment, first }) =>
+      from.map((chain) => ({
+        chain,
+        rule: formatRule({ ...(first !== undefined && { first }), comment, target: to }),
+      })),
+    )
+  return rules.reverse()
+}
+
+/** What is wrong about a cluster IP and no Service's business: an unused port, an unused address. One rule for all. */
+function clusterIpRules(cidrs: readonly Cidr[], { family }: RuleContext, features: IptablesFeatures): string[] {
+  const unusedPort: Rule = {
+    comment: 'fairlead: cluster IPs have no other ports',
+    matches: `-m set --match-set ${clusterIpSet(family).name} dst`,
+    target: `REJECT --reject-with ${family === 4 ? 'icmp' : 'icmp6'}-port-unreachable`,
+  }
+  const unused = cidrs
+    .filter((cidr) => cidrFamily(cidr) === family && cidr.prefix > 0)
+    .map((cidr): Rule => ({
+      destination: networkOf(cidr),
+      comment: 'fairlead: cluster IPs without a Service',
+      target: 'DROP',
+    }))
+  return [...(features.addressSets ? [unusedPort] : []), ...unused].map(formatRule)
+}
+
+function forwardRules(mark: string, features: IptablesFeatures): string[] {
+  const rules: Rule[] = [
+    { comment: 'kubernetes forwarding rules', matches: `-m mark --mark ${mark}/${mark}`, target: 'ACCEPT' },
+    {
+      comment: 'kubernetes forwarding conntrack rule',
+      matches: '-m conntrack --ctstate RELATED,ESTABLISHED',
+      target: 'ACCEPT',
+    },
+  ]
+  // Packets that conntrack cannot place are not translated; the other end would answer them with a reset (kubernetes #74839).
+  const invalid: Rule = { matches: '-m conntrack --ctstate INVALID', target: 'DROP' }
+  return [...(features.liberalConntrack ? [] : [invalid]), ...rules].map(formatRule)
+}
+
+function postroutingRules(mark: string): string[] {
+  return [
+    formatRule({ matches: `-m mark ! --mark ${mark}/${mark}`, target: 'RETURN' }),
+    formatRule({ target: `MARK --set-xmark ${mark}/0x0` }),
+    formatRule({
+      comment: 'kubernetes service traffic requiring SNAT',
+      target: 'MASQUERADE --random-fully',
+    }),
+  ]
+}
+
+function nodePortJumps({ atNodePorts }: RuleContext): string[] {
+  const comment = 'kubernetes service nodeports; NOTE: this must be the last rule in this chain'
+  return atNodePorts.map((where) => formatRule({ ...where, comment, target: chains.nodePorts }))
+}

@@ -1,0 +1,270 @@
+import { describe, expect, test } from 'vitest'
+import { FakeClock } from '../base/clock.ts'
+import { silentLog } from '../base/log.ts'
+import { FakeIpvs } from '../ipvs/fake-ipvs.ts'
+import { virtualKey, type VirtualServerState } from '../ipvs/objects.ts'
+import type { Snapshot } from '../model/snapshot.ts'
+import { parseCidr } from '../net/cidr.ts'
+import { parseIp, type IpAddress } from '../net/ip-address.ts'
+import { parsePort } from '../net/port.ts'
+import { fakeNftables } from '../nftables/fake-nftables.ts'
+import { formatTable } from '../nftables/format.ts'
+import { compileServices, defaultProxySettings, type CompiledServices } from '../proxy/compile-services.ts'
+import { exampleService, exampleSlice, exampleSnapshot } from '../proxy/example-objects.ts'
+import { removeIpvs } from './ipvs-cleanup.ts'
+import { IpvsMode, type IpvsSettings } from './ipvs-mode.ts'
+import { neededSysctls } from './ipvs-parts.ts'
+import { parseScheduling, schedulerAnnotation } from '../proxy/ipvs-scheduling.ts'
+import { ipvsTable } from './ipvs-table.ts'
+import type { VipDevice } from './vip-device.ts'
+
+const settings = { ...defaultProxySettings, localPods: ['10.0.0.0/16', 'fd00::/64'].map(parseCidr) }
+const nodeIp = parseIp('192.0.2.7')
+
+const compile = (snapshot: Snapshot, previous?: CompiledServices) =>
+  compileServices(snapshot, { nodeName: 'this-node', settings, previous })
+
+/** A dummy device in memory. */
+class FakeVipDevice implements VipDevice {
+  own: Set<IpAddress> | undefined
+  others = new Set([nodeIp, parseIp('127.0.0.1')])
+  available = true
+  listener = (): void => {}
+  async probe() {
+    if (!this.available) throw new Error('the kernel makes no dummy devices')
+  }
+  async read() {
+    return { own: this.own && new Set(this.own), others: new Set(this.others) }
+  }
+  async change({ add, remove }: { readonly add: readonly IpAddress[]; readonly remove: readonly IpAddress[] }) {
+    this.own ??= new Set()
+    for (const ip of remove) this.own.delete(ip)
+    for (const ip of add) this.own.add(ip)
+  }
+  async remove() {
+    this.own = undefined
+  }
+  watch(listener: () => void) {
+    this.listener = listener
+  }
+  [Symbol.dispose]() {}
+}
+
+function machine(options: { readonly ipvs?: FakeIpvs; readonly settings?: IpvsSettings } = {}) {
+  const { ipvs = new FakeIpvs() } = options
+  const nft = fakeNftables()
+  const device = new FakeVipDevice()
+  const clock = new FakeClock()
+  const sysctls = new Map<string, number>()
+  const open = () => ({
+    ipvs,
+    nft,
+    device,
+    kernelRelease: '6.1.0-56-amd64',
+    writeSysctl: (name: string, value: number) => void sysctls.set(name, value),
+    [Symbol.dispose]() {},
+  })
+  const newMode = () =>
+    new IpvsMode(open, { log: silentLog, clock, settings: options.settings ?? {}, intervalMs: 1000 })
+  return { ipvs, nft, device, clock, sysctls, open, newMode, mode: newMode() }
+}
+
+function web(endpoints: readonly string[], annotations: Readonly<Record<string, string>> = {}): Snapshot {
+  const service = exampleService('web', { clusterIPs: ['10.96.0.5'], ports: ['80:30080/tcp'], annotations })
+  return exampleSnapshot([[service, exampleSlice(service, endpoints)]])
+}
+
+const at = { ip: parseIp('10.96.0.5'), port: parsePort(80), protocol: 'tcp' } as const
+const endpointPort = 8080
+
+function textOf(virtuals: readonly VirtualServerState[]): string[] {
+  return virtuals
+    .map(({ at, scheduler, persistence, reals }) => {
+      const servers = reals.map(({ ip, weight }) => `${ip}*${weight}`).sort()
+      return `${virtualKey(at)} ${scheduler}${persistence ? ` ${persistence.seconds}s` : ''} ${servers.join(' ')}`
+    })
+    .sort()
+}
+
+describe('IpvsMode', () => {
+  test('an annotation that is no scheduler is a problem of the Service', () => {
+    const { problems } = compile(web(['10.0.0.1'], { [schedulerAnnotation]: 'nosuch' }))
+    expect([...problems.values()]).toEqual([[expect.stringContaining('fairlead.dev/ipvs-scheduler is "nosuch"')]])
+  })
+
+  test('sync() makes a virtual server for each address of a Service, and of the node', async () => {
+    const { mode, ipvs, device } = machine()
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'])))
+    expect(textOf(await ipvs.list())).toEqual([
+      'TCP 10.96.0.5:80 rr 10.0.0.1*1 10.0.0.2*1',
+      'TCP 192.0.2.7:30080 rr 10.0.0.1*1 10.0.0.2*1',
+    ])
+    expect(device.own).toEqual(new Set([at.ip]))
+  })
+
+  test('sync() a second time changes nothing, nor does a new daemon’s first', async () => {
+    const { mode, newMode, ipvs, nft } = machine()
+    const services = compile(web(['10.0.0.1', '10.0.0.2']))
+    await mode.sync(services)
+    const before = ipvs.commands.length
+    expect(await mode.sync(services)).toMatchObject({ kind: 'change', elements: 0, rules: 0 })
+    expect(await newMode().sync(services)).toMatchObject({ kind: 'full', elements: 0, rules: 0 })
+    expect(ipvs.commands.length).toBe(before)
+    expect(await nft.listTables()).toHaveLength(2)
+  })
+
+  test('sync() of one change among many Services costs as much as it changes', async () => {
+    const { mode, ipvs } = machine()
+    const many = (last: string) =>
+      exampleSnapshot(
+        Array.from({ length: 200 }, (_, i) => {
+          const service = exampleService(`s${i}`, { clusterIPs: [`10.96.1.${i}`] })
+          return [service, exampleSlice(service, [i === 7 ? last : '10.0.0.1'])]
+        }),
+      )
+    await mode.sync(compile(many('10.0.0.1')))
+    const before = ipvs.commands.length
+    await mode.sync(compile(many('10.0.0.2')))
+    expect(ipvs.commands.slice(before).map(({ op }) => op)).toEqual(['add-real', 'set-real'])
+  })
+
+  test('a real server that goes gets the weight 0, and is deleted when its last connection has ended', async () => {
+    const { mode, ipvs, clock } = machine()
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'])))
+    const gone = { ip: parseIp('10.0.0.1'), port: parsePort(endpointPort) }
+    ipvs.setCounts(at, gone, { active: 2 })
+    await mode.sync(compile(web(['10.0.0.2'])))
+    const reals = async () => textOf(await ipvs.list())[0]
+    expect(await reals()).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*0 10.0.0.2*1')
+    await clock.advance(1500)
+    expect(await reals()).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*0 10.0.0.2*1')
+    expect(mode.draining.map(({ real }) => real.counts.active)).toEqual([2])
+    ipvs.setCounts(at, gone, { active: 0 })
+    await clock.advance(1500)
+    expect(await reals()).toBe('TCP 10.96.0.5:80 rr 10.0.0.2*1')
+    expect(mode.draining).toEqual([])
+    expect(await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'])))).toMatchObject({ kind: 'change' })
+    expect(await reals()).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*1 10.0.0.2*1')
+  })
+
+  test('a real server goes at the deadline of its Service, whatever connections it has', async () => {
+    const { mode, ipvs, clock } = machine()
+    const annotations = { 'fairlead.dev/drain-seconds': '3' }
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'], annotations)))
+    ipvs.setCounts(at, { ip: parseIp('10.0.0.1'), port: parsePort(endpointPort) }, { active: 2 })
+    await mode.sync(compile(web(['10.0.0.2'], annotations)))
+    await clock.advance(2900)
+    expect(textOf(await ipvs.list())[0]).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*0 10.0.0.2*1')
+    await clock.advance(200)
+    expect(textOf(await ipvs.list())[0]).toBe('TCP 10.96.0.5:80 rr 10.0.0.2*1')
+    expect(await mode.sync(compile(web(['10.0.0.2'], annotations)))).toMatchObject({ elements: 0 })
+  })
+
+  test('a real server that comes back while it drains gets its weight again', async () => {
+    const { mode, ipvs, clock } = machine()
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'])))
+    ipvs.setCounts(at, { ip: parseIp('10.0.0.1'), port: parsePort(endpointPort) }, { active: 2 })
+    await mode.sync(compile(web(['10.0.0.2'])))
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'])))
+    await clock.advance(1500)
+    expect(textOf(await ipvs.list())[0]).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*1 10.0.0.2*1')
+  })
+
+  test.each([
+    [{}, {}, 'rr'],
+    [{ 'fairlead.dev/algorithm': 'maglev' }, {}, 'mh'],
+    [{ [schedulerAnnotation]: 'lc' }, {}, 'lc'],
+    [{ [schedulerAnnotation]: 'nosuch' }, {}, 'rr'],
+    [{}, { scheduler: 'sed' }, 'sed'],
+    [{ 'fairlead.dev/algorithm': 'round-robin' }, { scheduler: 'sed' }, 'rr'],
+  ] as const)('annotations %j with settings %j: scheduler %s', async (annotations, settings, scheduler) => {
+    const { mode, ipvs } = machine({ settings })
+    await mode.sync(compile(web(['10.0.0.1'], annotations)))
+    expect((await ipvs.list()).map((virtual) => virtual.scheduler)).toEqual([scheduler, scheduler])
+  })
+
+  test('virtual servers of others stay, ours go with cleanup()', async () => {
+    const { mode, ipvs, nft, device, open } = machine()
+    const foreign = { ...at, ip: parseIp('198.51.100.1') }
+    await ipvs.run([{ op: 'add-virtual', virtual: { at: foreign, scheduler: 'rr' } }])
+    await mode.sync(compile(web(['10.0.0.1'])))
+    await mode.sync(compile(web(['10.0.0.1'])), { verify: true })
+    expect(await ipvs.list()).toHaveLength(3)
+    expect(await removeIpvs(nft, { log: silentLog, open })).toContain('virtual servers of IPVS')
+    expect(textOf(await ipvs.list())).toEqual(['TCP 198.51.100.1:80 rr '])
+    expect(device.own).toBeUndefined()
+    await mode.cleanup()
+    expect(await nft.listTables()).toEqual([])
+    expect(await removeIpvs(nft, { log: silentLog, open })).toEqual([])
+  })
+
+  test('a new address of the node answers at node ports, once a sync has run', async () => {
+    const { mode, device, ipvs } = machine()
+    let asked = 0
+    mode.watch(() => asked++)
+    await mode.sync(compile(web(['10.0.0.1'])))
+    device.others.add(parseIp('192.0.2.8'))
+    device.listener()
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(asked).toBe(1)
+    await mode.sync(compile(web(['10.0.0.1'])))
+    expect(textOf(await ipvs.list())).toContain('TCP 192.0.2.8:30080 rr 10.0.0.1*1')
+  })
+
+  test('an address of the node that is an external IP, too, is not put on the device', async () => {
+    const { mode, device } = machine()
+    const service = exampleService('edge', { clusterIPs: ['10.96.0.6'], externalIPs: [nodeIp] })
+    await mode.sync(compile(exampleSnapshot([[service, exampleSlice(service, ['10.0.0.1'])]])))
+    expect(device.own).toEqual(new Set([parseIp('10.96.0.6')]))
+  })
+
+  test('probe() names what is missing', async () => {
+    const without = machine({ ipvs: new FakeIpvs({ available: false }) })
+    expect(await without.mode.probe()).toMatchObject({
+      usable: false,
+      reason: 'IPVS cannot be used: the kernel has no IPVS (modprobe ip_vs); mode nftables needs neither',
+    })
+    const { mode, device } = machine()
+    device.available = false
+    expect((await mode.probe()).reason).toContain('dummy devices')
+    device.available = true
+    expect(await mode.probe()).toMatchObject({ usable: true })
+  })
+
+  test('plan() says what ipvsadm, nft and ip would be told, and changes nothing', async () => {
+    const { mode, ipvs } = machine()
+    const { lines } = await mode.plan(compile(web(['10.0.0.1'])))
+    expect(lines).toContain('ipvsadm -A -t 10.96.0.5:80 -s rr')
+    expect(lines).toContain(`ipvsadm -a -t 10.96.0.5:80 -r 10.0.0.1:${endpointPort} -m -w 1`)
+    expect(lines).toContain('ip address add 10.96.0.5 dev kube-ipvs0')
+    expect(ipvs.commands).toEqual([])
+  })
+
+  test('the table of nftables: sets, chains and rules', async () => {
+    const { mode, nft } = machine()
+    await mode.sync(compile(web(['10.0.0.1'])))
+    expect(formatTable((await nft.read('inet', ipvsTable))!)).toMatchSnapshot()
+  })
+})
+
+test.each([
+  ['lc', { scheduler: 'lc' }],
+  ['mh,port', { scheduler: 'mh', hashPort: true }],
+  ['sh, fallback, port', { scheduler: 'sh', fallback: true, hashPort: true }],
+  ['rr,port', undefined],
+  ['mh,ports', undefined],
+  ['', undefined],
+])('parseScheduling() reads "%s"', (text, expected) => {
+  expect(parseScheduling(text)).toEqual(expected)
+})
+
+test.each([
+  ['4.19.0', 0],
+  ['5.8.18', 0],
+  ['5.9.0', 1],
+  ['6.1.0-56-amd64', 1],
+])('neededSysctls() of Linux %s: conn_reuse_mode %i', (release, expected) => {
+  const found = neededSysctls(release, { strictARP: false })
+  expect(found.find(({ name }) => name.endsWith('conn_reuse_mode'))?.value).toBe(expected)
+  expect(neededSysctls(release, { strictARP: true }).length - found.length).toBe(2)
+})

@@ -1,0 +1,270 @@
+import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { cidrFamily, type Cidr } from '../net/cidr.ts'
+import { addressRange, registerBytes } from '../nftables/keys.ts'
+import {
+  ctStateBits,
+  fibTypeLocal,
+  nfproto,
+  type Chain,
+  type Elements,
+  type NftSet,
+  type RegisterBytes,
+  type Rule,
+  type Statement,
+  type TableState,
+} from '../nftables/objects.ts'
+import type { CompiledServices, ProxySettings } from '../proxy/compile-services.ts'
+import type { Frontend } from '../proxy/frontends.ts'
+import { placeFrontends, servedSlots, type PlacedFrontend } from './ipvs-servers.ts'
+import { masqueradeMark } from '../proxy-nftables/nftables-classes.ts'
+import { widestNetworks } from '../proxy-nftables/nftables-layout.ts'
+import { addressFields, vipKey } from '../proxy-nftables/nftables-sets.ts'
+
+/** The table of mode ipvs: what IPVS cannot do itself. */
+export const ipvsTable = 'fairlead-ipvs'
+
+/** What the table is made of. */
+export interface IpvsTableInput {
+  readonly services: CompiledServices
+  /** See `nodePortAddresses` of ipvs-servers.ts. */
+  readonly nodeAddresses: readonly IpAddress[]
+  /** Addresses that are on our device: nothing but frontends answers there. */
+  readonly vips: Iterable<IpAddress>
+}
+
+/** Sets of one family. */
+function familySets(f: IpFamily) {
+  const { source, destination } = addressFields[f]
+  const vip = vipKey(f)
+  return {
+    localPods: { name: `local-pods-${f}`, key: [source], interval: true },
+    serviceRanges: { name: `service-ranges-${f}`, key: [destination], interval: true },
+    vips: { name: `vips-${f}`, key: [destination] },
+    frontends: { name: `frontends-${f}`, key: vip },
+    refused: { name: `refused-${f}`, key: vip },
+    dropped: { name: `dropped-${f}`, key: vip },
+    droppedOutside: { name: `dropped-outside-${f}`, key: vip },
+    guarded: { name: `guarded-${f}`, key: vip },
+    sourceRanges: { name: `source-ranges-${f}`, key: [...vip, source], interval: true },
+    masquerade: { name: `masquerade-${f}`, key: vip },
+    masqueradeOthers: { name: `masquerade-others-${f}`, key: vip },
+    hairpin: { name: `hairpin-${f}`, key: [source, destination] },
+  } as const satisfies Record<string, NftSet>
+}
+
+/** The sets of mode ipvs, by family. `frontends` also tells which virtual servers are ours. */
+export const ipvsSets = { 4: familySets(4), 6: familySets(6) } as const
+
+type Role = keyof ReturnType<typeof familySets>
+
+/** The whole table. Pure. */
+export function compileIpvsTable(input: IpvsTableInput): TableState {
+  const { settings } = input.services
+  return {
+    family: 'inet',
+    name: ipvsTable,
+    chains: [
+      ...ipFamilies.map((family) => markBySource(family, settings)),
+      ...ipFamilies.map((family) => arriving(family, settings)),
+      ...ipFamilies.map((family) => leaving(family, settings)),
+      // Before IPVS looks at packets for this machine (NF_IP_PRI_NAT_SRC - 2).
+      { name: 'input', hook: { type: 'filter', hook: 'input', priority: -10 }, rules: byFamily('services') },
+      // After conntrack (-200) and before IPVS looks at the machine's own packets (NF_IP_PRI_NAT_DST + 2).
+      { name: 'output', hook: { type: 'filter', hook: 'output', priority: -150 }, rules: byFamily('node-services') },
+      { name: 'forward', hook: { type: 'filter', hook: 'forward', priority: -10 }, rules: unusedAddresses() },
+      { name: 'postrouting', hook: { type: 'nat', hook: 'postrouting', priority: 100 }, rules: postrouting(settings) },
+    ],
+    sets: ipFamilies.flatMap((family) => Object.values<NftSet>(ipvsSets[family])),
+    elements: compileElements(input),
+  }
+}
+
+const known: Statement = {
+  kind: 'match',
+  left: 'ct state',
+  op: '==',
+  value: { bits: ctStateBits.established | ctStateBits.related },
+}
+
+function ofFamily(family: IpFamily): Statement {
+  return {
+    kind: 'match',
+    left: 'meta nfproto',
+    op: '==',
+    value: { number: family === 4 ? nfproto.ipv4 : nfproto.ipv6 },
+  }
+}
+
+function byFamily(prefix: string): Rule[] {
+  return ipFamilies.map((family) => ({
+    statements: [ofFamily(family), { kind: 'goto', chain: `${prefix}-${family}` }],
+  }))
+}
+
+function at(family: IpFamily, role: Role): Statement {
+  const { name, key } = ipvsSets[family][role]
+  return { kind: 'in-set', key, set: name }
+}
+
+/** Source ranges, and verdicts that send no packet to an endpoint. */
+function verdicts(family: IpFamily): Rule[] {
+  const s = ipvsSets[family]
+  return [
+    { statements: [known, { kind: 'return' }] },
+    {
+      statements: [
+        at(family, 'guarded'),
+        { kind: 'in-set', key: s.sourceRanges.key, set: s.sourceRanges.name, negate: true },
+        { kind: 'drop' },
+      ],
+    },
+    { statements: [at(family, 'refused'), { kind: 'reject' }] },
+    { statements: [at(family, 'dropped'), { kind: 'drop' }] },
+  ]
+}
+
+/** Our addresses are the machine's: without this, its own ports would answer there (kubernetes #72236). */
+function nothingElse(family: IpFamily): Rule[] {
+  return [
+    { statements: [at(family, 'frontends'), { kind: 'return' }] },
+    { statements: [at(family, 'vips'), { kind: 'reject' }] },
+  ]
+}
+
+/** What comes in from pods and others. */
+function arriving(family: IpFamily, settings: ProxySettings): Chain {
+  const mark: Statement = { kind: 'mark-or', bits: masqueradeMark(settings) }
+  return {
+    name: `services-${family}`,
+    rules: [
+      ...verdicts(family),
+      { statements: [at(family, 'droppedOutside'), fromPod(family, settings, true), { kind: 'drop' }] },
+      { statements: [at(family, 'masquerade'), mark] },
+      { statements: [at(family, 'masqueradeOthers'), { kind: 'jump', chain: `mark-by-source-${family}` }] },
+      ...nothingElse(family),
+    ],
+  }
+}
+
+/**
+ * What the node's own processes send. A frontend's address is local, so the kernel gives such connections that address as their
+ * source: all are masqueraded.
+ */
+function leaving(family: IpFamily, settings: ProxySettings): Chain {
+  return {
+    name: `node-services-${family}`,
+    rules: [
+      ...verdicts(family),
+      { statements: [at(family, 'frontends'), { kind: 'mark-or', bits: masqueradeMark(settings) }] },
+      ...nothingElse(family),
+      unused(family),
+    ],
+  }
+}
+
+/** Addresses of the Service ranges that no Service has. */
+function unused(family: IpFamily): Rule {
+  const local: Statement = { kind: 'match', left: 'fib daddr type', op: '!=', value: { number: fibTypeLocal } }
+  return { statements: [ofFamily(family), at(family, 'serviceRanges'), local, { kind: 'drop' }] }
+}
+
+function unusedAddresses(): Rule[] {
+  return ipFamilies.map(unused)
+}
+
+function markBySource(family: IpFamily, settings: ProxySettings): Chain {
+  const mark: Statement = { kind: 'mark-or', bits: masqueradeMark(settings) }
+  const canTell = settings.localInterface ?? settings.localPods.find((cidr) => cidrFamily(cidr) === family)
+  const rules: Rule[] = []
+  if (settings.masqueradeAll) rules.push({ statements: [mark] })
+  else if (canTell) rules.push({ statements: [fromPod(family, settings, true), mark] })
+  return { name: `mark-by-source-${family}`, rules }
+}
+
+function fromPod(family: IpFamily, { localInterface }: ProxySettings, not: boolean): Statement {
+  if (!localInterface) {
+    const { name, key } = ipvsSets[family].localPods
+    return { kind: 'in-set', key, set: name, negate: not }
+  }
+  const name = localInterface.prefix ? `${localInterface.name}*` : localInterface.name
+  return { kind: 'match', left: 'iifname', op: not ? '!=' : '==', value: { name } }
+}
+
+function postrouting(settings: ProxySettings): Rule[] {
+  const bits = masqueradeMark(settings)
+  return [
+    {
+      statements: [
+        { kind: 'match', left: 'meta mark', op: '==', value: { bits } },
+        { kind: 'mark-xor', bits },
+        { kind: 'masquerade' },
+      ],
+    },
+    ...ipFamilies.map((family): Rule => ({
+      statements: [ofFamily(family), at(family, 'hairpin'), { kind: 'masquerade' }],
+    })),
+  ]
+}
+
+function compileElements({ services, nodeAddresses, vips }: IpvsTableInput): ReadonlyMap<string, Elements> {
+  const elements = new Map<string, Map<RegisterBytes, string>>()
+  const put = (family: IpFamily, role: Role, key: RegisterBytes, data = ''): void => {
+    elements.get(ipvsSets[family][role].name)?.set(key, data)
+  }
+  for (const family of ipFamilies) {
+    for (const { name } of Object.values<NftSet>(ipvsSets[family])) elements.set(name, new Map())
+    const networks = (role: Role, cidrs: readonly Cidr[]): void => {
+      const own = cidrs.filter((cidr) => cidrFamily(cidr) === family)
+      for (const [first, last] of widestNetworks(own).map(addressRange)) put(family, role, first, last)
+    }
+    networks('localPods', services.settings.localPods)
+    networks('serviceRanges', services.serviceCIDRs)
+  }
+  for (const ip of vips) put(ipFamilyOf(ip), 'vips', registerBytes({ ip }))
+  const taken = new Set<string>()
+  const all = [...services.services.values()].flatMap((service) => [...placeFrontends(service, nodeAddresses)])
+  // As with virtual servers: an address of its own comes before a node port.
+  for (const atNode of [false, true]) {
+    for (const placed of all) {
+      if ((placed.frontend.kind === 'node-port') !== atNode) continue
+      const key = placedKey(placed)
+      const { family } = placed.frontend
+      const unique = `${family} ${key}`
+      if (taken.has(unique)) continue
+      taken.add(unique)
+      frontendElements(placed.frontend, key, (role, more, data) => put(family, role, more, data))
+    }
+  }
+  return elements
+}
+
+/** The key of a frontend in the sets. */
+export function placedKey({ ip, frontend }: PlacedFrontend): RegisterBytes {
+  return registerBytes({ ip }, { protocol: frontend.protocol }, { port: frontend.port })
+}
+
+function frontendElements(
+  frontend: Frontend,
+  key: RegisterBytes,
+  put: (role: Role, key: RegisterBytes, data?: string) => void,
+): void {
+  put('frontends', key)
+  const { verdict, outside, sourceRanges } = frontend
+  if (sourceRanges) {
+    put('guarded', key)
+    for (const [first, last] of widestNetworks(sourceRanges).map(addressRange))
+      put('sourceRanges', key + first, key + last)
+  }
+  const slots = servedSlots(frontend)
+  if (!slots) {
+    put(verdict.kind === 'drop' ? 'dropped' : 'refused', key)
+    return
+  }
+  if (outside?.kind === 'drop') put('droppedOutside', key)
+  if (frontend.masquerade === 'always') put('masquerade', key)
+  if (frontend.masquerade === 'unless-pod') put('masqueradeOthers', key)
+  for (const { ip } of slots) {
+    const bytes = registerBytes({ ip })
+    put('hairpin', bytes + bytes)
+  }
+}
