@@ -118,7 +118,7 @@ export class AnswerCache {
 /** The answer with its TTLs counted down to `now`; none above `maxTtl` seconds. Not authoritative: it comes from memory. */
 export function agedAnswer({ answer, storedAt }: CachedAnswer, now: number): Answer {
   const age = Math.floor((now - storedAt) / 1000)
-  return { ...withTtls(answer, (ttl) => Math.max(0, ttl - age)), authoritative: false }
+  return { ...withTtls(answer, (ttl) => Math.max(0, ttl - age)), authoritative: false, from: 'cache' }
 }
 
 /** The answer with every TTL made by `change`. */

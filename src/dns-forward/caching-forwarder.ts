@@ -77,7 +77,7 @@ export class CachingForwarder implements Upstreams {
       return agedAnswer(known, now)
     }
     const failure = this.#failures.get(key)
-    if (failure && now < failure.until) return known ? this.#stale(known) : failure.answer
+    if (failure && now < failure.until) return known ? this.#stale(known) : { ...failure.answer, from: 'cache' }
     this.#counters.misses++
     const fresh = this.#ask(key, question, flags)
     return known ? this.#freshOrStale(fresh, known) : fresh
@@ -125,7 +125,7 @@ export class CachingForwarder implements Upstreams {
       code: extendedErrors.STALE_ANSWER,
       text: 'no upstream resolver answers: this is what was last known',
     }
-    return { ...withTtls(answer, () => staleTtl), authoritative: false, extendedError }
+    return { ...withTtls(answer, () => staleTtl), authoritative: false, extendedError, from: 'cache' }
   }
 
   #isDue(known: CachedAnswer, now: number): boolean {

@@ -103,7 +103,7 @@ export class Forwarder implements Upstreams {
     if (same) return same
     if (this.#inFlight.size >= (this.#options.maxConcurrent ?? 1024)) {
       this.#failures++
-      return Promise.resolve(tooMany)
+      return Promise.resolve({ ...tooMany, from: 'forward' })
     }
     const answer = this.#ask(question, flags).finally(() => this.#inFlight.delete(key))
     this.#inFlight.set(key, answer)
@@ -120,11 +120,11 @@ export class Forwarder implements Upstreams {
     try {
       if (servers.length === 0) throw new Error('there is no upstream resolver')
       const { answer } = await this.#race(servers, { question, flags, signal })
-      return relevantAnswer(answer, { key: question.name.key, type: question.type })
+      return { ...relevantAnswer(answer, { key: question.name.key, type: question.type }), from: 'forward' }
     } catch (error) {
       this.#failures++
       this.#options.log.debug({ error, servers }, 'No upstream resolver answered')
-      return servers.length === 0 ? noResolver : noAnswer
+      return { ...(servers.length === 0 ? noResolver : noAnswer), from: 'forward' }
     } finally {
       deadline.cancel()
       finished.abort()

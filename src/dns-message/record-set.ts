@@ -62,6 +62,8 @@ export interface Answer {
   readonly additional: readonly RecordSet[]
   /** Why it is so, for people (RFC 8914); told to clients that speak EDNS. */
   readonly extendedError?: ExtendedError
+  /** Who says so, for those who count answers; never sent. */
+  readonly from?: string
 }
 
 export interface ExtendedError {

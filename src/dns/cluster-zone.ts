@@ -214,7 +214,7 @@ export class ClusterZone {
 
   /** RFC 2308: the SOA says how long the denial may be believed. */
   #negative(rcode: number, zone: Name = this.name): Answer {
-    return { ...emptyAnswer(rcode), authoritative: true, authority: [this.#soa(zone)] }
+    return { ...emptyAnswer(rcode), authoritative: true, authority: [this.#soa(zone)], from: 'kubernetes' }
   }
 
   #soa(zone: Name): RecordSet {
@@ -261,10 +261,13 @@ export class ClusterZone {
   }
 }
 
-const notReady = emptyAnswer(rcodes.SERVFAIL, {
-  code: extendedErrors.NOT_READY,
-  text: 'the first complete list of the cluster has not arrived yet',
-})
+const notReady: Answer = {
+  ...emptyAnswer(rcodes.SERVFAIL, {
+    code: extendedErrors.NOT_READY,
+    text: 'the first complete list of the cluster has not arrived yet',
+  }),
+  from: 'kubernetes',
+}
 
 const emptyEntry: NameEntry = { sets: new Map(), additional: [], alias: undefined }
 
@@ -278,7 +281,7 @@ function hasTargets(type: number): boolean {
 }
 
 function positive(answer: readonly RecordSet[], additional: readonly RecordSet[] = []): Answer {
-  return { ...emptyAnswer(rcodes.NOERROR), authoritative: true, answer, additional }
+  return { ...emptyAnswer(rcodes.NOERROR), authoritative: true, answer, additional, from: 'kubernetes' }
 }
 
 function count(map: Map<string, number>, key: string, change: number): void {

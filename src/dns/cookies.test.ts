@@ -3,8 +3,9 @@ import { silentLog } from '../base/log.ts'
 import { emptySnapshot } from '../model/snapshot.ts'
 import { ClusterZone } from './cluster-zone.ts'
 import { Cookies } from './cookies.ts'
+import { DnsCounts } from './dns-counts.ts'
 import { extendedErrors } from '../dns-message/record-set.ts'
-import { newDnsStats, respond } from './respond.ts'
+import { respond } from './respond.ts'
 
 const clientCookie = '0102030405060708'
 const question = '0161 07 636c7573746572 05 6c6f63616c 00 0001 0001'
@@ -30,8 +31,20 @@ function ask(
   const forwarder = { forward: () => Promise.reject(new Error('not asked')), isReturning: () => false }
   const zone = new ClusterZone()
   zone.update(emptySnapshot, synced)
-  const options = { lostFor, zone, forwarder, names: undefined, version: undefined, log: silentLog, cookies }
-  respond(Buffer.from(hex.replaceAll(' ', ''), 'hex'), 'udp', { client, options: { ...options, stats: newDnsStats() } })
+  const counts = new DnsCounts()
+  const rotation = { next: 0 }
+  const options = {
+    lostFor,
+    zone,
+    forwarder,
+    names: undefined,
+    version: undefined,
+    log: silentLog,
+    cookies,
+    counts,
+    rotation,
+  }
+  respond(Buffer.from(hex.replaceAll(' ', ''), 'hex'), 'udp', { client, options })
   return responses[0] ?? Buffer.alloc(0)
 }
 

@@ -47,7 +47,7 @@ export function answerNetworkName(question: Question, client: string, names: Net
 
 /** Without an SOA, so that nobody may remember it (RFC 2308 section 5): a pod of this name may come next. */
 function denial(rcode: number): Answer {
-  return { ...emptyAnswer(rcode), authoritative: true }
+  return { ...emptyAnswer(rcode), authoritative: true, from: 'pods' }
 }
 
 /** The label in lower case of a name that has just one. */

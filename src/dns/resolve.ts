@@ -92,8 +92,8 @@ async function followAlias(query: Query, context: ResolveContext): Promise<Answe
 /** RFC 6604: the response code is that of the last name; RFC 1034 section 4.3.2: AA speaks about the first. */
 function withChain(chain: readonly RecordSet[], last: Answer): Answer {
   if (last.rcode !== rcodes.NOERROR && last.rcode !== rcodes.NXDOMAIN)
-    return emptyAnswer(last.rcode, last.extendedError)
-  return { ...last, authoritative: true, authenticData: false, answer: [...chain, ...last.answer] }
+    return { ...emptyAnswer(last.rcode, last.extendedError), from: 'kubernetes' }
+  return { ...last, from: 'kubernetes', authoritative: true, authenticData: false, answer: [...chain, ...last.answer] }
 }
 
 /** Names that are not the cluster's: of the client's own networks, or of the world. */
@@ -136,5 +136,5 @@ function answerChaos({ name, type }: Question, version: string | undefined): Ans
   if (version === undefined || !versionNames.has(name.key)) return emptyAnswer(rcodes.REFUSED)
   if (type !== recordTypes.TXT && type !== recordTypes.ANY) return emptyAnswer(rcodes.NOERROR)
   const set = textSet(recordTypes.TXT, [version], { owner: name, ttl: 0, class: recordClasses.CH })
-  return { ...emptyAnswer(rcodes.NOERROR), answer: [set] }
+  return { ...emptyAnswer(rcodes.NOERROR), answer: [set], from: 'chaos' }
 }

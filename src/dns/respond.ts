@@ -1,31 +1,21 @@
 import type { Log } from '../base/log.ts'
 import type { Cookies } from './cookies.ts'
+import { answererPlace, type DnsCounts } from './dns-counts.ts'
 import { encodeCookieResponse, encodeError, encodeResponse } from '../dns-message/encode-response.ts'
 import { nameText } from '../dns-message/name.ts'
 import { type Edns, parseRequest } from '../dns-message/query.ts'
 import { type Answer, rcodes } from '../dns-message/record-set.ts'
 import { type ResolveContext, resolveQuery } from './resolve.ts'
+import type { SeenQuery } from './seen-query.ts'
 import type { Client } from './udp-listener.ts'
 
-/** Counts since the start; plain numbers, for a metrics endpoint to read. */
-export interface DnsStats {
-  /** Messages that were understood as a query. */
-  queries: number
-  /** Responses sent, by the name of their response code (`NOERROR`, `NXDOMAIN`, ...). */
-  readonly answers: Record<string, number>
-  /** Messages that were not answered: shorter than a header, or themselves responses. */
-  dropped: number
-  /** Queries that ended in an error of ours. */
-  errors: number
-}
-
-export function newDnsStats(): DnsStats {
-  return { queries: 0, answers: {}, dropped: 0, errors: 0 }
-}
-
 export interface RespondOptions extends Omit<ResolveContext, 'client'> {
-  readonly stats: DnsStats
+  readonly counts: DnsCounts
   readonly log: Log
+  /** Counted up from response to response: clients spread over the records. */
+  readonly rotation: { next: number }
+  /** Told of each query that was answered, after the answer is on its way. Must be quick. */
+  readonly seen?: ((query: SeenQuery) => void) | undefined
   /** Undefined: cookies are ignored. */
   readonly cookies?: Cookies
 }
@@ -40,44 +30,70 @@ export function respond(
   transport: 'udp' | 'tcp',
   { client, options }: { readonly client: Client; readonly options: RespondOptions },
 ): boolean {
-  const { stats } = options
+  const { counts } = options
+  const began = performance.now()
+  const tcp = transport === 'tcp'
   const request = parseRequest(message)
   if (request.kind === 'drop') {
-    stats.dropped++
+    counts.addDropped()
     return false
   }
-  if (request.kind === 'error') {
-    countRcode(stats, request.rcode)
-    client.send(encodeError(request.id, request.flags, request.rcode))
+  const sendMalformed = (response: Buffer, rcode: number) => {
+    counts.addMalformed({ tcp, rcode, responseSize: response.length })
+    client.send(response)
     return true
   }
+  if (request.kind === 'error')
+    return sendMalformed(encodeError(request.id, request.flags, request.rcode), request.rcode)
   const cookieFor = (edns: Edns | undefined) =>
     edns?.clientCookie && options.cookies?.serverCookie(edns.clientCookie, client.address)
   if (request.kind === 'cookie') {
     const cookie = cookieFor(request.edns)
-    const rcode = cookie ? rcodes.NOERROR : rcodes.FORMERR
-    countRcode(stats, rcode)
-    client.send(cookie ? encodeCookieResponse(request, cookie) : encodeError(request.id, request.flags, rcode))
-    return true
+    return cookie
+      ? sendMalformed(encodeCookieResponse(request, cookie), rcodes.NOERROR)
+      : sendMalformed(encodeError(request.id, request.flags, rcodes.FORMERR), rcodes.FORMERR)
   }
   const { query } = request
-  stats.queries++
+  const { question } = query
+  const send = (response: Buffer, { rcode, from }: Pick<Answer, 'rcode' | 'from'>) => {
+    const seconds = (performance.now() - began) / 1000
+    counts.add({
+      tcp,
+      ipv6: client.address.includes(':'),
+      type: question.type,
+      requestSize: message.length,
+      dnssecOk: query.edns?.dnssecOk ?? false,
+      rcode,
+      answerer: answererPlace(from),
+      responseSize: response.length,
+      seconds,
+    })
+    client.send(response)
+    options.seen?.({
+      client: client.address,
+      name: question.name,
+      type: question.type,
+      rcode,
+      from: from ?? '',
+      tcp,
+      seconds,
+    })
+  }
   const finish = (answer: Answer) => {
+    options.rotation.next++
     const response = encodeResponse(query, answer, {
       transport,
       recursionAvailable: true,
-      rotation: stats.queries,
+      rotation: options.rotation.next,
       serverCookie: cookieFor(query.edns),
     })
-    countRcode(stats, answer.rcode)
-    client.send(response)
+    send(response, answer)
   }
   const fail = (error: unknown) => {
-    stats.errors++
-    const fields = { error, name: nameText(query.question.name), type: query.question.type }
+    counts.addError()
+    const fields = { error, name: nameText(question.name), type: question.type }
     options.log.error(fields, 'A DNS query could not be answered')
-    countRcode(stats, rcodes.SERVFAIL)
-    client.send(encodeError(query.id, 0, rcodes.SERVFAIL))
+    send(encodeError(query.id, 0, rcodes.SERVFAIL), { rcode: rcodes.SERVFAIL })
   }
   try {
     const answer = resolveQuery(query, { ...options, client: client.address })
@@ -87,11 +103,4 @@ export function respond(
     fail(error)
   }
   return true
-}
-
-const rcodeNames = new Map<number, string>(Object.entries(rcodes).map(([name, code]) => [code, name]))
-
-function countRcode(stats: DnsStats, rcode: number): void {
-  const name = rcodeNames.get(rcode) ?? `RCODE${rcode}`
-  stats.answers[name] = (stats.answers[name] ?? 0) + 1
 }

@@ -9,7 +9,8 @@ import { Cookies } from './cookies.ts'
 import { Forwarder } from '../dns-forward/forward.ts'
 import type { NetworkNames } from './network-names.ts'
 import { ResolvConf } from '../dns-forward/resolv-conf.ts'
-import { type DnsStats, newDnsStats, respond, type RespondOptions } from './respond.ts'
+import { DnsCounts, type DnsCountsView } from './dns-counts.ts'
+import { respond, type RespondOptions } from './respond.ts'
 import { listenTcp } from './tcp-listener.ts'
 import { type Client, type Listener, listenUdp } from './udp-listener.ts'
 import { type ForwardRule, plainUpstream, serversFor, type Upstream } from '../dns-forward/upstream.ts'
@@ -66,11 +67,22 @@ export interface DnsServer extends AsyncDisposable {
   /** Opens all sockets, or none: rejects with {@link ListenError}. */
   listen(): Promise<void>
   readonly stats: DnsServerStats
+  /** All that was counted of questions and answers. */
+  readonly counts: DnsCountsView
   /** Where it listens; empty before {@link listen}. */
   readonly endpoints: readonly { readonly address: IpAddress; readonly udpPort: number; readonly tcpPort: number }[]
 }
 
-export interface DnsServerStats extends Readonly<DnsStats> {
+/** Counts since the start. */
+export interface DnsServerStats {
+  /** Messages that were understood as a query. */
+  readonly queries: number
+  /** Responses sent, by the name of their response code (`NOERROR`, `NXDOMAIN`, ...). */
+  readonly answers: Readonly<Record<string, number>>
+  /** Messages that were not answered: shorter than a header, or themselves responses. */
+  readonly dropped: number
+  /** Queries that ended in an error of ours. */
+  readonly errors: number
   /** Questions sent on to the node's resolvers. */
   readonly forwarded: number
   /** Of these, those that nobody answered. */
@@ -94,7 +106,7 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     upstreams,
     rules = [],
   } = options
-  const stats = newDnsStats()
+  const counts = new DnsCounts()
   const resources = new AsyncDisposableStack()
   let endpoints: DnsServer['endpoints'] = []
   let resolvConf: ResolvConf | undefined
@@ -121,7 +133,8 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     zone,
     forwarder: cache,
     cookies: new Cookies(),
-    stats,
+    counts,
+    rotation: { next: 0 },
     log,
     lostFor: options.lostFor,
     version: options.version,
@@ -162,7 +175,10 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
   return {
     get stats() {
       const { forwarded, failures } = forwarder.counters
-      return { ...stats, answers: { ...stats.answers }, forwarded, forwardFailures: failures, cache: cache.counters }
+      return { ...summary(this.counts), forwarded, forwardFailures: failures, cache: cache.counters }
+    },
+    get counts() {
+      return DnsCounts.total([counts])
     },
     get endpoints() {
       return endpoints
@@ -190,4 +206,10 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
       await resources.disposeAsync()
     },
   }
+}
+
+function summary({ requests, responses, dropped, errors }: DnsCountsView) {
+  const answers: Record<string, number> = {}
+  for (const { rcode, count } of responses) answers[rcode] = (answers[rcode] ?? 0) + count
+  return { queries: requests.reduce((sum, { count }) => sum + count, 0), answers, dropped, errors }
 }

@@ -8,7 +8,8 @@ import { ClusterZone } from '../../src/dns/cluster-zone.ts'
 import { Cookies } from '../../src/dns/cookies.ts'
 import { parseRequest } from '../../src/dns-message/query.ts'
 import { emptyAnswer, rcodes } from '../../src/dns-message/record-set.ts'
-import { newDnsStats, respond, type RespondOptions } from '../../src/dns/respond.ts'
+import { DnsCounts } from '../../src/dns/dns-counts.ts'
+import { respond, type RespondOptions } from '../../src/dns/respond.ts'
 import { snapshotOf } from '../../src/dns/testing.ts'
 import { parseDnsCase } from '../conformance-dns/parse-dns-case.ts'
 import { readMessage } from '../conformance-dns/read-message.ts'
@@ -33,13 +34,14 @@ zone.update(
   }),
   true,
 )
-const stats = newDnsStats()
+const counts = new DnsCounts()
 const options: RespondOptions = {
   zone,
   forwarder: { forward: () => emptyAnswer(rcodes.NXDOMAIN), isReturning: () => false },
   names: undefined,
   version: 'fairlead',
-  stats,
+  counts,
+  rotation: { next: 0 },
   log: silentLog,
   cookies: new Cookies(),
 }
@@ -65,11 +67,15 @@ for (let done = 0; done < count; done++) {
 await new Promise((resolve) => setTimeout(resolve, 10))
 const grown = (usedHeap() - heap) / 1024 / 1024
 const perSecond = Math.round(count / ((performance.now() - start) / 1000))
+const total = DnsCounts.total([counts])
+const answers = Object.groupBy(total.responses, ({ rcode }) => rcode)
 console.log(
-  `dns fuzz: seed ${seed}, ${count} messages, ${responses} answered (${JSON.stringify(stats.answers)}), ${stats.dropped} dropped, ` +
-    `${stats.errors} errors, heap ${grown.toFixed(1)} MiB larger, ${perSecond} a second`,
+  `dns fuzz: seed ${seed}, ${count} messages, ${responses} answered (${Object.entries(answers)
+    .map(([rcode, list = []]) => `${rcode} ${list.reduce((sum, { count }) => sum + count, 0)}`)
+    .join(', ')}), ${total.dropped} dropped, ` +
+    `${total.errors} errors, heap ${grown.toFixed(1)} MiB larger, ${perSecond} a second`,
 )
-if (stats.errors > 0) fail('an error of ours')
+if (total.errors > 0) fail('an error of ours')
 if (grown > 20) fail(`the heap grew by ${grown.toFixed(1)} MiB`)
 
 function check(response: Buffer, message: Buffer, transport: 'udp' | 'tcp'): void {
