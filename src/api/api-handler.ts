@@ -3,12 +3,14 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { ApiError } from './api-error.ts'
+import { admitNode, authorizeNode } from './authorize-node.ts'
 import { describeAll, describeGroup, describeGroups, describeResources, describeVersions } from './discovery.ts'
 import type { FieldValidation } from './decode-object.ts'
-import type { KubeApi, Patch, Target, WriteOptions, Written } from './kube-api.ts'
+import type { Admit, KubeApi, Patch, Target, WriteOptions, Written } from './kube-api.ts'
 import { isJsonObject, objectAt, textAt, type JsonObject, type KubeObject } from './kube-object.ts'
 import type { ListOptions, ObjectList } from './list-objects.ts'
 import { negotiate, type Representation } from './negotiate.ts'
+import type { NodeRole } from './node-tokens.ts'
 import { openApiIndex, openApiV2, openApiV3 } from './open-api.ts'
 import { parsePath, type ApiPath } from './parse-path.ts'
 import type { Removal } from './remove-object.ts'
@@ -18,7 +20,7 @@ import { describeTable, partial, type IncludeObject } from './table.ts'
 import type { WatchHub } from './watch-objects.ts'
 
 /** What a client may do. */
-export type Role = 'admin' | 'read-only'
+export type Role = 'admin' | 'read-only' | NodeRole
 
 /** What the handler works with. */
 export interface HandlerOptions {
@@ -53,6 +55,7 @@ interface Exchange {
   readonly response: ServerResponse
   readonly query: URLSearchParams
   readonly accepts: Representation
+  readonly role: Role | undefined
   readonly options: HandlerOptions
 }
 
@@ -63,10 +66,11 @@ async function serve(options: HandlerOptions, request: IncomingMessage, response
   const role = options.authenticate(request)
   if (role === undefined && !open) throw new ApiError('Unauthorized', 'Unauthorized')
   const reads = request.method === 'GET' || request.method === 'HEAD'
-  if (role !== 'admin' && !reads) throw new ApiError('Forbidden', `this token may not ${request.method} ${path}`)
+  const writer = role === 'admin' || nodeOf(role) !== undefined
+  if (!writer && !reads) throw new ApiError('Forbidden', `this token may not ${request.method} ${path}`)
   if (target.kind === 'openapi') return serveOpenApi(options, target.path, response)
   const accepts = negotiate(request.headers.accept)
-  const exchange = { request, response, query: new URLSearchParams(search), accepts, options }
+  const exchange = { request, response, query: new URLSearchParams(search), accepts, role, options }
   if (target.kind === 'resource') return serveResource(exchange, target)
   if (!reads) throw target.kind === 'unknown' ? noSuchPath() : methodNotAllowed(request)
   serveDiscovery(exchange, target)
@@ -126,6 +130,9 @@ async function serveResource(exchange: Exchange, path: ApiPath & { kind: 'resour
   const subresource = path.subresource === 'status' ? 'status' : ''
   const target: Target = { type, namespace, name, subresource }
   const { api } = options
+  const node = nodeOf(exchange.role)
+  const reads = request.method === 'GET' || request.method === 'HEAD'
+  if (node !== undefined && !reads) authorizeNode(node, { method: request.method ?? '', target })
   switch (`${request.method} ${name === '' ? 'all' : 'one'}`) {
     case 'GET all':
     case 'GET one':
@@ -141,7 +148,11 @@ async function serveResource(exchange: Exchange, path: ApiPath & { kind: 'resour
       return answerWritten(exchange, type, async (write) => api.patch(target, await readPatch(exchange), write))
     case 'DELETE one': {
       const body = await readBody(request)
-      const removal = await api.remove(target, { ...readPreconditions(body), dryRun: readDryRun(query, body) })
+      const removal = await api.remove(target, {
+        ...readPreconditions(body),
+        dryRun: readDryRun(query, body),
+        admit: admitOf(exchange),
+      })
       return answer(response, 200, removalStatus(type, removal))
     }
     case 'DELETE all': {
@@ -195,6 +206,7 @@ async function answerWritten(
   const { query, request, response } = exchange
   const warnings: string[] = []
   const { object, created } = await run({
+    admit: admitOf(exchange),
     fieldManager: query.get('fieldManager') ?? (request.headers['user-agent'] ?? 'unknown').split('/')[0] ?? 'unknown',
     fieldValidation: readValidation(query.get('fieldValidation')),
     dryRun: readDryRun(query, undefined),
@@ -323,6 +335,16 @@ function readValidation(text: string | null): FieldValidation {
 function readInclude(query: URLSearchParams): IncludeObject {
   const text = query.get('includeObject')
   return text === 'None' || text === 'Object' ? text : 'Metadata'
+}
+
+/** The node whose token it is; undefined: not one of a node. */
+function nodeOf(role: Role | undefined): string | undefined {
+  return role?.startsWith('system:node:') ? role.slice('system:node:'.length) : undefined
+}
+
+function admitOf({ role, options }: Exchange): Admit | undefined {
+  const node = nodeOf(role)
+  return node === undefined ? undefined : admitNode(node, options.api.store)
 }
 
 function isTrue(text: string | null): boolean {

@@ -407,7 +407,7 @@ describe('ApiServer', () => {
             method,
             path,
             headers,
-            ca: credentials.server.certificate,
+            ca: credentials.authority,
             agent: false,
           }
           const request = httpsRequest(from, (response) => resolve(response.resume().statusCode ?? 0))
@@ -422,7 +422,7 @@ describe('ApiServer', () => {
       expect(await call('DELETE', `${services}/web`, tokens.admin)).toBe(404)
       expect(openCredentials(folder, options)).toMatchObject({ tokens, server: credentials.server })
       const kubeconfig = join(folder, 'kubeconfig')
-      writeKubeconfig(kubeconfig, { url: 'https://127.0.0.1', certificate: credentials.server.certificate, token: 'a' })
+      writeKubeconfig(kubeconfig, { url: 'https://127.0.0.1', authority: credentials.authority, token: 'a' })
       expect(statSync(kubeconfig).mode & 0o777).toBe(0o600)
     } finally {
       listener.closeAllConnections()

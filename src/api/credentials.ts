@@ -1,15 +1,27 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { randomBytes, timingSafeEqual } from 'node:crypto'
+import { mkdirSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import type { Role } from './api-handler.ts'
-import { createServerCertificate, isUsable, type ServerCertificate } from './certificate.ts'
+import {
+  createAuthority,
+  createServerCertificate,
+  isUsable,
+  isUsableAuthority,
+  type ServerCertificate,
+} from './certificate.ts'
+import { NodeTokens } from './node-tokens.ts'
+import { digestOf, readText, writeSecret } from './secret-file.ts'
 
 /** What clients over TCP need, and what the server shows them. */
 export interface Credentials {
   readonly server: ServerCertificate
+  /** What clients trust (PEM): the authority that the server's certificate is by. It stays when that one is made anew. */
+  readonly authority: string
   /** Bearer tokens, by what they are good for. */
-  readonly tokens: Readonly<Record<Role, string>>
+  readonly tokens: Readonly<Record<'admin' | 'read-only', string>>
+  /** Tokens of nodes; they come and go while the server runs. */
+  readonly nodes: NodeTokens
   /** Who a request is from, by its bearer token; undefined: nobody known. */
   authenticate(request: IncomingMessage): Role | undefined
 }
@@ -24,44 +36,76 @@ export function openCredentials(
     admin: openToken(join(folder, 'admin.token')),
     'read-only': openToken(join(folder, 'read-only.token')),
   }
-  const files = { certificate: join(folder, 'server.crt'), key: join(folder, 'server.key') }
-  const old = { certificate: readText(files.certificate) ?? '', key: readText(files.key) ?? '' }
-  const usable = isUsable(old, options.hosts, options.now)
-  const server = usable ? old : createServerCertificate(options.hosts, options.now)
-  if (!usable) {
-    writeSecret(files.key, server.key)
-    writeSecret(files.certificate, server.certificate)
-  }
+  const { hosts, now } = options
+  const authority = openPair(join(folder, 'ca'), {
+    isUsable: (pair) => isUsableAuthority(pair, now),
+    create: () => createAuthority(now),
+  })
+  const server = openPair(join(folder, 'server'), {
+    isUsable: (pair) => isUsable(pair, { authority, hosts, now }),
+    create: () => createServerCertificate(authority, hosts, now),
+  })
+  const nodes = NodeTokens.open(join(folder, 'node-tokens.json'))
   const digests = (['admin', 'read-only'] as const).map((role) => ({ role, digest: digestOf(tokens[role]) }))
   return {
     server,
+    authority: authority.certificate,
     tokens,
+    nodes,
     authenticate(request) {
       const [, token] = /^Bearer +([\x21-\x7e]+)$/i.exec(request.headers.authorization ?? '') ?? []
       if (token === undefined) return undefined
       const digest = digestOf(token)
-      return digests.find((known) => timingSafeEqual(known.digest, digest))?.role
+      const known = digests.find((known) => timingSafeEqual(known.digest, digest))
+      return known?.role ?? nodes.authenticate(digest, request)
     },
   }
 }
 
+/** What a kubeconfig says. */
+export interface KubeconfigOptions {
+  readonly url: string
+  /** What the client trusts, PEM. */
+  readonly authority: string
+  readonly token: string
+  /** Who the token says one is, for people. @default fairlead */
+  readonly user?: string
+}
+
 /** Writes a kubeconfig (mode 0600) with which kubectl reaches the server at `url`. */
-export function writeKubeconfig(
-  file: string,
-  options: { readonly url: string; readonly certificate: string; readonly token: string },
-): void {
+export function writeKubeconfig(file: string, options: KubeconfigOptions): void {
+  writeSecret(file, formatKubeconfig(options))
+}
+
+/** The text of a kubeconfig. */
+export function formatKubeconfig(options: KubeconfigOptions): string {
   const name = 'fairlead'
-  const authority = Buffer.from(options.certificate).toString('base64')
+  const { user = name } = options
+  const authority = Buffer.from(options.authority).toString('base64')
   // JSON is YAML.
   const config = {
     apiVersion: 'v1',
     kind: 'Config',
     clusters: [{ name, cluster: { server: options.url, 'certificate-authority-data': authority } }],
-    users: [{ name, user: { token: options.token } }],
-    contexts: [{ name, context: { cluster: name, user: name } }],
+    users: [{ name: user, user: { token: options.token } }],
+    contexts: [{ name, context: { cluster: name, user } }],
     'current-context': name,
   }
-  writeSecret(file, `${JSON.stringify(config, undefined, 2)}\n`)
+  return `${JSON.stringify(config, undefined, 2)}\n`
+}
+
+/** `PATH.crt` and `PATH.key`, made anew when they are of no use any more. */
+function openPair(
+  path: string,
+  options: { isUsable: (pair: ServerCertificate) => boolean; create: () => ServerCertificate },
+): ServerCertificate {
+  const files = { certificate: `${path}.crt`, key: `${path}.key` }
+  const old = { certificate: readText(files.certificate) ?? '', key: readText(files.key) ?? '' }
+  if (options.isUsable(old)) return old
+  const pair = options.create()
+  writeSecret(files.key, pair.key)
+  writeSecret(files.certificate, pair.certificate)
+  return pair
 }
 
 function openToken(file: string): string {
@@ -70,24 +114,4 @@ function openToken(file: string): string {
   const token = randomBytes(32).toString('base64url')
   writeSecret(file, `${token}\n`)
   return token
-}
-
-function readText(file: string): string | undefined {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw error
-  }
-}
-
-/** Whole or not at all, and never readable by others in between. */
-function writeSecret(file: string, text: string): void {
-  const temporary = `${file}.new`
-  writeFileSync(temporary, text, { mode: 0o600 })
-  renameSync(temporary, file)
-}
-
-function digestOf(token: string): Buffer {
-  return createHash('sha256').update(token).digest()
 }

@@ -11,6 +11,7 @@ import { listObjects, type ListOptions, type ObjectList, type OpenLists } from '
 import type { ObjectStore, Transaction } from './object-store.ts'
 import { podTypes } from './pod-types.ts'
 import { prepareService } from './prepare-service.ts'
+import { notFound, refuseNamespace, refuseStale } from './refuse.ts'
 import { removeObject, removeIfFinal, type RemoveOptions, type Removal } from './remove-object.ts'
 import { qualifiedName, resourceTypeOf, type ResourceType } from './resources.ts'
 import { readSchema, type Schema } from './schema.ts'
@@ -30,8 +31,21 @@ export interface Target {
   readonly subresource: '' | 'status'
 }
 
+/** A change of one object, as it is about to be made. */
+export interface Change {
+  readonly target: Target
+  /** Undefined: the object is created. */
+  readonly before: KubeObject | undefined
+  /** Undefined: it is removed. */
+  readonly after: KubeObject | undefined
+}
+
+/** Whether who writes may do so can depend on the object: this throws {@link ApiError} when he may not. */
+export type Admit = (change: Change) => void
+
 /** How a write is done. */
 export interface WriteOptions {
+  readonly admit?: Admit | undefined
   readonly fieldManager: string
   readonly fieldValidation: FieldValidation
   readonly dryRun: boolean
@@ -148,11 +162,15 @@ export class KubeApi {
     })
   }
 
-  remove(target: Target, options: RemoveOptions & { readonly dryRun: boolean }): Promise<Removal> {
+  remove(
+    target: Target,
+    options: RemoveOptions & { readonly dryRun: boolean; readonly admit?: Admit | undefined },
+  ): Promise<Removal> {
     const now = this.#now()
     return this.#write(options, (transaction) => {
       const { type, namespace, name } = target
       const object = transaction.get(qualifiedName(type), namespace, name) ?? notFound(type, name)
+      options.admit?.({ target, before: object, after: undefined })
       return removeObject(transaction, { type, object, now, preconditions: options.preconditions })
     })
   }
@@ -233,7 +251,9 @@ export class KubeApi {
     else delete metadata.generation
     if (type.hasStatus) delete object.status
     const tracked = managed ? object : this.#track(undefined, object, { target, options })
-    return { object: transaction.put(resource, this.#complete(type, tracked, undefined)), created: true }
+    const completed = this.#complete(type, tracked, undefined)
+    options.admit?.({ target, before: undefined, after: completed })
+    return { object: transaction.put(resource, completed), created: true }
   }
 
   #replace(
@@ -268,6 +288,7 @@ export class KubeApi {
     }
     const completed = this.#complete(type, object, before)
     const tracked = managed ? completed : this.#track(before, completed, { target, options })
+    options.admit?.({ target, before, after: tracked })
     if (sameButManagedFields(tracked, before) && sameManagers(tracked, before))
       return { object: before, created: false }
     if (type.hasGeneration && !sameJson(withoutMetadata(tracked), withoutMetadata(before))) {
@@ -351,35 +372,4 @@ function withoutMetadata({ metadata: _metadata, status: _status, ...rest }: Kube
 
 function generateName(prefix: string): string {
   return prefix.slice(0, 58) + Array.from({ length: 5 }, () => nameLetters[randomInt(nameLetters.length)]).join('')
-}
-
-function notFound(type: ResourceType, name: string): never {
-  const details = { name, ...(type.group !== '' && { group: type.group }), kind: type.plural }
-  throw new ApiError('NotFound', `${qualifiedName(type)} "${name}" not found`, { details })
-}
-
-function refuseNamespace(transaction: Transaction, type: ResourceType, at: { namespace: string; name: string }): void {
-  const namespace =
-    transaction.get('namespaces', '', at.namespace) ?? notFound(resourceTypeOf('Namespace'), at.namespace)
-  if (namespace.metadata.deletionTimestamp === undefined) return
-  const what = `${qualifiedName(type)} "${at.name}" is forbidden`
-  throw new ApiError(
-    'Forbidden',
-    `${what}: unable to create new content in namespace ${at.namespace} because it is being terminated`,
-  )
-}
-
-/** Optimistic concurrency: who names a version wants to be told when there is a newer one. */
-function refuseStale(type: ResourceType, before: KubeObject, given: KubeObject): void {
-  const { resourceVersion = '', uid } = given.metadata
-  const stale = resourceVersion !== '' && resourceVersion !== before.metadata.resourceVersion
-  const replaced = uid !== undefined && uid !== '' && uid !== before.metadata.uid
-  if (!stale && !replaced) return
-  const why = replaced
-    ? `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${before.metadata.uid}`
-    : 'the object has been modified; please apply your changes to the latest version and try again'
-  const name = before.metadata.name
-  throw new ApiError('Conflict', `Operation cannot be fulfilled on ${qualifiedName(type)} "${name}": ${why}`, {
-    details: { name, group: type.group, kind: type.plural },
-  })
 }

@@ -81,7 +81,7 @@ export class ControlPlane implements AsyncDisposable {
     const url = `https://${formatListen({ host, port: listen.port })}`
     writeKubeconfig(kubeconfig, {
       url,
-      certificate: credentials.server.certificate,
+      authority: credentials.authority,
       token: credentials.tokens.admin,
     })
     log.info({ url, kubeconfig, socket: config.socket, revision: server.store.revision }, 'the API server listens')

@@ -38,8 +38,8 @@ describe.skipIf(!kubectlThere)('kubectl with the embedded API (skipped where the
       listener.close()
     })
     const url = `https://127.0.0.1:${(listener.address() as AddressInfo).port}`
-    const { certificate } = credentials.server
-    writeKubeconfig(env.KUBECONFIG, { url, certificate, token: credentials.tokens.admin })
+    const { authority } = credentials
+    writeKubeconfig(env.KUBECONFIG, { url, authority, token: credentials.tokens.admin })
   })
 
   afterAll(async () => {

@@ -32,7 +32,7 @@ class OwnApi implements AsyncDisposable {
     this.#localPort = await listen(this.#local, 0)
     writeKubeconfig(this.kubeconfig, {
       url: `https://127.0.0.1:${this.#port}`,
-      certificate: credentials.server.certificate,
+      authority: credentials.authority,
       token: credentials.tokens['read-only'],
     })
   }
