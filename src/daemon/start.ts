@@ -62,6 +62,7 @@ import { proxyHealthRoutes } from './proxy-health.ts'
 import { ConfigFollower, keysForRestart, type ConfigSource } from './reload.ts'
 import { ServiceProxy } from './service-proxy.ts'
 import { createSourceSilence } from './source-silence.ts'
+import { settleMemory } from './settle-memory.ts'
 import { DaemonStatus } from './status.ts'
 import { viewSource } from './view-source.ts'
 
@@ -450,6 +451,7 @@ async function startServices(
   const healthChecks = stack.use(
     new HealthCheckServers({
       log: servicesLog,
+      if (proxy.loop.status().syncs === 1) setImmediate(settleMemory, log)
       clock: systemClock,
       isHealthy: () => proxy.health().healthy,
       addresses: (family) => proxy.nodePortHosts(family),
