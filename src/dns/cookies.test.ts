@@ -5,6 +5,8 @@ import { ClusterZone } from './cluster-zone.ts'
 import { Cookies } from './cookies.ts'
 import { DnsCounts } from './dns-counts.ts'
 import { extendedErrors } from '../dns-message/record-set.ts'
+import type { Query } from '../dns-message/query.ts'
+import { resolveQuery } from './resolve.ts'
 import { respond } from './respond.ts'
 
 const clientCookie = '0102030405060708'
@@ -31,19 +33,10 @@ function ask(
   const forwarder = { forward: () => Promise.reject(new Error('not asked')), isReturning: () => false }
   const zone = new ClusterZone()
   zone.update(emptySnapshot, synced)
+  const context = { lostFor, zone, forwarder, names: undefined, version: undefined, client: address }
   const counts = new DnsCounts()
-  const rotation = { next: 0 }
-  const options = {
-    lostFor,
-    zone,
-    forwarder,
-    names: undefined,
-    version: undefined,
-    log: silentLog,
-    cookies,
-    counts,
-    rotation,
-  }
+  const resolver = { counts, resolve: (query: Query) => resolveQuery(query, context) }
+  const options = { resolverOf: () => resolver, log: silentLog, cookies, counts, rotation: { next: 0 } }
   respond(Buffer.from(hex.replaceAll(' ', ''), 'hex'), 'udp', { client, options })
   return responses[0] ?? Buffer.alloc(0)
 }

@@ -1,12 +1,13 @@
-import { type ClusterZone } from './cluster-zone.ts'
+import type { ClusterZone } from './cluster-zone.ts'
 import type { Upstreams } from '../dns-forward/forward.ts'
-import { isAtOrBelow, type NameKey } from '../dns-message/name.ts'
+import { isAtOrBelow, type Name, type NameKey } from '../dns-message/name.ts'
 import { answerNetworkName, type NetworkNames } from './network-names.ts'
 import type { Query, Question } from '../dns-message/query.ts'
 import {
   type Answer,
   emptyAnswer,
   extendedErrors,
+  nameSet,
   rcodes,
   recordClasses,
   type RecordSet,
@@ -14,13 +15,53 @@ import {
   textSet,
 } from '../dns-message/record-set.ts'
 
+/** Something that may know a name before the cluster is asked: entries of a hosts file, say. */
+export interface NameStage {
+  /** Undefined: not mine, ask the next. `client`: the address of the one who asks, as a socket says it. */
+  answer(question: Question, client: string): Answer | undefined
+}
+
+/** A question as others know it, and what their answer means to the one who asked. */
+export interface RewrittenQuestion {
+  readonly question: Question
+  restore(answer: Answer): Answer
+}
+
+/** Changes questions before anybody is asked; undefined: this one stays as it is. */
+export interface QuestionRewriter {
+  rewrite(question: Question): RewrittenQuestion | undefined
+}
+
+/** The other names that a question stands for, when the one who asks would ask them next himself. */
+export interface SearchPaths {
+  /** In the order in which they are to be tried; empty: only what was asked. */
+  candidates(question: Question, client: string): readonly SearchCandidate[]
+}
+
+/** One name of a search path. */
+export interface SearchCandidate {
+  readonly name: Name
+  /** Whether it may be asked of other resolvers, too. */
+  readonly abroad: boolean
+}
+
 export interface ResolveContext {
   /** The address that the query came from, as a socket says it. */
   readonly client: string
-  readonly zone: ClusterZone
-  readonly forwarder: Upstreams
+  /** Undefined: a server that knows no cluster. */
+  readonly zone: ClusterZone | undefined
+  /** Undefined: names that are not ours are REFUSED. */
+  readonly forwarder: Upstreams | undefined
   /** Undefined: no client has names of its own. */
   readonly names: NetworkNames | undefined
+  /** Asked in order, before the cluster. */
+  readonly stages?: readonly NameStage[] | undefined
+  readonly rewriter?: QuestionRewriter | undefined
+  readonly search?: SearchPaths | undefined
+  /** Names that are nobody's here: REFUSED, and not forwarded. */
+  readonly refuses?: ((key: NameKey) => boolean) | undefined
+  /** Denials of the cluster that do not count: others are asked (CoreDNS's `fallthrough`). */
+  readonly passesOn?: ((key: NameKey) => boolean) | undefined
   /** Seconds since the source of the cluster's objects was last heard, while it is lost; undefined: it is not, or nobody knows. */
   readonly lostFor?: (() => number | undefined) | undefined
   /** What `version.bind` and `version.server` say (class CH); REFUSED when undefined. */
@@ -37,20 +78,71 @@ export function resolveQuery(query: Query, context: ResolveContext): Answer | Pr
   if (query.edns && query.edns.version > 0) return emptyAnswer(rcodes.BADVERS)
   if (question.class === recordClasses.CH) return answerChaos(question, context.version)
   if (question.class !== recordClasses.IN && question.class !== recordClasses.ANY) return emptyAnswer(rcodes.REFUSED)
-  const result = context.zone.answer(question.name, question.type)
+  const rewritten = context.rewriter?.rewrite(question)
+  if (!rewritten) return resolveName(question, query, context)
+  return after(resolveName(rewritten.question, query, context), (answer) => rewritten.restore(answer))
+}
+
+function resolveName(question: Question, query: Query, context: ResolveContext): Answer | Promise<Answer> {
+  for (const stage of context.stages ?? []) {
+    const answer = stage.answer(question, context.client)
+    if (answer) return answer
+  }
+  const result = context.zone?.answer(question.name, question.type) ?? foreign
   switch (result.kind) {
-    case 'answer':
+    case 'answer': {
+      const isDenial = result.answer.rcode === rcodes.NXDOMAIN
+      if (isDenial && context.passesOn?.(question.name.key)) return resolveForeign(question, query, context)
       // Only who speaks EDNS can be told.
-      return query.edns ? withAge(result.answer, context) : result.answer
+      const answer = query.edns ? withAge(result.answer, context) : result.answer
+      const candidates = isDenial ? context.search?.candidates(question, context.client) : undefined
+      return candidates && candidates.length > 0
+        ? searchFurther(candidates, { question, query, context, denial: answer })
+        : answer
+    }
     case 'alias':
-      return followAlias(query, context)
+      return followAlias(question, query, context)
     case 'foreign':
-      // A transfer is between the servers of a zone, not for us to ask for.
-      if (question.type === recordTypes.AXFR || question.type === recordTypes.IXFR) return emptyAnswer(rcodes.REFUSED)
       return resolveForeign(question, query, context)
     default:
       return result satisfies never
   }
+}
+
+const foreign = { kind: 'foreign' } as const
+
+/**
+ * Walks the search path of the one who asks, as he would do himself with one question after the other. The first name that exists counts: the answer
+ * is an alias to it. A failure on the way ends the walk with the denial that he would have got, so that nothing is
+ * believed that is not so.
+ */
+async function searchFurther(
+  candidates: readonly SearchCandidate[],
+  asked: {
+    readonly question: Question
+    readonly query: Query
+    readonly context: ResolveContext
+    readonly denial: Answer
+  },
+): Promise<Answer> {
+  const { question, query, context, denial } = asked
+  // None of these leads to another walk.
+  const once = { ...context, search: undefined }
+  for (const { name, abroad } of candidates) {
+    const isHome = context.zone !== undefined && isAtOrBelow(name.key, context.zone.name.key)
+    const resolved = { ...question, name }
+    const answer =
+      isHome || abroad
+        ? await resolveName(resolved, query, once)
+        : context.names && answerNetworkName(resolved, context.client, context.names)
+    if (!answer || answer.rcode === rcodes.NXDOMAIN) continue
+    if (answer.rcode !== rcodes.NOERROR) return denial
+    // The asked name may come to exist at any moment, as any other of the cluster: the alias lives no longer than its denial.
+    const ttl = denial.authority[0]?.ttl ?? 0
+    const alias = nameSet(recordTypes.CNAME, [name], { owner: question.name, ttl })
+    return { ...answer, authoritative: true, authenticData: false, answer: [alias, ...answer.answer], from: 'autopath' }
+  }
+  return denial
 }
 
 const aliasLoop = emptyAnswer(rcodes.SERVFAIL, {
@@ -63,6 +155,11 @@ const forwardingLoop = emptyAnswer(rcodes.REFUSED, {
   text: 'an upstream resolver asks us for what we asked it',
 })
 
+const notOurs = emptyAnswer(rcodes.REFUSED, {
+  code: extendedErrors.PROHIBITED,
+  text: 'names outside of our zones are not looked up here',
+})
+
 /** The last known state is served for ever, but it says so (RFC 8914). */
 function withAge(answer: Answer, { lostFor }: ResolveContext): Answer {
   const seconds = answer.extendedError ? undefined : lostFor?.()
@@ -73,12 +170,12 @@ function withAge(answer: Answer, { lostFor }: ResolveContext): Answer {
 }
 
 /** Follows CNAMEs: within the zone here, from the first foreign name on through the upstream. */
-async function followAlias(query: Query, context: ResolveContext): Promise<Answer> {
+async function followAlias(question: Question, query: Query, context: ResolveContext): Promise<Answer> {
   const chain: RecordSet[] = []
   const seen = new Set<NameKey>()
-  const { type } = query.question
-  for (let { name } = query.question; ;) {
-    const result = context.zone.answer(name, type)
+  const { type } = question
+  for (let { name } = question; ;) {
+    const result = context.zone?.answer(name, type) ?? foreign
     if (result.kind === 'answer') return withChain(chain, result.answer)
     if (result.kind === 'foreign')
       return withChain(chain, await resolveForeign({ name, type, class: recordClasses.IN }, query, context))
@@ -98,17 +195,18 @@ function withChain(chain: readonly RecordSet[], last: Answer): Answer {
 
 /** Names that are not the cluster's: of the client's own networks, or of the world. */
 function resolveForeign(question: Question, query: Query, context: ResolveContext): Answer | Promise<Answer> {
+  // A transfer is between the servers of a zone, not for us to ask for.
+  if (question.type === recordTypes.AXFR || question.type === recordTypes.IXFR) return emptyAnswer(rcodes.REFUSED)
   const { names, client, forwarder } = context
   const own = names && answerNetworkName(question, client, names)
   if (own) return own
+  if (!forwarder || context.refuses?.(question.name.key)) return notOurs
   if (forwarder.isReturning(question.name)) return forwardingLoop
   const answer = forwarder.forward(question, {
     dnssecOk: query.edns?.dnssecOk ?? false,
     checkingDisabled: query.checkingDisabled,
   })
-  return answer instanceof Promise
-    ? answer.then((answer) => comeHome(answer, question, context))
-    : comeHome(answer, question, context)
+  return after(answer, (answer) => comeHome(answer, question, context))
 }
 
 /**
@@ -121,13 +219,17 @@ function comeHome(answer: Answer, question: Question, { zone }: ResolveContext):
     if (set.type !== recordTypes.CNAME || question.type === recordTypes.CNAME) continue
     chain.push(set)
     const target = set.rdata[0]?.[0]
-    if (!target || target instanceof Uint8Array || !isAtOrBelow(target.key, zone.name.key)) continue
+    if (!zone || !target || target instanceof Uint8Array || !isAtOrBelow(target.key, zone.name.key)) continue
     const result = zone.answer(target, question.type)
     // From here to an ExternalName and out again is a way that nobody needs, and circles are made of.
     if (result.kind !== 'answer') return aliasLoop
     return { ...withChain(chain, result.answer), authoritative: false }
   }
   return answer
+}
+
+function after(answer: Answer | Promise<Answer>, change: (answer: Answer) => Answer): Answer | Promise<Answer> {
+  return answer instanceof Promise ? answer.then(change) : change(answer)
 }
 
 const versionNames: ReadonlySet<NameKey> = new Set(['\x07version\x04bind\0', '\x07version\x06server\0'])

@@ -2,14 +2,20 @@ import type { Log } from '../base/log.ts'
 import type { Cookies } from './cookies.ts'
 import { answererPlace, type DnsCounts } from './dns-counts.ts'
 import { encodeCookieResponse, encodeError, encodeResponse } from '../dns-message/encode-response.ts'
-import { nameText } from '../dns-message/name.ts'
+import { type NameKey, nameText } from '../dns-message/name.ts'
 import { type Edns, parseRequest } from '../dns-message/query.ts'
-import { type Answer, rcodes } from '../dns-message/record-set.ts'
-import { type ResolveContext, resolveQuery } from './resolve.ts'
+import { type Answer, emptyAnswer, rcodes } from '../dns-message/record-set.ts'
+import type { Resolver } from './resolver.ts'
 import type { SeenQuery } from './seen-query.ts'
 import type { Client } from './udp-listener.ts'
 
-export interface RespondOptions extends Omit<ResolveContext, 'client'> {
+/** What a {@link Resolver} is to those who write responses. */
+export type CountedResolver = Pick<Resolver, 'resolve' | 'counts'>
+
+export interface RespondOptions {
+  /** Who answers questions about a name; undefined: nobody here does, so they are REFUSED. */
+  readonly resolverOf: (name: NameKey) => CountedResolver | undefined
+  /** What is counted of messages that are nobody's question. */
   readonly counts: DnsCounts
   readonly log: Log
   /** Counted up from response to response: clients spread over the records. */
@@ -55,9 +61,11 @@ export function respond(
   }
   const { query } = request
   const { question } = query
+  const resolver = options.resolverOf(question.name.key)
   const send = (response: Buffer, { rcode, from }: Pick<Answer, 'rcode' | 'from'>) => {
     const seconds = (performance.now() - began) / 1000
-    counts.add({
+    const asked = resolver?.counts ?? counts
+    asked.add({
       tcp,
       ipv6: client.address.includes(':'),
       type: question.type,
@@ -90,13 +98,14 @@ export function respond(
     send(response, answer)
   }
   const fail = (error: unknown) => {
-    counts.addError()
+    const asked = resolver?.counts ?? counts
+    asked.addError()
     const fields = { error, name: nameText(question.name), type: question.type }
     options.log.error(fields, 'A DNS query could not be answered')
     send(encodeError(query.id, 0, rcodes.SERVFAIL), { rcode: rcodes.SERVFAIL })
   }
   try {
-    const answer = resolveQuery(query, { ...options, client: client.address })
+    const answer = resolver ? resolver.resolve(query, client.address) : emptyAnswer(rcodes.REFUSED)
     if (answer instanceof Promise) answer.then(finish).catch(fail)
     else finish(answer)
   } catch (error) {

@@ -1,61 +1,30 @@
-import type { Clock } from '../base/clock.ts'
-import type { Log } from '../base/log.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { type IpAddress, parseIp } from '../net/ip-address.ts'
-import { ClusterZone, type PodNames } from './cluster-zone.ts'
-import type { AnswerCacheOptions } from '../dns-forward/answer-cache.ts'
-import { type CacheCounters, CachingForwarder } from '../dns-forward/caching-forwarder.ts'
+import type { CacheCounters } from '../dns-forward/caching-forwarder.ts'
 import { Cookies } from './cookies.ts'
-import { Forwarder } from '../dns-forward/forward.ts'
-import type { NetworkNames } from './network-names.ts'
-import { ResolvConf } from '../dns-forward/resolv-conf.ts'
+import { isAtOrBelow, type Name, rootName } from '../dns-message/name.ts'
 import { DnsCounts, type DnsCountsView } from './dns-counts.ts'
+import { Resolver, type ResolverOptions } from './resolver.ts'
 import { respond, type RespondOptions } from './respond.ts'
+import type { SeenQuery } from './seen-query.ts'
 import { listenTcp } from './tcp-listener.ts'
 import { type Client, type Listener, listenUdp } from './udp-listener.ts'
-import { type ForwardRule, plainUpstream, serversFor, type Upstream } from '../dns-forward/upstream.ts'
 
 /** kubeadm's address of the cluster DNS: the tenth of the default Service range. */
 export const defaultDnsAddress: IpAddress = parseIp('10.96.0.10')
 
-export interface DnsServerOptions {
+export interface DnsServerOptions extends ResolverOptions {
   /** Addresses of this node to listen on, UDP and TCP each; default {@link defaultDnsAddress}. */
   readonly addresses?: readonly IpAddress[]
   /** Default 53. With 0 the kernel chooses, and {@link DnsServer.endpoints} says what. */
   readonly port?: number
-  /** Default `cluster.local`. */
-  readonly zone?: string
-  /** Seconds, of answers and of denials; default 5. */
-  readonly ttl?: number
-  /** Default `insecure`. */
-  readonly pods?: PodNames
-  /** Names of one label that pods know of each other; default: such questions are forwarded. */
-  readonly networkNames?: NetworkNames
-  /** Resolvers to ask instead of the node's own. */
-  readonly upstreams?: readonly Upstream[]
-  /** Other resolvers for the names of some domains ("stub domains"). */
-  readonly rules?: readonly ForwardRule[]
-  /** PEM of the authorities that the certificates of DNS over TLS must come from; default: Node's. */
-  readonly tlsAuthorities?: string
-  /** The file that names the node's own resolvers; followed when it changes. */
-  readonly resolvConf: string
-  /** Where systemd-resolved names its upstreams; default `/run/systemd/resolve/resolv.conf`. */
-  readonly resolvedConf?: string
-  /** Port of the node's resolvers; default 53. */
-  readonly upstreamPort?: number
-  /** Seconds since the source of the snapshots was last heard, while it is lost; clients are told (RFC 8914). Called for queries, so it must be quick. */
-  readonly lostFor?: () => number | undefined
-  /** What `version.bind` says to class CH; REFUSED when absent. */
-  readonly version?: string
-  readonly log: Log
-  readonly clock?: Clock
-  /** Bounds of what is remembered of forwarded answers. */
-  readonly cache?: AnswerCacheOptions
-  readonly limits?: {
-    /** See {@link ForwarderOptions}. */
-    readonly maxForwarded?: number
-    readonly forwardDeadline?: number
-    readonly tryNextAfter?: number
+  /** The names that are served; all others, but those of `otherZones`, are REFUSED. Default: all. */
+  readonly serves?: Name
+  /** Names that somebody else answers on the same sockets; the longest zone counts. They are opened, updated and ended by the server. */
+  readonly otherZones?: readonly { readonly zone: Name; readonly resolver: Resolver }[]
+  /** Told of each query that was answered. Must be quick. */
+  readonly seen?: (query: SeenQuery) => void
+  readonly limits?: ResolverOptions['limits'] & {
     readonly maxConnections?: number
     readonly idleTimeout?: number
   }
@@ -97,48 +66,22 @@ export interface DnsServerStats {
 
 /** A DNS server for the names of a cluster that asks the node's resolvers for all others. Does nothing before `listen`. */
 export function createDnsServer(options: DnsServerOptions): DnsServer {
-  const {
-    log,
-    port = 53,
-    addresses = [defaultDnsAddress],
-    upstreamPort = 53,
-    limits = {},
-    upstreams,
-    rules = [],
-  } = options
-  const counts = new DnsCounts()
+  const { log, port = 53, addresses = [defaultDnsAddress], limits = {} } = options
   const resources = new AsyncDisposableStack()
   let endpoints: DnsServer['endpoints'] = []
-  let resolvConf: ResolvConf | undefined
   const clock = options.clock ? { clock: options.clock } : {}
-  const zone = new ClusterZone({
-    ...clock,
-    serverAddresses: addresses,
-    ...(options.zone === undefined ? {} : { zone: options.zone }),
-    ...(options.ttl === undefined ? {} : { ttl: options.ttl }),
-    ...(options.pods === undefined ? {} : { pods: options.pods }),
-  })
-  const nodeServers = () => (resolvConf?.servers ?? []).map((address) => plainUpstream(address, upstreamPort))
-  const forwarder = new Forwarder({
-    ...clock,
-    log,
-    ...(options.tlsAuthorities === undefined ? {} : { tlsAuthorities: options.tlsAuthorities }),
-    servers: (name) => serversFor(name.key, rules) ?? upstreams ?? nodeServers(),
-    ...(limits.maxForwarded === undefined ? {} : { maxConcurrent: limits.maxForwarded }),
-    ...(limits.forwardDeadline === undefined ? {} : { deadline: limits.forwardDeadline }),
-    ...(limits.tryNextAfter === undefined ? {} : { tryNextAfter: limits.tryNextAfter }),
-  })
-  const cache = new CachingForwarder({ ...clock, ...options.cache, forwarder, epoch: () => resolvConf?.servers })
+  const resolver = new Resolver(options, addresses)
+  const { counts } = resolver
+  const served = [{ zone: options.serves ?? rootName, resolver }, ...(options.otherZones ?? [])].toSorted(
+    (a, b) => b.zone.wire.length - a.zone.wire.length,
+  )
   const respondOptions: RespondOptions = {
-    zone,
-    forwarder: cache,
-    cookies: new Cookies(),
+    resolverOf: (key) => served.find(({ zone }) => isAtOrBelow(key, zone.key))?.resolver,
     counts,
     rotation: { next: 0 },
+    cookies: new Cookies(),
     log,
-    lostFor: options.lostFor,
-    version: options.version,
-    names: options.networkNames,
+    seen: options.seen,
   }
   const handler = (transport: 'udp' | 'tcp') => (message: Uint8Array, client: Client) =>
     respond(message, transport, { client, options: respondOptions })
@@ -174,8 +117,8 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
 
   return {
     get stats() {
-      const { forwarded, failures } = forwarder.counters
-      return { ...summary(this.counts), forwarded, forwardFailures: failures, cache: cache.counters }
+      const { forwarded, failures, cache } = resolver.counters
+      return { ...summary(this.counts), forwarded, forwardFailures: failures, cache }
     },
     get counts() {
       return DnsCounts.total([counts])
@@ -183,18 +126,14 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     get endpoints() {
       return endpoints
     },
-    update: (snapshot, synced) => zone.update(snapshot, synced),
+    update(snapshot, synced) {
+      for (const { resolver } of served) resolver.update(snapshot, synced)
+    },
     async listen() {
       await using opened = new AsyncDisposableStack()
-      resolvConf = opened.use(
-        new ResolvConf({
-          path: options.resolvConf,
-          ...(options.resolvedConf === undefined ? {} : { resolvedPath: options.resolvedConf }),
-          // To ask ourselves would be a loop.
-          exclude: (ip) => port === upstreamPort && addresses.includes(ip),
-          log,
-        }),
-      )
+      // To ask ourselves would be a loop.
+      for (const { resolver } of served)
+        resolver.open((ip) => port === (resolver.options.upstreamPort ?? 53) && addresses.includes(ip))
       const listening: DnsServer['endpoints'][number][] = []
       for (const address of addresses) listening.push(await listenOn(address, opened))
       endpoints = listening
@@ -202,7 +141,7 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
       log.info({ endpoints, zone: options.zone ?? 'cluster.local' }, 'DNS server listens')
     },
     async [Symbol.asyncDispose]() {
-      forwarder.stop()
+      for (const { resolver } of served) resolver[Symbol.dispose]()
       await resources.disposeAsync()
     },
   }

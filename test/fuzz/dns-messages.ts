@@ -6,9 +6,10 @@ import { readFileSync } from 'node:fs'
 import { silentLog } from '../../src/base/log.ts'
 import { ClusterZone } from '../../src/dns/cluster-zone.ts'
 import { Cookies } from '../../src/dns/cookies.ts'
-import { parseRequest } from '../../src/dns-message/query.ts'
+import { parseRequest, type Query } from '../../src/dns-message/query.ts'
 import { emptyAnswer, rcodes } from '../../src/dns-message/record-set.ts'
 import { DnsCounts } from '../../src/dns/dns-counts.ts'
+import { resolveQuery } from '../../src/dns/resolve.ts'
 import { respond, type RespondOptions } from '../../src/dns/respond.ts'
 import { snapshotOf } from '../../src/dns/testing.ts'
 import { parseDnsCase } from '../conformance-dns/parse-dns-case.ts'
@@ -35,11 +36,16 @@ zone.update(
   true,
 )
 const counts = new DnsCounts()
-const options: RespondOptions = {
+const context = {
+  client: '10.7.1.1',
   zone,
   forwarder: { forward: () => emptyAnswer(rcodes.NXDOMAIN), isReturning: () => false },
   names: undefined,
   version: 'fairlead',
+}
+const resolver = { counts, resolve: (query: Query) => resolveQuery(query, context) }
+const options: RespondOptions = {
+  resolverOf: () => resolver,
   counts,
   rotation: { next: 0 },
   log: silentLog,
