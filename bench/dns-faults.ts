@@ -24,6 +24,16 @@ const faults: readonly { readonly name: string; readonly resolvers: readonly Beh
   { name: '30 % loss', resolvers: ['lossy', 'lossy'] },
 ]
 
+/** What a fault did: sent to a process that started this one. Times in ms, sorted; shares in percent. */
+export interface FaultFigures {
+  readonly fault: string
+  readonly clusterMs: readonly number[]
+  readonly outsideMs: readonly number[]
+  readonly lost: number
+  readonly right: number
+  readonly wrong: number
+}
+
 interface Tally {
   readonly ms: number[]
   asked: number
@@ -58,6 +68,14 @@ for (const { name, resolvers } of faults.filter((fault) => fault.name.includes(p
     at(o, 0.99),
   ]
   console.log(row.map(pad).join(''))
+  process.send?.({
+    fault: name,
+    clusterMs: c,
+    outsideMs: o,
+    lost: cluster.asked - cluster.right,
+    right: (outside.right / outside.asked) * 100,
+    wrong: outside.wrong,
+  } satisfies FaultFigures)
   await Promise.all(workers.map((worker) => worker.terminate()))
 }
 

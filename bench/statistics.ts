@@ -90,13 +90,13 @@ export function chiSquare(
   return { statistic, p: upperGamma((observed.length - 1) / 2, statistic / 2) }
 }
 
-function bootstrap(
-  value: number,
-  options: BootstrapOptions,
-  resample: (random: Random) => number,
-): Estimate {
+function bootstrap(value: number, options: BootstrapOptions, resample: (random: Random) => number): Estimate {
   const { random, resamples = 1000 } = options
-  return percentiles(value, Array.from({ length: resamples }, () => resample(random)), options)
+  return percentiles(
+    value,
+    Array.from({ length: resamples }, () => resample(random)),
+    options,
+  )
 }
 
 function percentiles(value: number, drawn: readonly number[], { confidence = 0.95 }: BootstrapOptions): Estimate {

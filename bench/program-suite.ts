@@ -1,0 +1,91 @@
+import { formatProgram, type ProgramMiss } from './format-program.ts'
+import { machineFacts } from './machine.ts'
+import type { BenchOptions } from './options.ts'
+import { programModes, runProgram, type MeasuredSync, type ProgramMode, type ProgramResult } from './program.ts'
+import type { Recorder } from './recorder.ts'
+import type { FigureKey } from './series.ts'
+import type { Suite } from './suite.ts'
+
+/** What it costs to program Services. */
+export const programSuite: Suite = {
+  name: 'program',
+  measures:
+    'cold start, restart, one endpoint changed, one Service added, a tenth of all changed: time, CPU, bytes and rules sent, memory',
+  why: 'A cluster changes all the time. What is sent for one change must not depend on how many Services there are.',
+  byDefault: true,
+  heeds: ['services', 'endpoints', 'modes', 'rounds', 'start-limit'],
+  estimate: (options) =>
+    tasksOf(options).reduce(
+      (sum, { mode, services }) => sum + 4 + services * (mode === 'iptables-nft' ? 0.006 : 0.0025),
+      0,
+    ),
+  async run({ options, recorder, progress, signal }) {
+    const tasks = tasksOf(options)
+    const results: ProgramResult[] = []
+    const misses: ProgramMiss[] = []
+    for (const [index, { mode, services }] of tasks.entries()) {
+      signal.throwIfAborted()
+      const say = (text: string): void => progress.say(`program: ${text}`, index / tasks.length)
+      const set = { services, endpointsEach: options.endpoints }
+      try {
+        const result = await runProgram(
+          { ...set, mode, rounds: Math.min(options.rounds, 10), startLimitMs: options.startLimitMs },
+          say,
+        )
+        results.push(result)
+        record(recorder, result)
+      } catch (error) {
+        signal.throwIfAborted()
+        recorder.fail(`${mode}, ${services} Services`, error)
+        misses.push({ ...set, mode, reason: (error as Error).message })
+      }
+    }
+    recorder.print(formatProgram(await machineFacts(), results, misses))
+  },
+}
+
+function tasksOf({ modes, services }: BenchOptions): { mode: ProgramMode; services: number }[] {
+  const able = programModes.filter((mode) => modes.includes(mode))
+  return services.filter((n) => n > 0).flatMap((n) => able.map((mode) => ({ mode, services: n })))
+}
+
+function record(recorder: Recorder, result: ProgramResult): void {
+  const { mode, services, endpointsEach: endpoints } = result
+  const base = { mode, services, endpoints, better: 'less' } as const
+  const time = (figure: string, unit = 'ms'): FigureKey => ({ ...base, figure, unit, kind: 'time' })
+  const size = (figure: string): FigureKey => ({ ...base, figure, unit: 'MB', kind: 'size' })
+  const steps: readonly (readonly [string, readonly MeasuredSync[], 'count' | 'size'])[] = [
+    ['cold start', [result.cold], 'count'],
+    ['restart', [result.restart], 'count'],
+    ['one endpoint', result.changes, 'count'],
+    ['one Service', result.additions, 'count'],
+    // How many syncs it takes depends on how fast the files are read.
+    ['10 % churn', [result.churn], 'size'],
+  ]
+  for (const [step, syncs, kind] of steps) {
+    recorder.addAll(
+      time(`${step}: sync`),
+      syncs.map((sync) => sync.wallMs),
+    )
+    recorder.addAll(
+      time(`${step}: in the kernel`),
+      syncs.map((sync) => sync.kernelMs),
+    )
+    recorder.addAll(
+      time(`${step}: CPU`),
+      syncs.map((sync) => sync.cpuSeconds * 1000),
+    )
+    const counts = { bytes: 'bytes', messages: 'messages', elements: 'elements or rules' } as const
+    for (const [field, unit] of Object.entries(counts)) {
+      const key = { ...base, figure: `${step}: ${unit}`, unit: field === 'bytes' ? 'bytes' : '', kind }
+      recorder.addAll(
+        key,
+        syncs.map((sync) => sync[field as keyof typeof counts]),
+      )
+    }
+  }
+  recorder.add(time('cold start: until ready'), result.startMs)
+  recorder.add(size('memory after start'), result.rssAfterStart / 1e6)
+  recorder.add(size('memory after changes'), result.rssAfterChanges / 1e6)
+  if (result.restoreAloneMs !== undefined) recorder.add(time('iptables-restore alone'), result.restoreAloneMs)
+}
