@@ -61,7 +61,7 @@ function open({
     request.on('error', (error: NodeJS.ErrnoException) => {
       const none = error.code === 'ENOENT' || error.code === 'ECONNREFUSED'
       const why = none
-        ? `no embedded API listens on ${socket}; it needs "api: {enabled: true}" in the configuration of the daemon`
+        ? `no embedded API listens on ${socket} (is a daemon running, and without "api: {enabled: false}"? A daemon that follows another API server has none unless it is enabled)`
         : `cannot talk to the API on ${socket}: ${error.message}`
       reject(new ControlError(why, { cause: error }))
     })

@@ -2,6 +2,7 @@ import { dump } from 'js-yaml'
 import { Command, Option } from 'commander'
 import { apiSocketOption, callApi, watchApi } from './api-client.ts'
 import { findType, pathOf, readObjects, type NamedObject } from './api-objects.ts'
+import { applyObject } from './apply-object.ts'
 import { ControlError } from './control-client.ts'
 import { formatTable } from './table.ts'
 import { UsageError } from './usage-error.ts'
@@ -19,10 +20,6 @@ interface TableAnswer {
   }[]
 }
 
-interface StoredAnswer {
-  readonly metadata: { readonly name: string; readonly resourceVersion?: string }
-}
-
 const asTable = 'application/json;as=Table;v=v1;g=meta.k8s.io'
 
 /** `fairlead apply`: exits 1 when an object is refused; the others are applied. */
@@ -33,24 +30,11 @@ export function applyCommand(): Command {
     .option('--force-conflicts', 'take fields over that others set')
     .option('--dry-run', 'change nothing')
     .action(async (options: CommonOptions & { filename: string[]; forceConflicts?: boolean; dryRun?: boolean }) => {
-      await forEachObject(
-        readObjects(options.filename, options.namespace),
-        async ({ type, namespace, name, object }) => {
-          await callApi<StoredAnswer>({
-            socket: options.apiSocket,
-            method: 'PATCH',
-            path: pathOf(type, namespace, name),
-            query: {
-              fieldManager: 'fairlead',
-              fieldValidation: 'Strict',
-              force: String(options.forceConflicts ?? false),
-              ...(options.dryRun && { dryRun: 'All' }),
-            },
-            body: { type: 'application/apply-patch+yaml', value: object },
-          })
-          console.log(`${type.singular}/${name} applied${options.dryRun ? ' (dry run)' : ''}`)
-        },
-      )
+      const { apiSocket: socket, forceConflicts: force = false, dryRun = false } = options
+      await forEachObject(readObjects(options.filename, options.namespace), async (object) => {
+        await applyObject(object, { socket, force, dryRun })
+        console.log(`${object.type.singular}/${object.name} applied${dryRun ? ' (dry run)' : ''}`)
+      })
     })
 }
 

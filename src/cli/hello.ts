@@ -7,6 +7,8 @@ import { defaultNetnsPrefix } from '../bridge/names.ts'
 import { listNetns } from '../linux/netns.ts'
 import { formatEvent } from '../daemon/events.ts'
 import type { Daemon } from '../daemon/start.ts'
+import { readObjects } from './api-objects.ts'
+import { applyObject } from './apply-object.ts'
 import { checkHello, nodeAddress } from './hello-check.ts'
 import { startForeground, stopped, stopSignal } from './foreground.ts'
 import { UsageError } from './usage-error.ts'
@@ -27,7 +29,10 @@ export function helloCommand(): Command {
       let ok = true
       try {
         if (!options.check) daemon.events.follow((event) => console.log(formatEvent(event)))
-        if (await becomesReady(daemon, stop)) await startPods(daemon)
+        if (await becomesReady(daemon, stop)) {
+          await applyManifests(daemon)
+          await startPods(daemon)
+        }
         if (stop.aborted) ok = false
         else if (options.check) ok = await checkHello(daemon, podNames, stop)
         else {
@@ -71,6 +76,15 @@ async function becomesReady(daemon: Daemon, stop: AbortSignal): Promise<boolean>
   }
 }
 
+/** As `fairlead apply -f` does it. What somebody changed with kubectl in a former run is set right. */
+async function applyManifests(daemon: Daemon): Promise<void> {
+  const { api } = daemon.status()
+  if (!api) throw new UsageError('the example needs its own API')
+  for (const object of readObjects([`${example}manifests`], 'default')) {
+    await applyObject(object, { socket: api.socket, force: true, dryRun: false })
+  }
+}
+
 /** Starts the three pods; those that a former run left alive are kept as they are. */
 async function startPods(daemon: Daemon): Promise<void> {
   const running = new Set(
@@ -102,6 +116,9 @@ function describe(daemon: Daemon): string {
     [`curl http://${nodeAddress(daemon)}:30080`, 'by NodePort'],
     [`${fairlead} pod exec web-1 -- curl -s http://web`, 'from a pod, by name'],
     [`dig @${dns} web.default.svc.cluster.local`, ''],
+    [`export KUBECONFIG=${status.api?.kubeconfig}`, ''],
+    ['kubectl get services,endpointslices', 'the API of Kubernetes: apply, edit, get -w, what you like'],
+    [`${fairlead} get services`, 'the same without kubectl'],
     [`${fairlead} status`, ''],
     [`${fairlead} pod rm web-3`, 'then curl again'],
     ['nft list table inet fairlead-services', 'the rules, if nft is installed'],
@@ -114,6 +131,7 @@ What is there now
   network   ${status.network?.name}: bridge ${status.network?.bridge}, ${status.network?.subnets.join(', ')}
 ${pods.map((pod) => `  pod       ${pod.name}: ${pod.ips.join(', ')}`).join('\n')}
   Service   default/web: 10.96.0.80:80 and every address of this machine on port 30080 -> the three pods
+  API       ${status.api?.url}, for kubectl
   DNS       ${status.dns?.addresses.join(', ')}: web.default.svc.cluster.local, all else forwarded
 
 Try, in another terminal

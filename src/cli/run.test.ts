@@ -78,6 +78,11 @@ test.each<[string, string, RunOptions, Config['sources']]>([
   expect(readConfig({ config, ...options }).sources).toEqual(expected)
 })
 
+test('readConfig() has no API of its own beside that of --kubeconfig', () => {
+  expect(readConfig({ config }).api?.byDefault).toBe(true)
+  expect(readConfig({ config, kubeconfig: '/kube.conf' }).api).toBeUndefined()
+})
+
 test('readConfig() says that --manifests takes the place of a kubeconfig', () => {
   writeFileSync(config, withServer)
   const { kubeProxy } = readConfig({ config, manifests: ['/objects'] })

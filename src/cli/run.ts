@@ -80,6 +80,8 @@ export function readConfig(options: RunOptions): Config {
     return {
       ...config,
       ...readSources(config, { files, kubeconfig: options.kubeconfig, file }),
+      // Who names an API server to follow wants no second one, unless he says so.
+      ...(options.kubeconfig !== undefined && config.api?.byDefault === true && { api: undefined }),
       ...(nodeName !== undefined && { nodeName }),
       ...(options.stateDir !== undefined && { stateDir: pathFlag('--state-dir', options.stateDir) }),
       ...(options.socket !== undefined && { controlSocket: pathFlag('--socket', options.socket) }),

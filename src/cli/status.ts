@@ -18,7 +18,7 @@ export function statusCommand(): Command {
 
 /** The status for people. */
 export function formatStatus(status: StatusView): string {
-  const { sources, services, network, dns } = status
+  const { sources, services, network, dns, api } = status
   const lines = [
     `fairlead ${status.version} on ${status.node}: ${status.ready ? 'ready' : `waiting for ${status.waitingFor.join(', ')}`}`,
     `  up ${formatDuration(status.uptimeSeconds)}, pid ${status.pid}, memory ${(status.rssBytes / 1e6).toFixed(0)} MB`,
@@ -45,6 +45,7 @@ export function formatStatus(status: StatusView): string {
     lines.push(
       `dns       ${dns.addresses.join(', ')} for ${dns.zone}: ${dns.queries} queries, ${dns.forwarded} forwarded`,
     )
+  if (api) lines.push(`api       ${api.url}; KUBECONFIG=${api.kubeconfig}, socket ${api.socket}`)
   return lines.join('\n')
 }
 

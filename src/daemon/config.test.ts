@@ -15,6 +15,19 @@ describe('parseConfig()', () => {
     expect(config.cleanupOnExit).toBe(false)
   })
 
+  test.each([
+    ['none', {}, '127.0.0.1'],
+    [
+      'one, beside a followed one',
+      { sources: { kubernetes: { kubeconfig: 'k' } }, api: { enabled: true } },
+      '127.0.0.1',
+    ],
+    ['a followed one', { sources: { kubernetes: { kubeconfig: 'k' } } }, undefined],
+    ['no api', { api: { enabled: false } }, undefined],
+  ])('has an API of its own unless told otherwise: told %s', (_, raw, host) => {
+    expect(parse(raw).api?.listen.host).toBe(host)
+  })
+
   test('takes paths as relative to the file', () => {
     expect(parse({ sources: { files: ['manifests'] } }).sources.files).toEqual(['/etc/fairlead/manifests'])
   })

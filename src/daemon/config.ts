@@ -39,7 +39,7 @@ export interface Config {
     /** The API server that is followed. */
     readonly kubernetes: KubernetesConfig | undefined
   }
-  /** The embedded API server. Default: none. */
+  /** The embedded API server. Default: there is one, unless another one is followed. */
   readonly api: ApiConfig | undefined
   /** The default network, whose bridge has the cluster DNS addresses. */
   readonly network: BridgeSettings | undefined
@@ -117,6 +117,7 @@ export function parseKubeProxyConfig(raw: unknown, from: { origin: string }): Co
     ...defaultConfig(),
     nodeName,
     sources: { files: [], kubernetes: kubeProxyKubernetes(raw) },
+    api: undefined,
     network: undefined,
     networks: [],
     dockerUser: 'off',
@@ -142,15 +143,16 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
   const absolute = (text: string): string => resolve(from.relativeTo, parseNotEmpty(text))
 
   const sources = reader.object('sources')
+  const kubernetes = readKubernetes(sources.object('kubernetes'), absolute)
   const config: Config = {
     nodeName: reader.parsedText('nodeName', parseNotEmpty) ?? hostname(),
     stateDir: reader.parsedText('stateDir', absolute) ?? '/var/lib/fairlead',
     controlSocket: reader.parsedText('controlSocket', absolute) ?? '/run/fairlead/control.sock',
     sources: {
       files: sources.parsedTexts('files', absolute),
-      kubernetes: readKubernetes(sources.object('kubernetes'), absolute),
+      kubernetes,
     },
-    api: readApi(reader.object('api'), absolute),
+    api: readApi(reader.object('api'), { absolute, followsOther: kubernetes !== undefined }),
     network: readNetwork(reader.object('network')),
     networks: readNetworks(reader),
     dockerUser: reader.object('network').oneOf('dockerUser', ['auto', 'off']) ?? 'auto',

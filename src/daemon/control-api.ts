@@ -101,6 +101,16 @@ export interface StatusView {
   readonly services: ServicesView | undefined
   readonly network: NetworkView | undefined
   readonly dns: DnsView | undefined
+  readonly api: ApiView | undefined
+}
+
+/** Where the embedded API is reached. */
+export interface ApiView {
+  readonly url: string
+  /** For kubectl, with the admin's token; mode 0600. */
+  readonly kubeconfig: string
+  /** For `fairlead get` and the like. */
+  readonly socket: string
 }
 
 /** One source of objects. */

@@ -9,6 +9,7 @@ import { parseNetwork, type Cidr } from '../net/cidr.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { ControlPlaneError, type ApiConfig } from './api-config.ts'
 import { ApiSource } from './api-source.ts'
+import type { ApiView } from './control-api.ts'
 import { listenOnSocket } from './control.ts'
 import { formatListen } from './listen-address.ts'
 import type { SnapshotStream } from '../sources/merge.ts'
@@ -17,6 +18,8 @@ import { closeServer, listenTcp } from './listen-tcp.ts'
 
 /** What the embedded API server is started with. */
 export interface ControlPlaneOptions {
+  /** Where the command line reaches it, unless `api.socket` says otherwise. */
+  readonly socket: string
   readonly stateDir: string
   /** Empty: that of Kubernetes' own default. */
   readonly serviceCIDRs: readonly Cidr[]
@@ -30,23 +33,22 @@ export interface ControlPlaneOptions {
 /** The embedded API server with its listeners, and its objects as a source. Dispose it to stop. */
 export class ControlPlane implements AsyncDisposable {
   readonly source: ApiSource
+  readonly view: ApiView
   readonly #api: KubeApi
   readonly #log: Log
-  /** A kubeconfig with the admin's token, mode 0600. */
-  readonly kubeconfig: string
   readonly #stack: AsyncDisposableStack
 
   private constructor(parts: {
     source: ApiSource
     api: KubeApi
     log: Log
-    kubeconfig: string
+    view: ApiView
     stack: AsyncDisposableStack
   }) {
     this.source = parts.source
     this.#api = parts.api
     this.#log = parts.log
-    this.kubeconfig = parts.kubeconfig
+    this.view = parts.view
     this.#stack = parts.stack
   }
 
@@ -55,14 +57,14 @@ export class ControlPlane implements AsyncDisposable {
     await using stack = new AsyncDisposableStack()
     const folder = join(options.stateDir, 'api')
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const { listen, names, loadBalancerCIDRs } = config
+    const { listen, names, loadBalancerCIDRs, socket = options.socket } = config
     const serviceCIDRs = options.serviceCIDRs.length > 0 ? options.serviceCIDRs : [parseNetwork('10.96.0.0/12')]
     const { clock, log, version, reserved } = options
     const claims = { serviceCIDRs, reserved, loadBalancerCIDRs }
     const server = stack.use(await openServer({ file: join(folder, 'objects.db'), claims, clock, log, version }))
 
     const local = server.createListener(() => 'admin')
-    await listenOnSocket(local, config.socket)
+    await listenOnSocket(local, socket)
     stack.defer(() => closeServer(local))
 
     const host = reachable(listen.host)
@@ -73,7 +75,9 @@ export class ControlPlane implements AsyncDisposable {
       await listenTcp(remote, listen)
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
-      throw new ControlPlaneError(`api.listen: cannot listen on ${formatListen(listen)}: ${code}`, { cause: error })
+      const advice = 'name another address, or set api.enabled to false to do without an API'
+      const message = `api.listen: cannot listen on ${formatListen(listen)}: ${code} (${advice})`
+      throw new ControlPlaneError(message, { cause: error })
     }
     stack.defer(() => closeServer(remote))
 
@@ -84,9 +88,10 @@ export class ControlPlane implements AsyncDisposable {
       authority: credentials.authority,
       token: credentials.tokens.admin,
     })
-    log.info({ url, kubeconfig, socket: config.socket, revision: server.store.revision }, 'the API server listens')
+    const view: ApiView = { url, kubeconfig, socket }
+    log.info({ ...view, revision: server.store.revision }, 'the API server listens')
     const source = stack.use(new ApiSource(server.store))
-    return new ControlPlane({ source, api: server.api, log, kubeconfig, stack: stack.move() })
+    return new ControlPlane({ source, api: server.api, log, view, stack: stack.move() })
   }
 
   /** Writes the EndpointSlices of the stream's snapshots back, as far as they are of Services of the API. */

@@ -15,6 +15,7 @@ const status: StatusView = {
   services: undefined,
   network: undefined,
   dns: undefined,
+  api: undefined,
 }
 
 test('createMetrics() has exactly the names that docs/metrics.md lists', () => {

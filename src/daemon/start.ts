@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { systemClock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
@@ -381,19 +381,21 @@ async function startSources(context: Context, podSource: MemorySource, version: 
     }),
   )
   api?.follow(sources)
+  status.api = api?.view
   status.sources = sources
   status.followed = followed
   return sources
 }
 
 async function openControlPlane({ config, log, stack }: Context, version: string) {
-  const { api, services, dns, stateDir } = config
+  const { api, services, dns, stateDir, controlSocket } = config
   if (!api) return undefined
   // Only where it is wanted: it brings SQLite and the types of all kinds along.
   const { ControlPlane } = await import('./control-plane.ts')
   return stack.use(
     await ControlPlane.open(api, {
       stateDir,
+      socket: join(dirname(controlSocket), 'api.sock'),
       serviceCIDRs: services?.serviceCIDRs ?? [],
       reserved: dns?.addresses ?? [],
       version,

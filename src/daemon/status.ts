@@ -11,7 +11,15 @@ import type { MergedSources } from '../sources/merge.ts'
 import { formatProblem, type Source } from '../sources/source.ts'
 import type { Config } from './config.ts'
 import { SliceCounts } from './slice-counts.ts'
-import type { DnsView, NetworkView, ServiceConnectionsView, ServicesView, StatusView, SyncView } from './control-api.ts'
+import type {
+  ApiView,
+  DnsView,
+  NetworkView,
+  ServiceConnectionsView,
+  ServicesView,
+  StatusView,
+  SyncView,
+} from './control-api.ts'
 import { viewSource } from './view-source.ts'
 
 /** A change older than this that is not in the kernel makes the daemon unhealthy, ms. Twice kube-proxy's sync period. */
@@ -27,6 +35,7 @@ export class DaemonStatus {
   loop: SyncLoop | undefined
   healthChecks: HealthCheckServers | undefined
   connections: ServiceConnections | undefined
+  api: ApiView | undefined
   readonly #counts = new SliceCounts()
   readonly #config: Config
   readonly #version: string
@@ -78,6 +87,7 @@ export class DaemonStatus {
       services: this.#services(),
       network: this.#network(),
       dns: this.#dns(),
+      api: this.api,
     }
   }
 
