@@ -116,7 +116,8 @@ function readSources(
           location: { kind: 'kubeconfig', path: pathFlag('--kubeconfig', given.kubeconfig) },
           view: kubeProxy ? 'proxy' : 'all',
         }
-  if (!kubeProxy) return { sources: { files: given.files.length > 0 ? given.files : sources.files, kubernetes } }
+  if (!kubeProxy)
+    return { sources: { ...sources, files: given.files.length > 0 ? given.files : sources.files, kubernetes } }
   if (given.files.length === 0) {
     const followed = kubernetes ?? inClusterKubernetes(process.env)
     if (followed) return { kubeProxy, sources: { files: [], kubernetes: followed } }

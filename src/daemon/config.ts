@@ -21,6 +21,7 @@ import {
 import { parseListen, type ListenAddress } from './listen-address.ts'
 import { kubeProxyKubernetes, readKubernetes, type KubernetesConfig } from './kubernetes-config.ts'
 import { apiKeys, readApi, type ApiConfig } from './api-config.ts'
+import { dockerKeys, readDocker, type DockerConfig } from './docker-config.ts'
 import { dnsKeys, readDns, type DnsConfig } from './dns-config.ts'
 import { readServices, servicesKeys, type ServicesConfig } from './services-config.ts'
 import { shownProblems, unknownKeys } from './unknown-keys.ts'
@@ -38,6 +39,8 @@ export interface Config {
     readonly files: readonly string[]
     /** The API server that is followed. */
     readonly kubernetes: KubernetesConfig | undefined
+    /** The Docker engine whose labelled containers are followed. */
+    readonly docker?: DockerConfig | undefined
   }
   /** The embedded API server. Default: there is one, unless another one is followed. */
   readonly api: ApiConfig | undefined
@@ -74,7 +77,7 @@ export const knownKeys = {
   nodeName: true,
   stateDir: true,
   controlSocket: true,
-  sources: { files: true, kubernetes: { kubeconfig: true, context: true, inCluster: true } },
+  sources: { files: true, kubernetes: { kubeconfig: true, context: true, inCluster: true }, docker: dockerKeys },
   api: apiKeys,
   network: { enabled: true, dockerUser: true, firewall: true, name: true, ...bridgeNetworkFields },
   // Its elements have the same keys.
@@ -151,6 +154,7 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
     sources: {
       files: sources.parsedTexts('files', absolute),
       kubernetes,
+      docker: readDocker(sources.object('docker'), absolute),
     },
     api: readApi(reader.object('api'), { absolute, followsOther: kubernetes !== undefined }),
     network: readNetwork(reader.object('network')),

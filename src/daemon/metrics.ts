@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom
 import type { ServiceConnections } from '../proxy/service-connections.ts'
 import type { SyncLoop } from '../proxy/sync-loop.ts'
 import type { StatusView, SyncView } from './control-api.ts'
+import { createDockerMetrics } from './docker-metrics.ts'
 import { createKubernetesMetrics } from './kubernetes-metrics.ts'
 import { createKubeProxyMetrics, type KubeProxyMetrics } from './kube-proxy-metrics.ts'
 
@@ -56,6 +57,7 @@ export function createMetrics(
   gauge('fairlead_pods', 'Pods of this machine.', (view) => view.network?.pods)
 
   createKubernetesMetrics(registry, status)
+  createDockerMetrics(registry, status)
 
   // Counted where they happen, and only read here: a failure must show while it lasts, not after the next success.
   const counter = (name: string, help: string, read: (view: StatusView) => number | undefined): void => {

@@ -55,6 +55,7 @@ import { closeServer, listenTcp } from './listen-tcp.ts'
 import { ServiceInspection } from './inspect-services.ts'
 import { ModeControl } from './mode-control.ts'
 import { ModeRecord } from './mode-record.ts'
+import { openDocker } from './open-docker.ts'
 import { openKubernetes } from './open-kubernetes.ts'
 import { openUsableNftables } from './open-nftables.ts'
 import { applyOomScore } from './oom-score.ts'
@@ -368,7 +369,9 @@ async function startSources(context: Context, podSource: MemorySource, version: 
   const files = config.sources.files.map((path) => stack.use(watchFiles(path, { log: sourceLog })))
   const kubernetes = stack.use(await openKubernetes(config, { log: sourceLog, version }))
   const api = await openControlPlane(context, version)
-  const followed = [podSource, ...files, ...(api ? [api.source] : []), ...(kubernetes ? [kubernetes] : [])]
+  // Of two that have one object the first counts: what is nearest to this machine's owner (docs/config.md).
+  const followed = [podSource, ...files, ...[api?.source, kubernetes, docker].filter((source) => source !== undefined)]
+  const docker = stack.use(await openDocker(config, { log: sourceLog }))
   const sources = stack.use(
     mergeSources({
       sources: followed,

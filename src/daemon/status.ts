@@ -8,7 +8,7 @@ import type { HealthCheckServers } from '../proxy/health-check-servers.ts'
 import type { SyncLoop, SyncOutcome } from '../proxy/sync-loop.ts'
 import type { KubernetesSource } from '../sources/kubernetes.ts'
 import type { MergedSources } from '../sources/merge.ts'
-import { formatProblem, type Source } from '../sources/source.ts'
+import { formatProblem, type FollowingSource, type Source } from '../sources/source.ts'
 import type { Config } from './config.ts'
 import { SliceCounts } from './slice-counts.ts'
 import type {
@@ -30,7 +30,7 @@ export class DaemonStatus {
   networks: HostNetworks | undefined
   sources: MergedSources | undefined
   /** Where the objects come from, the first one counts. */
-  followed: readonly (Source | KubernetesSource)[] = []
+  followed: readonly (Source | FollowingSource)[] = []
   dns: DnsServer | undefined
   loop: SyncLoop | undefined
   healthChecks: HealthCheckServers | undefined

@@ -78,6 +78,17 @@ describe('mergeSources()', () => {
     expect(addresses(merged.current, 'shop/web')).toEqual(['10.1.0.1', '10.1.0.2'])
   })
 
+  test('takes a slice of one name from the first source, and reports the other', () => {
+    const { files, pods, merged } = setUp()
+    pods.applyManifests([slice('a', 'web', '10.1.0.2'), slice('b', 'web', '10.1.0.3')])
+    files.applyManifests([slice('a', 'web', '10.1.0.1')])
+    expect(addresses(merged.current, 'shop/web')).toEqual(['10.1.0.1', '10.1.0.3'])
+    expect(merged.problems).toMatchObject([{ file: 'own pods', object: 'EndpointSlice shop/a' }])
+    files.update([], ['EndpointSlice shop/a'])
+    expect(addresses(merged.current, 'shop/web')).toEqual(['10.1.0.2', '10.1.0.3'])
+    expect(merged.problems).toEqual([])
+  })
+
   test('takes the first source where two have one object, and reports the other', () => {
     const { files, pods, merged } = setUp()
     pods.applyManifests([service('web', { clusterIP: '10.96.0.2' })])

@@ -1,5 +1,6 @@
 import { SharedMap } from '../base/shared-map.ts'
 import type { Log } from '../base/log.ts'
+import type { EndpointSlice } from '../model/endpoint-slice.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import type { Service } from '../model/service.ts'
 import { emptySnapshot, sameSnapshot, type Snapshot } from '../model/snapshot.ts'
@@ -57,6 +58,8 @@ export class MergedSources implements SnapshotStream, Disposable {
   readonly #log: Log
   readonly #problemLog: ProblemLog
   readonly #conflicts = new Map<string, Problem>()
+  /** By Service. */
+  readonly #sliceConflicts = new Map<ObjectKey, readonly Problem[]>()
   readonly #unallocated = new Map<ObjectKey, Problem>()
   readonly #listeners = new Set<(snapshot: Snapshot) => void>()
   readonly #unsubscribe: (() => void)[]
@@ -159,22 +162,37 @@ export class MergedSources implements SnapshotStream, Disposable {
         firstOf('serviceCIDRs', key, (s) => s.serviceCIDRs),
       ),
       // Slices of one Service may come from several sources; together they are its endpoints.
-      slices: replaceKeys(given.slices, staleOf('slices'), (key) => {
-        const lists = now.flatMap((snapshot) => snapshot.slices.get(key) ?? [])
-        const only = now.find((snapshot) => snapshot.slices.get(key)?.length === lists.length)
-        return only?.slices.get(key) ?? (lists.length === 0 ? undefined : lists)
-      }),
+      slices: replaceKeys(given.slices, staleOf('slices'), (key) => this.#slicesOf(key, now)),
     }
     for (const [index, snapshot] of now.entries()) this.#seen[index] = snapshot
+  }
+
+  /** All slices of a Service, each from the first source that has it. */
+  #slicesOf(key: ObjectKey, now: readonly Snapshot[]): readonly EndpointSlice[] | undefined {
+    const lists = now.map((snapshot) => snapshot.slices.get(key) ?? [])
+    const [first, ...others] = lists.filter((list) => list.length > 0)
+    this.#sliceConflicts.delete(key)
+    // The list itself, so that it keeps its identity.
+    if (!first || others.length === 0) return first
+    const owners = new Map<string, Source>()
+    const conflicts: Problem[] = []
+    const slices = lists.flatMap((list, index) =>
+      list.filter((slice) => {
+        const source = this.#sources[index]
+        const owner = owners.get(slice.name)
+        if (owner && source) conflicts.push(conflict(`EndpointSlice ${slice.namespace}/${slice.name}`, owner, source))
+        else if (source) owners.set(slice.name, source)
+        return owner === undefined
+      }),
+    )
+    if (conflicts.length > 0) this.#sliceConflicts.set(key, conflicts)
+    return slices
   }
 
   #noteConflict(object: string, owners: readonly Source[]): void {
     const [winner, loser] = owners
     if (!winner || !loser) this.#conflicts.delete(object)
-    else {
-      const reason = `is already defined by ${winner.name}, which counts`
-      this.#conflicts.set(object, { severity: 'error', file: loser.name, object, reason })
-    }
+    else this.#conflicts.set(object, conflict(object, winner, loser))
   }
 
   #allocate(before: SharedMap<Service>, after: SharedMap<Service>): SharedMap<Service> {
@@ -193,8 +211,12 @@ export class MergedSources implements SnapshotStream, Disposable {
   }
 
   #ownProblems(): Problem[] {
-    return [...this.#conflicts.values(), ...this.#unallocated.values()]
+    return [...this.#conflicts.values(), ...[...this.#sliceConflicts.values()].flat(), ...this.#unallocated.values()]
   }
+}
+
+function conflict(object: string, winner: Source, loser: Source): Problem {
+  return { severity: 'error', file: loser.name, object, reason: `is already defined by ${winner.name}, which counts` }
 }
 
 function replaceKeys<V>(map: SharedMap<V>, keys: Set<string>, valueOf: (key: string) => V | undefined): SharedMap<V> {

@@ -34,6 +34,32 @@ export interface Source {
   subscribe(listener: (state: SourceState) => void): () => void
 }
 
+/** Where one resource of a source stands that follows a server. */
+export interface FollowedResource {
+  /** `services`, `containers`. */
+  readonly resource: string
+  readonly synced: boolean
+  /** What tells of changes is open. */
+  readonly connected: boolean
+  readonly objects: number
+  /** Since the server was last heard, ms; undefined: it was not yet. */
+  readonly ageMs: number | undefined
+  /** Complete lists that were read, and what was opened to hear of changes. */
+  readonly lists: number
+  readonly watches: number
+  readonly events: number
+  readonly failures: number
+  /** Audits that found changes which nobody had told of. */
+  readonly auditFailures: number
+  /** Why it does not work at the moment, as a sentence. */
+  readonly error: string | undefined
+}
+
+/** A source that follows a server. */
+export interface FollowingSource extends Source {
+  status(): readonly FollowedResource[]
+}
+
 /** `web.yaml:12 (document 2), Service shop/web: spec.ports[0].port: 70000 is not a port ...` */
 export function formatProblem(problem: Problem): string {
   const line = problem.line === undefined ? '' : `:${problem.line}`

@@ -11,7 +11,7 @@ const wire = ['linux', 'netlink', 'rtnetlink']
 const kernel = ['nftables', 'iptables', 'ipvs', 'dhcp', 'relay']
 const modes = ['proxy-nftables', 'proxy-iptables', 'proxy-ipvs', 'proxy-userspace']
 const domain = ['sources', 'api', 'proxy', ...modes, 'dns-forward', 'dns', 'bridge']
-const belowDomain = [...values, 'model', ...wire, ...kernel, 'kubernetes', 'dns-message']
+const belowDomain = [...values, 'model', ...wire, ...kernel, 'kubernetes', 'docker', 'probes', 'dns-message']
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   base: [],
   net: ['base'],
@@ -25,6 +25,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   dhcp: [...values, ...wire],
   relay: [...values, 'linux'],
   kubernetes: [...values, 'model', 'linux'],
+  docker: [...values, 'model'],
+  probes: [...values, 'model'],
   'dns-message': values,
   ...Object.fromEntries(domain.map((folder) => [folder, belowDomain])),
   // A mode stands on what all modes share; ipvs and userspace also let nftables do what is not theirs.
