@@ -114,6 +114,7 @@ const rules: Record<string, readonly Statement[]> = {
       to: { key: ['ip6 daddr', 'meta l4proto', 'th dport', { numgenRandom: 2 }], map: 'm6' },
     },
   ],
+  'meta mark set ip daddr map @mm': [{ kind: 'set-mark', to: { key: ['ip daddr'], map: 'mm' } }],
   reject: [{ kind: 'reject' }],
 }
 
@@ -200,6 +201,7 @@ test('formatRule() prints rules in words that nft takes', () => {
       "ip daddr . th dport . ip saddr @p accept",
       "ip6 daddr != @a6 accept",
       "meta l4proto { tcp, udp } dnat ip6 to ip6 daddr . meta l4proto . th dport . numgen random mod 2 map @m6",
+      "meta mark set ip daddr map @mm",
       "reject",
     ]
   `)

@@ -102,6 +102,11 @@ class RuleWriter {
         } else if ('draw' in statement.to) this.#draw(statement.to)
         else this.#map(statement.to, 1)
         return this.#expression('meta', { key: META_PRIORITY, sreg: 1 })
+      case 'set-mark':
+        if (typeof statement.to === 'number') {
+          this.#expression('immediate', { dreg: 1, data: { value: hostOrder(statement.to, 4) } })
+        } else this.#map(statement.to, 1)
+        return this.#expression('meta', { key: META_MARK, sreg: 1 })
       case 'update':
       case 'delete':
         return this.#changeElement(statement)

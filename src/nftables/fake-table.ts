@@ -246,6 +246,8 @@ function lookupOf(statement: Statement): { readonly set: string; readonly map: b
       return typeof statement.to === 'number' || 'draw' in statement.to
         ? undefined
         : { set: statement.to.map, map: true }
+    case 'set-mark':
+      return typeof statement.to === 'number' ? undefined : { set: statement.to.map, map: true }
     case 'update':
     case 'delete':
       return { set: statement.map, map: true }

@@ -246,6 +246,10 @@ function formatStatement(statement: Statement): string {
     }
     case 'delete':
       return `delete @${statement.map} { ${formatKey(statement.key)} : ${formatKey(statement.data)} }`
+    case 'set-mark': {
+      const { to } = statement
+      return `meta mark set ${typeof to === 'number' ? hex32(to) : `${formatKey(to.key)} map @${to.map}`}`
+    }
     case 'mark-or':
       return `meta mark set meta mark | ${hex32(statement.bits)}`
     case 'mark-xor':

@@ -85,6 +85,8 @@ export type Statement =
       readonly key: readonly Expression[]
       readonly data: readonly Expression[]
     }
+  /** `meta mark set KEY map @map`, or a constant. No element ends the rule. */
+  | { readonly kind: 'set-mark'; readonly to: MapLookup | number }
   /** `meta mark set meta mark | bits` */
   | { readonly kind: 'mark-or'; readonly bits: number }
   /** `meta mark set meta mark ^ bits` */
@@ -132,7 +134,7 @@ export type MatchValue =
   | { readonly name: string }
   /** Any of these bits is set (`ct status dnat`, `ct state new`, `meta mark & bits != 0`); with op != none is. */
   | { readonly bits: number }
-  /** `meta priority & mask == equals` */
+  /** `meta priority & mask == equals`, `meta mark & mask == equals` */
   | { readonly mask: number; readonly equals: number }
 
 /** A set, or a map with `data`, or a verdict map. Its elements are kept apart ({@link Elements}): there may be millions. */

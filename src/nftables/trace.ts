@@ -136,6 +136,12 @@ export class Tracer {
         state.priority = value
         return 'continue'
       }
+      case 'set-mark': {
+        const value = this.#number(statement.to, state)
+        if (value === undefined) return 'break'
+        state.mark = value
+        return 'continue'
+      }
       case 'update': {
         const key = this.#load(statement.key, state)
         const data = this.#load(statement.data, state)

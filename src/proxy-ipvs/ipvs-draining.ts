@@ -2,9 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { IpvsClient } from '../ipvs/client.ts'
 import { hasConnections, type DrainingReal } from '../ipvs/diff.ts'
-import { realKey, virtualKey, type VirtualAddress } from '../ipvs/objects.ts'
-import type { CompiledServices } from '../proxy/compile-services.ts'
-import { drainSeconds } from '../proxy/draining.ts'
+import { realKey, virtualKey, type VirtualKey } from '../ipvs/objects.ts'
 
 /** A real server with the weight 0, and until when it may stay; undefined: until its last connection ends. */
 interface Leaving extends DrainingReal {
@@ -27,13 +25,13 @@ export class IpvsDraining {
   }
 
   /** Takes note of those that a sync left; who was here already keeps its deadline (annotation `fairlead.dev/drain-seconds`). */
-  update(draining: readonly DrainingReal[], services: CompiledServices): void {
+  update(draining: readonly DrainingReal[], drainSecondsOf: (key: VirtualKey) => number | undefined): void {
     const before = this.#leaving
     this.#leaving = new Map(
       draining.map((one) => {
         const key = drainingKey(one)
         const known = before.get(key)
-        const seconds = known ? undefined : secondsOf(one.virtual.at, services)
+        const seconds = known ? undefined : drainSecondsOf(virtualKey(one.virtual.at))
         const deadline =
           known?.deadline ?? (seconds === undefined ? undefined : this.#clock.monotonic() + seconds * 1000)
         return [key, { ...one, deadline }]
@@ -85,16 +83,4 @@ export class IpvsDraining {
 /** Names a real server of a virtual server. */
 export function drainingKey({ virtual, real }: DrainingReal): string {
   return `${virtualKey(virtual.at)} ${realKey(real)}`
-}
-
-/** What the Service that has this address says. Looks at all Services: it is asked when something begins to drain. */
-function secondsOf(at: VirtualAddress, services: CompiledServices): number | undefined {
-  if ('mark' in at) return undefined
-  for (const { key, frontends } of services.services.values()) {
-    const isIts = frontends.some(
-      (f) => f.port === at.port && f.protocol === at.protocol && (f.kind === 'node-port' || f.ip === at.ip),
-    )
-    if (isIts) return drainSeconds(key, services)
-  }
-  return undefined
 }

@@ -183,6 +183,33 @@ describe('IpvsMode', () => {
     expect((await ipvs.list()).map((virtual) => virtual.scheduler)).toEqual([scheduler, scheduler])
   })
 
+  test('policy Local: clients outside have a virtual server of their own, by a mark that stays theirs', async () => {
+    const { mode, newMode, ipvs, nft } = machine()
+    const edge = (name: string, ip: string, nodePort: number) => {
+      const ports = [`80:${nodePort}/tcp`]
+      const service = exampleService(name, { clusterIPs: [ip], ports, externalTrafficPolicy: 'Local' })
+      const slice = exampleSlice(service, [
+        { address: '10.0.0.1', nodeName: 'this-node' },
+        { address: '10.0.1.1', nodeName: 'other-node' },
+      ])
+      return [service, slice] as const
+    }
+    const first = edge('b', '10.96.0.5', 30080)
+    await mode.sync(compile(exampleSnapshot([first])))
+    expect(textOf(await ipvs.list())).toEqual([
+      'FWM 4053794816 IPv4 rr 10.0.0.1*1',
+      'TCP 10.96.0.5:80 rr 10.0.0.1*1 10.0.1.1*1',
+      'TCP 192.0.2.7:30080 rr 10.0.0.1*1 10.0.1.1*1',
+    ])
+    const marks = async () => formatTable((await nft.read('inet', ipvsTable))!).match(/ : 0xf1a.*$/gm)
+    const before = await marks()
+    expect(before).toEqual([' : 0xf1a00000 }'])
+    await newMode().sync(compile(exampleSnapshot([edge('a', '10.96.0.6', 30081), first])))
+    expect((await marks())?.toSorted()).toEqual([' : 0xf1a00000,', ' : 0xf1a00001 }'])
+    await mode.cleanup()
+    expect(await ipvs.list()).toEqual([])
+  })
+
   test('virtual servers of others stay, ours go with cleanup()', async () => {
     const { mode, ipvs, nft, device, open } = machine()
     const foreign = { ...at, ip: parseIp('198.51.100.1') }

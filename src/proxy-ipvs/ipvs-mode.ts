@@ -1,23 +1,21 @@
 import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
-import { diffServers, hasConnections, type DrainingReal } from '../ipvs/diff.ts'
-import { virtualKey, type Scheduler, type Timeouts, type VirtualServerState } from '../ipvs/objects.ts'
+import type { DrainingReal } from '../ipvs/diff.ts'
+import type { Scheduler, Timeouts } from '../ipvs/objects.ts'
 import type { IpAddress } from '../net/ip-address.ts'
-import type { ReadTable } from '../nftables/client.ts'
 import { diffTable } from '../nftables/diff.ts'
-import { withFingerprint } from '../nftables/fingerprint.ts'
 import { formatTransaction } from '../nftables/format.ts'
-import { registerBytes } from '../nftables/keys.ts'
-import type { Change } from '../nftables/transaction.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
 import type { CleanupOptions, Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from '../proxy/dataplane.ts'
-import { drainingKey, IpvsDraining } from './ipvs-draining.ts'
-import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
-import { ipvsSets, ipvsTable } from './ipvs-table.ts'
-import { compileIpvs, formatCommand, type IpvsWanted } from './ipvs-wanted.ts'
+import { drainSeconds } from '../proxy/draining.ts'
 import { anchorTable, anchorTableName } from '../proxy/nftables-anchor.ts'
 import { countChanges } from '../proxy-nftables/nftables-changes.ts'
+import { applyChanges, compareHeld, heldAfter, isOurs, withoutReals, type Held } from './ipvs-changes.ts'
+import { IpvsDraining } from './ipvs-draining.ts'
+import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
+import { ipvsTable } from './ipvs-table.ts'
+import { compileIpvs, formatCommand } from './ipvs-wanted.ts'
 import { vipDeviceName } from './vip-device.ts'
 
 /** What the operator says of mode ipvs. */
@@ -28,24 +26,6 @@ export interface IpvsSettings {
   readonly strictARP?: boolean
   /** In seconds; 0 leaves the kernel's. @default all 0 */
   readonly timeouts?: Timeouts
-}
-
-/** What the kernel holds. */
-interface Held {
-  readonly virtuals: readonly VirtualServerState[]
-  readonly table: ReadTable | undefined
-  readonly vips: ReadonlySet<IpAddress>
-}
-
-/** What a sync has to do. */
-interface Changes {
-  readonly servers: ReturnType<typeof diffServers>
-  /** Before the servers. */
-  readonly rules: readonly Change[]
-  /** After them: the names of frontends say which virtual servers are ours, so they go last. */
-  readonly late: readonly Change[]
-  readonly addVips: readonly IpAddress[]
-  readonly removeVips: readonly IpAddress[]
 }
 
 interface Programmed {
@@ -120,8 +100,8 @@ export class IpvsMode implements Dataplane, Disposable {
   async plan(services: CompiledServices): Promise<Plan> {
     const parts = this.#ready()
     const { held, others } = await this.#read(parts)
-    const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler })
-    const { servers, rules, late, addVips, removeVips } = compare(held, wanted, { counted: true })
+    const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
+    const { servers, rules, late, addVips, removeVips } = compareHeld(held, wanted, { counted: true })
     const changes = [...rules, ...late]
     const text = formatTransaction({ family: 'inet', table: ipvsTable, changes })
     const counts = countChanges(changes)
@@ -155,7 +135,7 @@ export class IpvsMode implements Dataplane, Disposable {
       if (names.includes(ipvsTable)) {
         const table = await nft.read('inet', ipvsTable)
         await device.remove()
-        const ours = (await ipvs.list()).filter((virtual) => isOurs(virtual, table))
+        const ours = (await ipvs.list()).filter(isOurs(table))
         await ipvs.run(ours.map(({ at }) => ({ op: 'delete-virtual', at })))
         await nft.run({ family: 'inet', table: ipvsTable, changes: [{ op: 'delete-table' }] })
       }
@@ -218,11 +198,14 @@ export class IpvsMode implements Dataplane, Disposable {
     try {
       if (!trusted) await this.#prepare(parts)
       const { held, others } = trusted ?? (await this.#read(parts))
-      const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler })
-      const changes = compare(held, wanted, { counted: !trusted })
-      const cost = await apply(parts, changes)
-      this.#programmed = { services, others, held: after(held, wanted, changes) }
-      this.#draining.update(changes.servers.draining, services)
+      const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
+      const changes = compareHeld(held, wanted, { counted: !trusted })
+      const cost = await applyChanges(parts, changes)
+      this.#programmed = { services, others, held: heldAfter(held, wanted, changes) }
+      this.#draining.update(changes.servers.draining, (key) => {
+        const service = wanted.virtuals.get(key)?.service
+        return service === undefined ? undefined : drainSeconds(service, services)
+      })
       this.#schedule()
       const repaired = before !== undefined && drift && cost.elements + cost.rules > 0
       if (repaired)
@@ -270,7 +253,8 @@ export class IpvsMode implements Dataplane, Disposable {
     try {
       await this.#exclusive(async () => {
         const gone = await this.#draining.look(this.#ready().ipvs)
-        if (this.#programmed && gone.size > 0) this.#programmed = withoutReals(this.#programmed, gone)
+        if (this.#programmed && gone.size > 0)
+          this.#programmed = { ...this.#programmed, held: withoutReals(this.#programmed.held, gone) }
         this.#schedule()
       })
     } catch (error) {
@@ -288,88 +272,9 @@ export class IpvsMode implements Dataplane, Disposable {
   }
 }
 
-/** What leads from what the kernel holds to what is wanted. `counted`: connections were just counted; else everybody may have some. */
-function compare(held: Held, wanted: IpvsWanted, { counted }: { readonly counted: boolean }): Changes {
-  const servers = diffServers(held.virtuals, [...wanted.virtuals.values()], {
-    drains: (real, { at }) => !('protocol' in at && at.protocol === 'udp') && (!counted || hasConnections(real)),
-    isForeign: (virtual) => !isOurs(virtual, held.table),
-  })
-  const changes = diffTable(held.table, wanted.table)
-  const isLate = (change: Change): boolean => change.op === 'delete-elements' && ownershipSets.has(change.set.name)
-  return {
-    servers,
-    rules: changes.filter((change) => !isLate(change)),
-    late: changes.filter(isLate),
-    addVips: [...wanted.vips].filter((ip) => !held.vips.has(ip)),
-    removeVips: [...held.vips].filter((ip) => !wanted.vips.has(ip)),
-  }
-}
-
-const ownershipSets: ReadonlySet<string> = new Set([ipvsSets[4].frontends.name, ipvsSets[6].frontends.name])
-
-/** Whether our table says that the virtual server is ours: other programs' stay as they are. */
-function isOurs({ at }: Pick<VirtualServerState, 'at'>, table: ReadTable | undefined): boolean {
-  if ('mark' in at || !table) return false
-  const key = registerBytes({ ip: at.ip }, { protocol: at.protocol }, { port: at.port })
-  return [...ownershipSets].some((name) => table.elements.get(name)?.has(key) ?? false)
-}
-
-/** Addresses go first and come last: while one is here, its virtual servers and rules are, too. */
-async function apply({ nft, ipvs, device }: IpvsParts, changes: Changes) {
-  const { servers, rules, late, addVips, removeVips } = changes
-  if (removeVips.length > 0) await device.change({ add: [], remove: removeVips })
-  const counts = countChanges([...rules, ...late])
-  const cost = { bytes: 0, messages: 0, kernelMs: 0, rules: counts.rules, elements: 0 }
-  const write = async (part: readonly Change[]): Promise<void> => {
-    if (part.length === 0) return
-    const { bytes, messages, kernelMs, elements } = await nft.run({ family: 'inet', table: ipvsTable, changes: part })
-    cost.bytes += bytes
-    cost.messages += messages
-    cost.kernelMs += kernelMs
-    cost.elements += elements
-  }
-  await write(rules)
-  const start = performance.now()
-  const { bytes, messages, commands } = await ipvs.run(servers.commands)
-  cost.kernelMs += performance.now() - start
-  await write(late)
-  if (addVips.length > 0) await device.change({ add: addVips, remove: [] })
-  cost.bytes += bytes
-  cost.messages += messages
-  cost.elements += commands + addVips.length + removeVips.length
-  return cost
-}
-
-const noTraffic = { connections: 0n, packetsIn: 0n, packetsOut: 0n, bytesIn: 0n, bytesOut: 0n }
-const uncounted = { active: 0, inactive: 0, persistent: 0 }
-
-/** What the kernel holds once the changes are in it. */
-function after(held: Held, wanted: IpvsWanted, { servers }: Changes): Held {
-  const draining = Map.groupBy(servers.draining, ({ virtual }) => virtualKey(virtual.at))
-  const foreign = held.virtuals.filter(
-    (virtual) => !wanted.virtuals.has(virtualKey(virtual.at)) && !isOurs(virtual, held.table),
-  )
-  const virtuals = [...wanted.virtuals].map(([key, virtual]): VirtualServerState => {
-    const stay = (draining.get(key) ?? []).map(({ real }) => ({ ...real, weight: 0 }))
-    const reals = virtual.reals.map((real) => ({ ...real, counts: uncounted, traffic: noTraffic }))
-    return { ...virtual, reals: [...reals, ...stay], traffic: noTraffic }
-  })
-  const table = withFingerprint(wanted.table)
-  const ruleCounts = new Map(table.chains.map(({ name, rules }) => [name, rules.length]))
-  return { virtuals: [...virtuals, ...foreign], table: { ...table, ruleCounts }, vips: wanted.vips }
-}
-
-function withoutReals(programmed: Programmed, gone: ReadonlySet<string>): Programmed {
-  const virtuals = programmed.held.virtuals.map((virtual) => {
-    const reals = virtual.reals.filter((real) => !gone.has(drainingKey({ virtual, real })))
-    return reals.length === virtual.reals.length ? virtual : { ...virtual, reals }
-  })
-  return { ...programmed, held: { ...programmed.held, virtuals } }
-}
-
 /** What this mode does not do as the others, each with its reason. */
 const ipvsLimits: readonly string[] = [
-  'externalTrafficPolicy Local: where this node has endpoints, its own pods and processes get only these too (a virtual server has one list for all clients)',
+  'externalTrafficPolicy Local with session affinity: where this node has endpoints, its own pods and processes get only these too, unless the endpoints have the same port as the Service (IPVS changes no port where a mark and persistence meet)',
   'session affinity: clients are remembered by address and port of the Service, so a pod may differ between its addresses and ports',
   'session affinity: a client is remembered as long as one of its connections lingers, two minutes for a closed one (TIME_WAIT), whatever the timeout',
   'session affinity: after another mode, clients are chosen anew',

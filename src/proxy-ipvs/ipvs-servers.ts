@@ -2,16 +2,20 @@ import {
   virtualKey,
   type RealServer,
   type Scheduler,
+  type VirtualAddress,
   type VirtualKey,
   type VirtualServerWithReals,
 } from '../ipvs/objects.ts'
-import { cidrContains } from '../net/cidr.ts'
-import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import type { Protocol } from '../net/protocol.ts'
+import type { ObjectKey } from '../model/object-key.ts'
 import type { Service } from '../model/service.ts'
-import type { CompiledServices, ProxySettings } from '../proxy/compile-services.ts'
-import type { Frontend, ServiceFrontends, Verdict } from '../proxy/frontends.ts'
+import type { CompiledServices } from '../proxy/compile-services.ts'
+import { frontendKey, type Frontend, type FrontendKey, type Verdict } from '../proxy/frontends.ts'
 import { parseScheduling, schedulerAnnotation, type Scheduling } from '../proxy/ipvs-scheduling.ts'
 import type { Slots } from '../proxy/slots.ts'
+import { placeFrontends } from './placed-frontends.ts'
+import { secondView } from './second-views.ts'
 
 /** What virtual servers depend on beside the Services. */
 export interface IpvsContext {
@@ -19,77 +23,67 @@ export interface IpvsContext {
   readonly scheduler: Scheduler
   /** The machine's own addresses where node ports answer, without loopback ones. */
   readonly nodeAddresses: readonly IpAddress[]
+  /** Of those frontends whose clients outside have endpoints of their own. */
+  readonly marks: ReadonlyMap<FrontendKey, number>
 }
 
-/** A frontend at one address: node ports have one for each address of the node. */
-export interface PlacedFrontend {
-  readonly ip: IpAddress
-  readonly frontend: Frontend
-}
-
-/** Everything that all Services want of IPVS. Where two want one address and port (a node port and an address of its own), the address of its own wins. */
-export function virtualServers(
-  services: CompiledServices,
-  context: IpvsContext,
-): ReadonlyMap<VirtualKey, VirtualServerWithReals> {
-  const all = new Map<VirtualKey, VirtualServerWithReals>()
-  const later: VirtualServerWithReals[] = []
-  for (const service of services.services.values()) {
-    const object = services.snapshot.services.get(service.key)
-    for (const placed of placeFrontends(service, context.nodeAddresses)) {
-      const virtual = virtualServer(placed, schedulingOf(placed.frontend, object, context.scheduler))
-      if (!virtual) continue
-      if (placed.frontend.kind === 'node-port') later.push(virtual)
-      else all.set(virtualKey(virtual.at), virtual)
-    }
-  }
-  for (const virtual of later) {
-    const key = virtualKey(virtual.at)
-    if (!all.has(key)) all.set(key, virtual)
-  }
-  return all
-}
-
-/** The frontends of a Service, each at each of its addresses. */
-export function* placeFrontends(
-  { frontends }: ServiceFrontends,
-  nodeAddresses: readonly IpAddress[],
-): Generator<PlacedFrontend> {
-  for (const frontend of frontends) {
-    if (frontend.kind !== 'node-port') yield { ip: frontend.ip, frontend }
-    else for (const ip of nodeAddresses) if (ipFamilyOf(ip) === frontend.family) yield { ip, frontend }
-  }
-}
-
-/** Where node ports answer: `own` addresses within the settings' networks. IPVS cannot serve loopback ones: answers would not leave. */
-export function nodePortAddresses(own: Iterable<IpAddress>, settings: ProxySettings): readonly IpAddress[] {
-  const networks = settings.nodePortAddresses
-  return [...own].filter(
-    (ip) =>
-      !ip.startsWith('127.') &&
-      ip !== '::1' &&
-      !ip.startsWith('fe80:') &&
-      (!networks || networks.some((network) => sameFamily(network.address, ip) && cidrContains(network, ip))),
-  )
+/** A virtual server, and whose it is. */
+export interface WantedVirtual {
+  readonly server: VirtualServerWithReals
+  readonly service: ObjectKey
+  readonly protocol: Protocol
 }
 
 /**
- * The endpoints that a virtual server has. It has one list for all clients: where clients outside have endpoints of their own
- * (externalTrafficPolicy Local), pods and the node share these, if there are any.
+ * Everything that all Services want of IPVS. Where two want one address and port (a node port and an address of its own), the address
+ * of its own wins. Second views come first: once an address is served, clients outside are to find theirs.
  */
-export function servedSlots(frontend: Frontend): Slots | undefined {
-  const served: Verdict = frontend.outside?.kind === 'balance' ? frontend.outside : frontend.verdict
+export function virtualServers(
+  services: CompiledServices,
+  context: IpvsContext,
+): ReadonlyMap<VirtualKey, WantedVirtual> {
+  const views = new Map<VirtualKey, WantedVirtual>()
+  const own = new Map<VirtualKey, WantedVirtual>()
+  const nodePorts = new Map<VirtualKey, WantedVirtual>()
+  for (const service of services.services.values()) {
+    const object = services.snapshot.services.get(service.key)
+    for (const placed of placeFrontends(service, context.nodeAddresses)) {
+      const { frontend, ip } = placed
+      const { protocol, port, family } = frontend
+      const scheduling = schedulingOf(frontend, object, context.scheduler)
+      const put = (into: Map<VirtualKey, WantedVirtual>, at: VirtualAddress, slots: Slots | undefined): void => {
+        const key = virtualKey(at)
+        if (!slots || into.has(key)) return
+        const server = virtualServer(at, slots, { ...scheduling, affinity: frontend.affinity })
+        into.set(key, { server, service: service.key, protocol })
+      }
+      const mark = context.marks.get(frontendKey(frontend))
+      if (mark !== undefined) put(views, { mark, family }, secondView(frontend))
+      const slots = servedSlots(frontend, { apart: mark !== undefined })
+      put(frontend.kind === 'node-port' ? nodePorts : own, { ip, port, protocol }, slots)
+    }
+  }
+  return new Map([...views, ...nodePorts, ...own])
+}
+
+/**
+ * The endpoints that the virtual server of an address has. Where clients outside have others (externalTrafficPolicy Local) and are
+ * not kept `apart`, pods and the node share theirs.
+ */
+export function servedSlots({ verdict, outside }: Frontend, { apart }: { readonly apart: boolean }): Slots | undefined {
+  const served: Verdict = !apart && outside?.kind === 'balance' ? outside : verdict
   return served.kind === 'balance' ? served.slots : undefined
 }
 
-function virtualServer({ ip, frontend }: PlacedFrontend, scheduling: Scheduling): VirtualServerWithReals | undefined {
-  const slots = servedSlots(frontend)
-  if (!slots) return undefined
-  const { protocol, port, affinity } = frontend
+function virtualServer(
+  at: VirtualAddress,
+  slots: Slots,
+  { affinity, ...scheduling }: Scheduling & Pick<Frontend, 'affinity'>,
+): VirtualServerWithReals {
   const reals = realServers(slots)
   const weighted = reals.some(({ weight }) => weight !== reals[0]?.weight)
   return {
-    at: { ip, port, protocol },
+    at,
     ...scheduling,
     scheduler: weighted ? (withWeights[scheduling.scheduler] ?? scheduling.scheduler) : scheduling.scheduler,
     ...(affinity && { persistence: { seconds: affinity.timeoutSeconds } }),
@@ -116,8 +110,4 @@ export function schedulingOf({ algorithm }: Frontend, service: Service | undefin
   if (asked) return asked
   if (algorithm === 'maglev') return { scheduler: 'mh' }
   return { scheduler: algorithm === 'round-robin' ? 'rr' : general }
-}
-
-function sameFamily(a: IpAddress, b: IpAddress): boolean {
-  return ipFamilyOf(a) === ipFamilyOf(b)
 }

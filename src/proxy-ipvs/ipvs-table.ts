@@ -14,8 +14,10 @@ import {
   type TableState,
 } from '../nftables/objects.ts'
 import type { CompiledServices, ProxySettings } from '../proxy/compile-services.ts'
-import type { Frontend } from '../proxy/frontends.ts'
-import { placeFrontends, servedSlots, type PlacedFrontend } from './ipvs-servers.ts'
+import { frontendKey, type Frontend, type FrontendKey } from '../proxy/frontends.ts'
+import { servedSlots } from './ipvs-servers.ts'
+import { placedKey, placeFrontends } from './placed-frontends.ts'
+import { commonBits, secondView } from './second-views.ts'
 import { masqueradeMark } from '../proxy-nftables/nftables-classes.ts'
 import { widestNetworks } from '../proxy-nftables/nftables-layout.ts'
 import { addressFields, vipKey } from '../proxy-nftables/nftables-sets.ts'
@@ -26,10 +28,12 @@ export const ipvsTable = 'fairlead-ipvs'
 /** What the table is made of. */
 export interface IpvsTableInput {
   readonly services: CompiledServices
-  /** See `nodePortAddresses` of ipvs-servers.ts. */
+  /** See `nodePortAddresses` of placed-frontends.ts. */
   readonly nodeAddresses: readonly IpAddress[]
   /** Addresses that are on our device: nothing but frontends answers there. */
   readonly vips: Iterable<IpAddress>
+  /** See `second-views.ts`. */
+  readonly marks: ReadonlyMap<FrontendKey, number>
 }
 
 /** Sets of one family. */
@@ -49,6 +53,7 @@ function familySets(f: IpFamily) {
     masquerade: { name: `masquerade-${f}`, key: vip },
     masqueradeOthers: { name: `masquerade-others-${f}`, key: vip },
     hairpin: { name: `hairpin-${f}`, key: [source, destination] },
+    marks: { name: `marks-${f}`, key: vip, data: ['meta mark'] },
   } as const satisfies Record<string, NftSet>
 }
 
@@ -134,11 +139,13 @@ function nothingElse(family: IpFamily): Rule[] {
 /** What comes in from pods and others. */
 function arriving(family: IpFamily, settings: ProxySettings): Chain {
   const mark: Statement = { kind: 'mark-or', bits: masqueradeMark(settings) }
+  const { marks } = ipvsSets[family]
   return {
     name: `services-${family}`,
     rules: [
       ...verdicts(family),
       { statements: [at(family, 'droppedOutside'), fromPod(family, settings, true), { kind: 'drop' }] },
+      { statements: [fromPod(family, settings, true), { kind: 'set-mark', to: { key: marks.key, map: marks.name } }] },
       { statements: [at(family, 'masquerade'), mark] },
       { statements: [at(family, 'masqueradeOthers'), { kind: 'jump', chain: `mark-by-source-${family}` }] },
       ...nothingElse(family),
@@ -193,6 +200,13 @@ function fromPod(family: IpFamily, { localInterface }: ProxySettings, not: boole
 function postrouting(settings: ProxySettings): Rule[] {
   const bits = masqueradeMark(settings)
   return [
+    // IPVS has read it: nobody else is to.
+    {
+      statements: [
+        { kind: 'match', left: 'meta mark', op: '==', value: commonBits(bits) },
+        { kind: 'set-mark', to: 0 },
+      ],
+    },
     {
       statements: [
         { kind: 'match', left: 'meta mark', op: '==', value: { bits } },
@@ -206,7 +220,7 @@ function postrouting(settings: ProxySettings): Rule[] {
   ]
 }
 
-function compileElements({ services, nodeAddresses, vips }: IpvsTableInput): ReadonlyMap<string, Elements> {
+function compileElements({ services, nodeAddresses, vips, marks }: IpvsTableInput): ReadonlyMap<string, Elements> {
   const elements = new Map<string, Map<RegisterBytes, string>>()
   const put = (family: IpFamily, role: Role, key: RegisterBytes, data = ''): void => {
     elements.get(ipvsSets[family][role].name)?.set(key, data)
@@ -232,20 +246,16 @@ function compileElements({ services, nodeAddresses, vips }: IpvsTableInput): Rea
       const unique = `${family} ${key}`
       if (taken.has(unique)) continue
       taken.add(unique)
-      frontendElements(placed.frontend, key, (role, more, data) => put(family, role, more, data))
+      const mark = marks.get(frontendKey(placed.frontend))
+      frontendElements(placed.frontend, { key, mark }, (role, more, data) => put(family, role, more, data))
     }
   }
   return elements
 }
 
-/** The key of a frontend in the sets. */
-export function placedKey({ ip, frontend }: PlacedFrontend): RegisterBytes {
-  return registerBytes({ ip }, { protocol: frontend.protocol }, { port: frontend.port })
-}
-
 function frontendElements(
   frontend: Frontend,
-  key: RegisterBytes,
+  { key, mark }: { readonly key: RegisterBytes; readonly mark: number | undefined },
   put: (role: Role, key: RegisterBytes, data?: string) => void,
 ): void {
   put('frontends', key)
@@ -255,7 +265,7 @@ function frontendElements(
     for (const [first, last] of widestNetworks(sourceRanges).map(addressRange))
       put('sourceRanges', key + first, key + last)
   }
-  const slots = servedSlots(frontend)
+  const slots = servedSlots(frontend, { apart: mark !== undefined })
   if (!slots) {
     put(verdict.kind === 'drop' ? 'dropped' : 'refused', key)
     return
@@ -263,7 +273,8 @@ function frontendElements(
   if (outside?.kind === 'drop') put('droppedOutside', key)
   if (frontend.masquerade === 'always') put('masquerade', key)
   if (frontend.masquerade === 'unless-pod') put('masqueradeOthers', key)
-  for (const { ip } of slots) {
+  if (mark !== undefined) put('marks', key, registerBytes({ number: mark }))
+  for (const { ip } of [...slots, ...(secondView(frontend) ?? [])]) {
     const bytes = registerBytes({ ip })
     put('hairpin', bytes + bytes)
   }

@@ -1,30 +1,33 @@
-import {
-  realKey,
-  virtualKey,
-  type Command,
-  type Scheduler,
-  type VirtualKey,
-  type VirtualServerWithReals,
-} from '../ipvs/objects.ts'
+import { realKey, virtualKey, type Command, type Scheduler, type VirtualKey } from '../ipvs/objects.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { TableState } from '../nftables/objects.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
-import { nodePortAddresses, virtualServers } from './ipvs-servers.ts'
-import { compileIpvsTable } from './ipvs-table.ts'
+import { masqueradeMark } from '../proxy-nftables/nftables-classes.ts'
+import { virtualServers, type WantedVirtual } from './ipvs-servers.ts'
+import { compileIpvsTable, ipvsSets } from './ipvs-table.ts'
+import { nodePortAddresses, placedKey, type PlacedFrontend } from './placed-frontends.ts'
+import { assignMarks } from './second-views.ts'
 
 /** All that mode ipvs wants of the kernel. */
 export interface IpvsWanted {
-  readonly virtuals: ReadonlyMap<VirtualKey, VirtualServerWithReals>
+  readonly virtuals: ReadonlyMap<VirtualKey, WantedVirtual>
   readonly table: TableState
   /** What our device is to have: addresses of frontends that are not the machine's anyway. */
   readonly vips: ReadonlySet<IpAddress>
 }
 
-/** Compiles Services to what mode ipvs wants. Pure. `others`: the machine's addresses on other devices. */
-export function compileIpvs(
-  services: CompiledServices,
-  { others, scheduler }: { readonly others: ReadonlySet<IpAddress>; readonly scheduler: Scheduler },
-): IpvsWanted {
+/** What mode ipvs wants depends on, beside Services. */
+export interface IpvsSurroundings {
+  /** The machine's addresses on other devices than ours. */
+  readonly others: ReadonlySet<IpAddress>
+  /** For Services that name none. */
+  readonly scheduler: Scheduler
+  /** Our table as it is in the kernel: marks stay where they are. */
+  readonly table: Pick<TableState, 'elements'> | undefined
+}
+
+/** Compiles Services to what mode ipvs wants. Pure. */
+export function compileIpvs(services: CompiledServices, { others, scheduler, table }: IpvsSurroundings): IpvsWanted {
   const nodeAddresses = nodePortAddresses(others, services.settings)
   const vips = new Set<IpAddress>()
   for (const { frontends } of services.services.values()) {
@@ -32,9 +35,15 @@ export function compileIpvs(
       if (frontend.kind !== 'node-port' && !others.has(frontend.ip)) vips.add(frontend.ip)
     }
   }
+  const held = (placed: PlacedFrontend): number | undefined => {
+    const data = table?.elements.get(ipvsSets[placed.frontend.family].marks.name)?.get(placedKey(placed))
+    return data === undefined ? undefined : Buffer.from(data, 'latin1').readUInt32LE()
+  }
+  const masqueradeBit = masqueradeMark(services.settings)
+  const marks = assignMarks(services, { nodeAddresses, held, masqueradeBit })
   return {
-    virtuals: virtualServers(services, { scheduler, nodeAddresses }),
-    table: compileIpvsTable({ services, nodeAddresses, vips }),
+    virtuals: virtualServers(services, { scheduler, nodeAddresses, marks }),
+    table: compileIpvsTable({ services, nodeAddresses, vips, marks }),
     vips,
   }
 }
