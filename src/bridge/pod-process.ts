@@ -36,31 +36,50 @@ export function execPrefix(netnsPath: string, resolvConf: string): string[] {
 /** A supervising shell that was started. */
 export interface PodProcess {
   readonly process: NonNullable<PodRecord['process']>
-  /** Resolves when the shell ended, with its exit code (128 + signal's number as shells have it). */
-  readonly ended: Promise<number | undefined>
+  /**
+   * Resolves when the shell ended, with its exit code (128 + signal's number as shells have it). Undefined: it is no child of
+   * ours, and has to be looked after.
+   */
+  readonly ended: Promise<number | undefined> | undefined
+}
+
+/** How a pod's command is started. */
+export interface PodProcessOptions {
+  /** Undefined: the host's own. */
+  readonly netns: Netns | undefined
+  readonly files: PodFiles
+  readonly resolvConf: string
+  readonly environment: Readonly<Record<string, string>>
+}
+
+/** The words that run a pod's command under its shell. */
+export function superviseWords(
+  command: readonly string[],
+  { resolvConf, files }: Pick<PodProcessOptions, 'resolvConf' | 'files'>,
+): readonly string[] {
+  return [...inOwnMounts, 'sh', '-c', superviseScript, 'fairlead', resolvConf, files.exit, ...command]
+}
+
+/** The environment of a pod's command: where only that tells its processes, with a mark. */
+export function podEnvironment({
+  netns,
+  environment,
+  files,
+}: Pick<PodProcessOptions, 'netns' | 'environment' | 'files'>): Readonly<Record<string, string>> {
+  return netns ? environment : { ...environment, [markVariable]: files.folder }
 }
 
 /**
  * Starts a pod's command: a session of its own, without input, output to the log. It is in the namespace from its birth,
  * so that whoever clears the namespace later finds it. Rejects when it cannot be started.
  */
-export async function startPodProcess(
-  command: readonly string[],
-  options: {
-    /** Undefined: the host's own. */
-    readonly netns: Netns | undefined
-    readonly files: PodFiles
-    readonly resolvConf: string
-    readonly environment: Readonly<Record<string, string>>
-  },
-): Promise<PodProcess> {
-  const { netns, files, resolvConf, environment } = options
+export async function startPodProcess(command: readonly string[], options: PodProcessOptions): Promise<PodProcess> {
+  const { netns, files } = options
   const log = openSync(files.log, 'a', 0o600)
   try {
-    const argv = [...inOwnMounts, 'sh', '-c', superviseScript, 'fairlead', resolvConf, files.exit, ...command]
-    const child = spawnIn(netns, argv, {
+    const child = spawnIn(netns, superviseWords(command, options), {
       cwd: '/',
-      env: netns ? environment : { ...environment, [markVariable]: files.folder },
+      env: podEnvironment(options),
       detached: true,
       stdio: ['ignore', log, log],
     })
@@ -193,7 +212,7 @@ export async function endProcesses(
 }
 
 /** Field 22 of /proc/PID/stat (proc_pid_stat(5)); undefined when there is no such process, or only its zombie. */
-function startTimeOf(pid: number): string | undefined {
+export function startTimeOf(pid: number): string | undefined {
   const fields = statOf(pid)
   return fields?.[0] === 'Z' || fields?.[0] === 'X' ? undefined : fields?.[19]
 }

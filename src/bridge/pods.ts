@@ -12,6 +12,7 @@ import { podInfo, type PodInfo } from './pod-info.ts'
 import { podModel } from './pod-model.ts'
 import { endProcesses, execPrefix, isAlive, killAll, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
 import type { ProcessScope } from './pod-process.ts'
+import type { PodService } from './pod-unit.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
 import { PodResolvConf } from './pod-resolv-conf.ts'
 import { checkPodSpec, PodError, type ConnectRequest, type PodPortsRequest, type PodSpec } from './pod-spec.ts'
@@ -28,6 +29,8 @@ export interface PodsOptions {
   readonly onPods: (pods: readonly Pod[]) => void
   readonly log: Log
   readonly clock?: Clock
+  /** How commands are started. */
+  readonly service?: PodService | undefined
   /** The environment of commands. @default a usual PATH */
   readonly environment?: Readonly<Record<string, string>>
   /** How the namespaces' names begin; tests have their own. @default `fl-` */
@@ -84,7 +87,8 @@ export class Pods implements Disposable {
       try {
         store.put(record)
         // In the host's network there is nothing to make.
-        using netns = network === hostNetwork ? undefined : createNetns(podNetnsName(spec, this.#prefix))
+        using netns =
+          network === hostNetwork ? undefined : createNetns(podNetnsName(spec, this.#prefix), this.#options.service)
         const { ips, mac, publish, aliases } = spec
         const lease = await networks.attach({
           owner,
@@ -100,9 +104,10 @@ export class Pods implements Disposable {
         else {
           const { environment = defaultEnvironment } = this.#options
           const files = store.files(record)
-          const { process, ended } = await startPodProcess(command, { netns, files, resolvConf, environment })
+          const start = this.#options.service?.startProcess ?? startPodProcess
+          const { process, ended } = await start(command, { netns, files, resolvConf, environment })
           record = store.put({ ...record, phase: 'created', process })
-          void ended.then((code) => this.#noteExit(record, code))
+          void ended?.then((code) => this.#noteExit(record, code))
         }
         netns?.release()
         log.info(
@@ -185,7 +190,7 @@ export class Pods implements Disposable {
     for (const name of listNetns()) {
       if (!isPodNetns(name, this.#prefix) || whole.has(name)) continue
       log.info({ netns: name }, `Removing network namespace ${name}, which belongs to no pod`)
-      await removeNetns(name)
+      await removeNetns(name, this.#options.service)
     }
     for (const { record } of whole.values()) {
       this.#resolvConf.write(record)
@@ -267,7 +272,7 @@ export class Pods implements Disposable {
     const endpoints = this.#leasesOf(owner)
     const detached = endpoints.map(({ network }) => this.#options.networks.detach(owner, network))
     for (const result of await Promise.allSettled(detached)) if (result.status === 'rejected') throw result.reason
-    deleteNetns(podNetnsName(record, this.#prefix))
+    deleteNetns(podNetnsName(record, this.#prefix), this.#options.service)
     this.#options.store.delete(record)
   }
 
@@ -335,9 +340,9 @@ export function keepsLease(store: PodStore, lease: Lease): boolean {
   return store.records.get(lease.owner)?.phase === 'created'
 }
 
-async function removeNetns(name: string): Promise<void> {
+async function removeNetns(name: string, service: PodService | undefined): Promise<void> {
   await killAllIn(netnsPath(name))
-  deleteNetns(name)
+  deleteNetns(name, service)
 }
 
 function compareText(a: string, b: string): number {

@@ -1,7 +1,9 @@
+import { systemClock } from '../base/clock.ts'
 import type { Config } from '../daemon/config.ts'
 import { createLogger } from '../daemon/logger.ts'
 import type { ConfigSource } from '../daemon/reload.ts'
 import { startDaemon, StartError, type Daemon } from '../daemon/start.ts'
+import { openSupervisor, readServiceEnvironment } from '../daemon/supervisor.ts'
 import { UsageError } from './usage-error.ts'
 import { versionText } from './version.ts'
 
@@ -13,8 +15,11 @@ export async function startForeground(config: Config, source?: ConfigSource): Pr
   if (process.getuid?.() !== 0) {
     throw new UsageError('needs root: it creates network namespaces, links and nf_tables rules (try sudo)')
   }
+  const log = createLogger(config.log)
+  const service = readServiceEnvironment(process.env, process.pid)
+  const supervisor = openSupervisor(service, { clock: systemClock, log })
   try {
-    return await startDaemon(config, { log: createLogger(config.log), version: versionText(), source })
+    return await startDaemon(config, { log, version: versionText(), source, supervisor, isUnit: service.isUnit })
   } catch (error) {
     if (error instanceof StartError) throw new UsageError(error.message, { cause: error })
     throw error

@@ -10,6 +10,7 @@ import { modeCommand } from './mode.ts'
 import { networkCommand } from './network.ts'
 import { planCommand } from './plan.ts'
 import { podCommand } from './pod.ts'
+import { reloadCommand } from './reload.ts'
 import { runCommand } from './run.ts'
 import { sourceCommand } from './source.ts'
 import { statusCommand } from './status.ts'
@@ -49,6 +50,7 @@ for (const command of [
   eventsCommand(),
   planCommand(),
   modeCommand(),
+  reloadCommand(),
   networkCommand(),
   podCommand(),
   cleanupCommand(),

@@ -8,6 +8,7 @@
  *     GET    /events                          one JSON object a line, for ever
  *     GET    /mode                            ModeView
  *     POST   /mode                            {mode} -> ModeView, once the old mode is gone
+ *     POST   /reload                          ReloadView, once the configuration is taken over
  *     GET    /networks
  *     POST   /networks                        NetworkRequest -> NetworkSummaryView
  *     GET    /networks/:name                  NetworkDetailsView
@@ -77,6 +78,12 @@ export interface ModeView {
   /** The one that is in the kernel. */
   readonly mode: string
   readonly modes: readonly string[]
+}
+
+/** `POST /reload` */
+export interface ReloadView {
+  /** Of the configuration, the keys that wait for the next start. */
+  readonly later: readonly string[]
 }
 
 /** `GET /status` */

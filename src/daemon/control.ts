@@ -8,7 +8,7 @@ import type { Daemon } from './start.ts'
 
 /** The routes of the control socket; see control-api.ts. */
 export function controlRoutes(
-  daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'modes' | 'inspection' | 'events'>,
+  daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'modes' | 'inspection' | 'configuration' | 'events'>,
 ): Routes {
   const name = ({ params }: Request): [string, string] => [params['namespace'] ?? '', params['name'] ?? '']
   return {
@@ -21,6 +21,7 @@ export function controlRoutes(
     'POST /mode': async ({ body }) => ({
       json: await daemon.modes.set((body as { mode?: unknown } | undefined)?.mode),
     }),
+    'POST /reload': async () => ({ json: await daemon.configuration.reload() }),
     'GET /networks': () => ({ json: { networks: daemon.networks.list() } }),
     'POST /networks': async ({ body }) => ({
       status: 201,

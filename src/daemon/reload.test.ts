@@ -1,7 +1,12 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { parseConfig, parseKubeProxyConfig } from './config.ts'
+import { FakeClock } from '../base/clock.ts'
+import { silentLog } from '../base/log.ts'
+import { loadConfig, parseConfig, parseKubeProxyConfig } from './config.ts'
 import { kubeProxyApi } from './kube-proxy-keys.ts'
-import { keysForRestart } from './reload.ts'
+import { ConfigFollower, keysForRestart } from './reload.ts'
 
 const ours = (raw: object) => parseConfig(raw, { origin: 'test', relativeTo: '/' })
 const theirs = (raw: object) => parseKubeProxyConfig({ ...kubeProxyApi, ...raw }, { origin: 'test' })
@@ -17,4 +22,29 @@ test.each([
   ['the name of the node', theirs({}), theirs({ hostnameOverride: 'other' }), ['nodeName']],
 ])('keysForRestart() names what waits for the next start: %s', (_, before, after, keys) => {
   expect(keysForRestart(before, after)).toEqual(keys)
+})
+
+test('ConfigFollower.reload() takes over a changed file, and says what is wrong with it until it is right', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'fairlead-reload-'))
+  try {
+    const file = join(folder, 'fairlead.yaml')
+    const ttls: (number | undefined)[] = []
+    const apply = async (config: ReturnType<typeof loadConfig>): Promise<readonly string[]> => {
+      ttls.push(config.dns?.ttl)
+      return ['dns']
+    }
+    writeFileSync(file, 'dns: {ttl: 5}')
+    const source = { file, load: () => loadConfig(file) }
+    using follower = new ConfigFollower(source, { clock: new FakeClock(), log: silentLog, apply })
+    expect(await follower.reload()).toEqual({ later: [] })
+    writeFileSync(file, 'dns: {tll: 9}')
+    await expect(follower.reload()).rejects.toThrow(/dns\.tll.*ttl/)
+    await expect(follower.reload()).rejects.toThrow(/dns\.tll/)
+    writeFileSync(file, 'dns: {ttl: 9}')
+    expect(await follower.reload()).toEqual({ later: ['dns'] })
+    expect(await follower.reload()).toEqual({ later: ['dns'] })
+    expect(ttls).toEqual([9])
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
 })

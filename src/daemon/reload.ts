@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { Config } from './config.ts'
+import type { ReloadView } from './control-api.ts'
 
 /** Where a daemon's configuration comes from, and how it is read anew. */
 export interface ConfigSource {
@@ -21,20 +22,30 @@ export class ConfigFollower implements Disposable {
   readonly #source: ConfigSource
   readonly #clock: Clock
   readonly #log: Log
-  readonly #apply: (config: Config) => Promise<void>
+  readonly #apply: (config: Config) => Promise<readonly string[]>
   readonly #watcher: FSWatcher | undefined
+  /** What was looked at last, and what was taken over last. */
   #text: string | undefined
+  #taken: string | undefined
+  #later: readonly string[] = []
   #timer: Timer | undefined
   #working = false
   #stopped = false
 
-  /** `apply` takes over a new configuration; what it rejects with is logged, and the old one goes on. */
-  constructor(source: ConfigSource, options: { clock: Clock; log: Log; apply: (config: Config) => Promise<void> }) {
+  /**
+   * `apply` takes over a new configuration and resolves with the keys that wait for the next start; what it rejects with is
+   * logged, and the old one goes on.
+   */
+  constructor(
+    source: ConfigSource,
+    options: { clock: Clock; log: Log; apply: (config: Config) => Promise<readonly string[]> },
+  ) {
     this.#source = source
     this.#clock = options.clock
     this.#log = options.log
     this.#apply = options.apply
     this.#text = this.#read()
+    this.#taken = this.#text
     this.#watcher = this.#watch()
     this.#schedule(lookMs)
   }
@@ -43,6 +54,15 @@ export class ConfigFollower implements Disposable {
     this.#stopped = true
     this.#timer?.cancel()
     this.#watcher?.close()
+  }
+
+  /** Takes over the file as it is now, unless that was done. Rejects with what is wrong with it; then the old one goes on. */
+  async reload(): Promise<ReloadView> {
+    while (this.#working) await this.#pause()
+    const text = readFileSync(this.#source.file, 'utf8')
+    this.#text = text
+    if (text !== this.#taken) await this.#take(text)
+    return { later: this.#later }
   }
 
   /** The folder and not the file: editors and ConfigMap mounts replace files by renaming. */
@@ -75,22 +95,33 @@ export class ConfigFollower implements Disposable {
   }
 
   async #look(): Promise<void> {
-    const { file, load } = this.#source
+    const { file } = this.#source
     const text = this.#read()
     if (text !== undefined && text !== this.#text) {
       this.#text = text
-      this.#working = true
       try {
-        await this.#apply(load())
+        await this.#take(text)
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error)
         this.#log.error({ err: error, file }, `the configuration is not taken over, the one before goes on: ${reason}`)
-      } finally {
-        this.#working = false
       }
+    } else this.#schedule(lookMs)
+  }
+
+  async #take(text: string): Promise<void> {
+    this.#working = true
+    try {
+      this.#later = await this.#apply(this.#source.load())
+      this.#taken = text
+    } finally {
+      this.#working = false
       // It may have changed again meanwhile.
       this.#schedule(quietMs)
-    } else this.#schedule(lookMs)
+    }
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => this.#clock.after(20, resolve))
   }
 }
 

@@ -11,6 +11,7 @@ import { NetworkStore, parseNetworkSpec } from '../bridge/network-store.ts'
 import { openHostNetworks, type HostNetworks } from '../bridge/host-networks.ts'
 import { removeIptablesFirewall, removeNftablesFirewall } from '../bridge/other-firewall.ts'
 import { PodStore } from '../bridge/pod-record.ts'
+import { openPodService } from '../bridge/pod-unit.ts'
 import { keepsLease, openPods } from '../bridge/pods.ts'
 import { StateFileError } from '../bridge/state-file.ts'
 import { ListenError } from '../dns/listen-error.ts'
@@ -61,10 +62,12 @@ import { openUsableNftables } from './open-nftables.ts'
 import { applyOomScore } from './oom-score.ts'
 import { proxyHealthRoutes } from './proxy-health.ts'
 import { ConfigFollower, keysForRestart, type ConfigSource } from './reload.ts'
+import { ReloadControl } from './reload-control.ts'
 import { ServiceProxy } from './service-proxy.ts'
 import { createSourceSilence } from './source-silence.ts'
 import { settleMemory } from './settle-memory.ts'
 import { DaemonStatus } from './status.ts'
+import { reportReady, type Supervisor } from './supervisor.ts'
 import { viewSource } from './view-source.ts'
 
 /** A running daemon. */
@@ -74,6 +77,7 @@ export interface Daemon {
   readonly networks: NetworkControl
   readonly modes: ModeControl
   readonly inspection: ServiceInspection
+  readonly configuration: ReloadControl
   status(): StatusView
   /** Resolves when the first complete state is in the kernel. Rejects with the signal's reason. */
   whenReady(signal: AbortSignal): Promise<void>
@@ -97,14 +101,27 @@ interface Context {
   readonly nft: NftClient | undefined
   /** Networks and Services may both write iptables rules. */
   readonly restores: OwnRestores
+  readonly isUnit: boolean
   /** What is stopped, in reverse order, when the daemon stops or its start fails. The kernel keeps what is there. */
   readonly stack: AsyncDisposableStack
+}
+
+/** What a daemon is started with, besides its configuration. */
+export interface StartOptions {
+  readonly log: Log
+  readonly version: string
+  /** Changes of the configuration are taken over from there. */
+  readonly source?: ConfigSource | undefined
+  /** Who is told where the daemon stands. It is stopped with it. */
+  readonly supervisor?: Supervisor | undefined
+  /** The daemon is the main process of a unit of systemd; pods are not part of that. @default false */
+  readonly isUnit?: boolean | undefined
 }
 
 /** Starts a daemon: the one place where parts are made and handed to each other. Throws {@link StartError}. */
 export async function startDaemon(
   config: Config,
-  options: { log: Log; version: string; source?: ConfigSource | undefined },
+  options: StartOptions,
 ): Promise<Daemon> {
   await using stack = new AsyncDisposableStack()
   try {
@@ -114,6 +131,7 @@ export async function startDaemon(
     return {
       ...daemon,
       close: async ({ cleanup }) => {
+        options.supervisor?.stopping()
         // In order first, so that pods get their SIGTERM; whatever that misses is found by name.
         try {
           if (cleanup) await daemon.pods.removeAll()
@@ -140,9 +158,9 @@ export async function startDaemon(
 
 async function startParts(
   config: Config,
-  options: { log: Log; version: string; source?: ConfigSource | undefined; stack: AsyncDisposableStack },
+  options: StartOptions & { readonly stack: AsyncDisposableStack },
 ): Promise<Omit<Daemon, 'close'>> {
-  const { log, version, stack } = options
+  const { log, version, supervisor, stack } = options
   const events = new EventLog()
   const status = new DaemonStatus(config, version)
   const metrics = createMetrics(() => status.view(), status)
@@ -150,10 +168,11 @@ async function startParts(
   const networkControl = new NetworkControl(events)
   const modes = new ModeControl(events)
   const inspection = new ServiceInspection(() => pods.list())
+  const configuration = new ReloadControl(supervisor)
 
   // First the control socket: it keeps a second daemon away. What is not there yet is said to be starting.
   const control = createHttpServer(
-    controlRoutes({ status: () => status.view(), pods, networks: networkControl, modes, inspection, events }),
+    controlRoutes({ status: () => status.view(), pods, networks: networkControl, modes, inspection, configuration, events }),
     (error) => {
       log.error({ err: error }, 'cannot answer on the control socket')
     },
@@ -163,7 +182,7 @@ async function startParts(
 
   const nft = stack.use(await openNftablesFor(config, log))
   const restores = new OwnRestores()
-  const context: Context = { config, log, events, metrics, status, nft, restores, stack }
+  const context: Context = { config, log, events, metrics, status, nft, restores, isUnit: options.isUnit ?? false, stack }
 
   const podSource = new MemorySource('pods of this machine', { synced: false })
   const opened = await startNetwork(context, podSource, pods)
@@ -194,8 +213,9 @@ async function startParts(
   const kubeProxy = await startKubeProxy(context, proxy)
   modes.serve(proxy)
   inspection.serve(proxy)
-  if (options.source) followConfig(options.source, { context, proxy, kubeProxy })
+  configuration.serve(options.source && followConfig(options.source, { context, proxy, kubeProxy }))
   status.markStarted()
+  if (supervisor) reportReady(stack.use(supervisor), { status, clock: systemClock })
   log.info({ version, node: config.nodeName, pid: process.pid }, 'fairlead started')
   return {
     events,
@@ -203,6 +223,7 @@ async function startParts(
     networks: networkControl,
     modes,
     inspection,
+    configuration,
     status: () => status.view(),
     whenReady: (signal) => whenReady(status, signal),
   }
@@ -282,6 +303,7 @@ async function startNetwork(
       nodeName,
       dns,
       onPods: (list) => replacePods(podSource, list),
+      service: context.isUnit ? stack.use(openPodService()) : undefined,
       log: log.child({ part: 'pods' }),
     }),
   )
@@ -563,11 +585,11 @@ function applyKubeProxy(parts: KubeProxyParts, log: Log, before?: KubeProxyParts
 function followConfig(
   source: ConfigSource,
   running: { context: Context; proxy: ServiceProxy | undefined; kubeProxy: KubeProxyServers | undefined },
-): void {
+): ConfigFollower {
   const { context, proxy, kubeProxy } = running
   const log = context.log.child({ part: 'config' })
   let before = context.config
-  const apply = async (after: Config): Promise<void> => {
+  const apply = async (after: Config): Promise<readonly string[]> => {
     if (proxy && before.services && after.services) {
       // A mode that was set by command stays, unless it is the mode that changed in the file.
       const mode = after.services.mode === before.services.mode ? proxy.config.mode : after.services.mode
@@ -583,8 +605,9 @@ function followConfig(
     log.info({ file: source.file }, 'took over the changed configuration')
     if (later.length > 0)
       log.warn({ keys: later }, `of the changed configuration, ${later.join(', ')} waits for the next start`)
+    return keysForRestart(context.config, after)
   }
-  context.stack.use(new ConfigFollower(source, { clock: systemClock, log, apply }))
+  return context.stack.use(new ConfigFollower(source, { clock: systemClock, log, apply }))
 }
 
 async function whenReady(status: DaemonStatus, signal: AbortSignal): Promise<void> {

@@ -12,6 +12,7 @@ import {
 import { join } from 'node:path'
 import { SyscallError } from './errno.ts'
 import { CLONE_NEWNET, MNT_DETACH, mount, MS_BIND, MS_REC, MS_SHARED, setns, umount, unshare } from './libc.ts'
+import type { MountNamespace } from './mount-namespace.ts'
 
 /** Where iproute2, and so everybody, keeps named network namespaces. */
 export const netnsFolder = '/run/netns'
@@ -72,8 +73,18 @@ export class Netns implements Disposable {
   }
 }
 
+/** Where names of namespaces are made and removed. */
+export interface NameOptions {
+  /** Whose mounts the names are. @default this process's own */
+  readonly mounts?: MountNamespace | undefined
+}
+
 /** Creates a namespace and its name. Throws {@link SyscallError} (EEXIST when the name is taken). */
-export function createNetns(name: string): Netns {
+export function createNetns(name: string, { mounts }: NameOptions = {}): Netns {
+  return mounts ? mounts.enter(() => createNetns(name)) : createNetnsHere(name)
+}
+
+function createNetnsHere(name: string): Netns {
   prepareFolder()
   const path = join(netnsFolder, name)
   try {
@@ -126,7 +137,8 @@ export function listNetns(): string[] {
 }
 
 /** Removes the name; the namespace itself goes when nobody uses it any more. A name that does not exist is no error. */
-export function deleteNetns(name: string): void {
+export function deleteNetns(name: string, { mounts }: NameOptions = {}): void {
+  if (mounts) return mounts.enter(() => deleteNetns(name))
   const path = join(netnsFolder, name)
   try {
     umount(path, MNT_DETACH)
