@@ -13,6 +13,7 @@ import { anchorTable, anchorTableName } from '../proxy/nftables-anchor.ts'
 import { countChanges } from '../proxy-nftables/nftables-changes.ts'
 import { applyChanges, compareHeld, heldAfter, isOurs, withoutReals, type Held } from './ipvs-changes.ts'
 import { IpvsDraining } from './ipvs-draining.ts'
+import { ipvsLimits } from './ipvs-limits.ts'
 import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
 import { ipvsTable } from './ipvs-table.ts'
 import { compileIpvs, formatCommand } from './ipvs-wanted.ts'
@@ -86,13 +87,13 @@ export class IpvsMode implements Dataplane, Disposable {
       await ipvs.info()
       await nft.listTables()
       await device.probe()
-      return { usable: true, limits: ipvsLimits }
+      return { usable: true, limits: Object.values(ipvsLimits) }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
       return {
         usable: false,
         reason: `IPVS cannot be used: ${reason}; mode nftables needs neither`,
-        limits: ipvsLimits,
+        limits: Object.values(ipvsLimits),
       }
     }
   }
@@ -271,15 +272,6 @@ export class IpvsMode implements Dataplane, Disposable {
     return result
   }
 }
-
-/** What this mode does not do as the others, each with its reason. */
-const ipvsLimits: readonly string[] = [
-  'externalTrafficPolicy Local with session affinity: where this node has endpoints, its own pods and processes get only these too, unless the endpoints have the same port as the Service (IPVS changes no port where a mark and persistence meet)',
-  'session affinity: clients are remembered by address and port of the Service, so a pod may differ between its addresses and ports',
-  'session affinity: a client is remembered as long as one of its connections lingers, two minutes for a closed one (TIME_WAIT), whatever the timeout',
-  'session affinity: after another mode, clients are chosen anew',
-  'connections that this mode made end when another mode takes over',
-]
 
 function isSame(a: ReadonlySet<IpAddress>, b: ReadonlySet<IpAddress>): boolean {
   return a.size === b.size && a.isSubsetOf(b)

@@ -48,9 +48,16 @@ async function connectOnce(flow: Flow, world: World): Promise<Outcome> {
     return await world.udpClient(flow.from, flow.sourcePort).ask(address, port, { timeout })
   const { host, ...source } = world.client(flow.from)
   const options = { timeout, ...source }
-  return flow.protocol === 'udp'
-    ? await host.connectUdp(address, port, options)
-    : await host.connectTcp(address, port, options)
+  switch (flow.protocol) {
+    case 'tcp':
+      return await host.connectTcp(address, port, options)
+    case 'udp':
+      return await host.connectUdp(address, port, options)
+    case 'sctp':
+      return await host.connectSctp(address, port, options)
+    default:
+      return flow.protocol satisfies never
+  }
 }
 
 async function checkReject(flow: Flow, connect: () => Promise<Outcome>): Promise<Seen> {

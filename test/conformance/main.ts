@@ -16,7 +16,8 @@ Options
   --json FILE       write the results there too, one object per line
   --jobs N          cases at a time (default: by the number of processors)
   --tools KIND      the iptables tools that the node's kubelet uses: legacy or nft (default: it has none)
-  --fairlead PATH   the launcher to try (default: bin/fairlead of this checkout)`
+  --fairlead PATH   the launcher to try (default: bin/fairlead of this checkout)
+  --warm            run one daemon after the other in the same process: for machines where Node starts slowly`
 
 process.exitCode = await main(process.argv.slice(2))
 
@@ -32,6 +33,7 @@ async function main(argv: readonly string[]): Promise<number> {
         jobs: { type: 'string' },
         fairlead: { type: 'string' },
         tools: { type: 'string' },
+        warm: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
     })
@@ -57,7 +59,8 @@ async function main(argv: readonly string[]): Promise<number> {
     return usageError((error as Error).message)
   }
   if (files.length === 0) return usageError(`no case files (*.yaml) in ${positionals.join(' ')}`)
-  const fairlead = values.fairlead ?? fileURLToPath(new URL('../../bin/fairlead', import.meta.url))
+  const launcher = values.fairlead ?? fileURLToPath(new URL('../../bin/fairlead', import.meta.url))
+  const fairlead = values.warm ? undefined : launcher
   const show = (results: readonly FlowResult[]): void => {
     for (const result of results) console.log(formatResult(result))
   }

@@ -1,5 +1,3 @@
-import type { ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +8,7 @@ import type { IpFamily } from '../../src/net/ip-address.ts'
 import { patience } from '../lab/patience.ts'
 import type { Host } from '../lab/host.ts'
 import type { Manifest } from './flow-case.ts'
+import type { RunningProxy, RunProxy } from './run-proxy.ts'
 
 /** The proxy did not do what was asked of it in time, or ended. */
 export class ProxyError extends Error {
@@ -20,12 +19,9 @@ export class ProxyError extends Error {
 const syncTimeout = 120_000
 
 export interface ProxyOptions {
-  /** The launcher, bin/fairlead. */
-  readonly fairlead: string
+  readonly run: RunProxy
   /** The content of the configuration file. */
   readonly config: Readonly<Record<string, unknown>>
-  /** Flags of `fairlead run` besides. */
-  readonly flags?: readonly string[]
   /** The families that the node has addresses of. */
   readonly families: readonly IpFamily[]
   /** Ends the proxy at once when aborted. */
@@ -41,7 +37,7 @@ export class ProxyProcess implements AsyncDisposable {
   readonly #node: Host
   readonly #options: ProxyOptions
   readonly #folder: string
-  #child: ChildProcess | undefined
+  #proxy: RunningProxy | undefined
   #log = ''
   #version = 0
 
@@ -56,13 +52,13 @@ export class ProxyProcess implements AsyncDisposable {
   /** Brings the objects to the kernel; starts the proxy if it does not run yet. Throws {@link ProxyError}. */
   async apply(objects: readonly Manifest[]): Promise<void> {
     const version = ++this.#version
-    const before = this.#child ? ((await this.#status())?.services?.syncs ?? 0) : 0
+    const before = this.#proxy ? ((await this.#status())?.services?.syncs ?? 0) : 0
     const list = { apiVersion: 'v1', kind: 'List', items: [...objects, this.#sentinel(version)] }
     // Renamed, so that all of it is read at once.
     const draft = join(this.#folder, 'objects.draft')
     writeFileSync(draft, JSON.stringify(list))
     renameSync(draft, join(this.#folder, 'manifests', 'objects.json'))
-    if (!this.#child) this.#start()
+    if (!this.#proxy) this.#start()
     const deadline = Date.now() + patience(syncTimeout)
     await this.#until(deadline, `the rules of version ${version} of the objects`, () => this.#isProgrammed(version))
     // The sync goes on after its rules are there: it removes what conntrack remembers.
@@ -74,40 +70,31 @@ export class ProxyProcess implements AsyncDisposable {
 
   /** The last lines of the log. */
   get log(): string {
-    return this.#log.trimEnd().split('\n').slice(-15).join('\n')
+    return this.#log.trimEnd().split('\n').slice(-30).join('\n')
   }
 
   readonly #abort = (): void => {
-    this.#child?.kill('SIGKILL')
+    this.#proxy?.kill()
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#options.signal?.removeEventListener('abort', this.#abort)
-    const child = this.#child
-    if (child && !hasEnded(child)) {
-      const ended = once(child, 'exit')
-      child.kill('SIGTERM')
-      const timer = setTimeout(() => child.kill('SIGKILL'), patience(5000))
-      await ended
-      clearTimeout(timer)
-    }
+    await this.#proxy?.stop()
     rmSync(this.#folder, { recursive: true, force: true })
   }
 
   #start(): void {
-    const { fairlead, config, flags = [] } = this.#options
     const file = join(this.#folder, 'config.yaml')
     // JSON is YAML.
-    writeFileSync(file, JSON.stringify(config, undefined, 2))
-    const words = ['run', '--config', file, '--files', join(this.#folder, 'manifests'), '--socket', this.#socket]
-    const state = ['--state-dir', join(this.#folder, 'state')]
-    const child = this.#node.spawn([fairlead, ...words, ...state, ...flags], { stdio: ['ignore', 'pipe', 'pipe'] })
-    const note = (chunk: Buffer): void => void (this.#log += chunk.toString())
-    child.stdout?.on('data', note)
-    child.stderr?.on('data', note)
-    child.on('error', (error) => note(Buffer.from(`${String(error)}\n`)))
-    this.#child = child
+    writeFileSync(file, JSON.stringify(this.#options.config, undefined, 2))
+    const options = {
+      config: file,
+      files: [join(this.#folder, 'manifests')],
+      socket: this.#socket,
+      stateDir: join(this.#folder, 'state'),
+    }
+    this.#proxy = this.#options.run(this.#node, options, (text) => (this.#log += text))
   }
 
   get #socket(): string {
@@ -153,14 +140,10 @@ export class ProxyProcess implements AsyncDisposable {
 
   async #until(deadline: number, what: string, done: () => Promise<boolean>): Promise<void> {
     while (!(await done())) {
-      if (this.#child && hasEnded(this.#child)) throw new ProxyError(`fairlead ended: ${this.log}`)
+      if (this.#proxy?.hasEnded === true) throw new ProxyError(`fairlead ended: ${this.log}`)
       if (Date.now() > deadline)
         throw new ProxyError(`not within ${syncTimeout / 1000} s: ${what}; its log: ${this.log}`)
       await sleep(20)
     }
   }
-}
-
-function hasEnded(child: ChildProcess): boolean {
-  return child.exitCode !== null || child.signalCode !== null || child.pid === undefined
 }

@@ -3,16 +3,18 @@ import { ipFamilyOf } from '../../src/net/ip-address.ts'
 import type { Agent } from '../lab/agent-client.ts'
 import { checkFlow } from './check-flow.ts'
 import type { Flow, FlowCase, Manifest, Step } from './flow-case.ts'
+import { knownLimit } from './mode-limits.ts'
 import { placeAddresses } from './placement.ts'
 import { kubeProxyConfiguration, type Mode } from './proxy-config.ts'
 import { ProxyError, ProxyProcess } from './proxy-process.ts'
 import { describeExpectation, type FlowResult } from './report.ts'
+import type { RunProxy } from './run-proxy.ts'
 import { World } from './world.ts'
 
 export interface RunOptions {
   readonly mode: Mode
-  /** The launcher of the fairlead that is tried. */
-  readonly fairlead: string
+  /** Starts the fairlead that is tried. */
+  readonly run: RunProxy
   /** The thread that makes all sockets; undefined: a new one. */
   readonly agent?: Agent
   /** Ends what runs when aborted. */
@@ -34,7 +36,7 @@ export async function* runCase(flowCase: FlowCase, options: RunOptions): AsyncGe
   await using world = await World.create(flowCase, options.agent)
   await options.prepare?.(world)
   await using proxy = new ProxyProcess(world.node, {
-    fairlead: options.fairlead,
+    run: options.run,
     config: kubeProxyConfiguration(flowCase, options.mode),
     signal: options.signal,
     families: [...new Set(flowCase.node.addresses.map(ipFamilyOf))],
@@ -44,7 +46,9 @@ export async function* runCase(flowCase: FlowCase, options: RunOptions): AsyncGe
   const judge = async (step: Step, flow: Flow): Promise<FlowResult> => {
     const cannotKeep = options.mode === 'userspace' && flow.masquerade === false
     const seen = await checkFlow(cannotKeep ? { ...flow, masquerade: undefined } : flow, world)
-    return cannotKeep && seen === undefined ? say.skip(step, flow, sourceLimit) : say.seen(step, flow, seen)
+    if (cannotKeep && seen === undefined) return say.skip(step, flow, sourceLimit)
+    const limit = seen === undefined ? undefined : knownLimit(options.mode, flowCase, flow)
+    return limit === undefined ? say.seen(step, flow, seen) : say.skip(step, flow, limit)
   }
   for (const [index, step] of flowCase.steps.entries()) {
     objects.take(step)

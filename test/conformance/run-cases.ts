@@ -1,14 +1,15 @@
 import { spawnSync } from 'node:child_process'
-import { closeSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { serviceModes } from '../../src/daemon/services-config.ts'
-import { socket } from '../../src/linux/libc.ts'
+import { hasSctp } from '../../src/linux/sctp-socket.ts'
 import { Agent } from '../lab/agent-client.ts'
 import type { Flow, FlowCase } from './flow-case.ts'
 import { CaseError } from './case-reader.ts'
 import { parseCase } from './parse-case.ts'
 import type { FlowResult } from './report.ts'
 import { runCase, type RunOptions } from './run-case.ts'
+import { ProxyHost, spawnProxy, type RunProxy } from './run-proxy.ts'
 import type { World } from './world.ts'
 
 /** The case files below paths, in order. Throws when a path does not exist. */
@@ -26,7 +27,9 @@ export function findCaseFiles(paths: readonly string[]): string[] {
 /** The kinds of iptables tools. */
 export const toolKinds = ['legacy', 'nft'] as const
 
-export interface RunCasesOptions extends Omit<RunOptions, 'obstacle' | 'prepare' | 'agent'> {
+export interface RunCasesOptions extends Omit<RunOptions, 'obstacle' | 'prepare' | 'agent' | 'run'> {
+  /** The launcher of the fairlead that is tried; undefined: this checkout's, one daemon after the other in a process for each job. */
+  readonly fairlead: string | undefined
   /** The kind of iptables tools that the node's kubelet uses; undefined: it has none, the proxy finds out itself. */
   readonly tools?: (typeof toolKinds)[number] | undefined
   /** Cases at a time. */
@@ -41,7 +44,7 @@ export async function runCases(files: readonly string[], options: RunCasesOption
   const { tools } = options
   await using agent = await Agent.start()
   const prepare = tools && ((world: World) => hintTools(world, tools))
-  const run = async (file: string): Promise<FlowResult[]> => {
+  const run = async (file: string, runProxy: RunProxy): Promise<FlowResult[]> => {
     let flowCase: FlowCase
     try {
       flowCase = parseCase(readFileSync(file, 'utf8'), file)
@@ -52,6 +55,7 @@ export async function runCases(files: readonly string[], options: RunCasesOption
     return await collect(flowCase, {
       ...options,
       agent,
+      run: runProxy,
       obstacle: (flow) => obstacle ?? flowObstacle(flow),
       ...(prepare && { prepare }),
     })
@@ -60,8 +64,10 @@ export async function runCases(files: readonly string[], options: RunCasesOption
   let next = 0
   let shown = 0
   const work = async (): Promise<void> => {
+    using host = new ProxyHost()
+    const runProxy = options.fairlead === undefined ? host.run : spawnProxy(options.fairlead)
     for (let index = next++; index < files.length; index = next++) {
-      results[index] = await run(files[index]!)
+      results[index] = await run(files[index]!, runProxy)
       for (let done = results[shown]; done; done = results[++shown]) options.onResults(done)
     }
   }
@@ -118,17 +124,5 @@ async function hintTools(world: World, tools: (typeof toolKinds)[number]): Promi
 }
 
 function flowObstacle(flow: Flow): string | undefined {
-  if (flow.protocol !== 'sctp') return undefined
-  return hasSctp() ? 'the runner has no SCTP client yet' : 'the kernel has no SCTP'
-}
-
-function hasSctp(): boolean {
-  const [AF_INET, SOCK_STREAM, IPPROTO_SCTP] = [2, 1, 132]
-  try {
-    closeSync(socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP))
-    return true
-  } catch {
-    // EPROTONOSUPPORT
-    return false
-  }
+  return flow.protocol !== 'sctp' || hasSctp() ? undefined : 'the kernel has no SCTP'
 }

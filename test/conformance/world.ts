@@ -1,9 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
+import { hasSctp } from '../../src/linux/sctp-socket.ts'
 import { writeSysctl } from '../../src/linux/sysctl.ts'
 import { addressCidr, formatCidr, parseCidr } from '../../src/net/cidr.ts'
 import { ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../../src/net/ip-address.ts'
 import type { Agent } from '../lab/agent-client.ts'
-import type { Host, Listener, UdpClient } from '../lab/host.ts'
+import type { Host, Listener, ListenOptions, UdpClient } from '../lab/host.ts'
 import { createLab, type Lab } from '../lab/lab.ts'
 import { endpointName, type FlowCase } from './flow-case.ts'
 import { isUplink, type Listening, type Place, type Placement } from './placement.ts'
@@ -138,7 +139,7 @@ export class World implements AsyncDisposable {
     await using stack = new AsyncDisposableStack()
     stack.use(await this.ensureNodeAddress(address))
     const options = { address, reply: 'host' }
-    stack.use(protocol === 'udp' ? await this.node.listenUdp(port, options) : await this.node.listenTcp(port, options))
+    stack.use(await listen(this.node, { protocol, port }, options))
     return stack.move()
   }
 
@@ -247,12 +248,25 @@ export class World implements AsyncDisposable {
     const reply = endpointName(address, port)
     const key = `${protocol} ${reply}`
     const host = this.#placed.get(address)?.host
-    if (!host || protocol === 'sctp' || this.#listeners.has(key)) return
-    const options = { address, reply }
-    this.#listeners.set(
-      key,
-      protocol === 'udp' ? await host.listenUdp(port, options) : await host.listenTcp(port, options),
-    )
+    if (!host || this.#listeners.has(key) || (protocol === 'sctp' && !hasSctp())) return
+    this.#listeners.set(key, await listen(host, { protocol, port }, { address, reply }))
+  }
+}
+
+function listen(
+  host: Host,
+  { protocol, port }: Pick<Listening, 'protocol' | 'port'>,
+  options: ListenOptions,
+): Promise<Listener> {
+  switch (protocol) {
+    case 'tcp':
+      return host.listenTcp(port, options)
+    case 'udp':
+      return host.listenUdp(port, options)
+    case 'sctp':
+      return host.listenSctp(port, options)
+    default:
+      return protocol satisfies never
   }
 }
 

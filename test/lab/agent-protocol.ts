@@ -28,9 +28,10 @@ interface Listening {
 /** What the agent thread is asked to do, in the namespace that the call comes with. */
 export type AgentCall =
   | ({ readonly kind: 'listen-tcp' } & Listening)
-  | ({ readonly kind: 'listen-udp' } & Listening)
+  | ({ readonly kind: 'listen-udp' | 'listen-sctp' } & Listening)
   | { readonly kind: 'close'; readonly handle: number }
   | ({ readonly kind: 'connect-tcp'; readonly keep: boolean } & Target)
+  | ({ readonly kind: 'ask-sctp' } & Target)
   /** With `handle`, from the socket that an earlier call with `keep` left. */
   | ({ readonly kind: 'ask-udp'; readonly keep: boolean; readonly handle?: number } & Target)
   | { readonly kind: 'echo'; readonly handle: number; readonly text: string; readonly timeout: number }

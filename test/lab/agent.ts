@@ -2,7 +2,9 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { parentPort } from 'node:worker_threads'
 import { CLONE_NEWNET, setns } from '../../src/linux/libc.ts'
+import { parseIp } from '../../src/net/ip-address.ts'
 import type { AgentCall, AgentReply, Failure, Greeting } from './agent-protocol.ts'
+import { answerSctp, askSctp } from './sctp.ts'
 
 /*
  * A worker thread that makes the sockets of all hosts of a lab. setns(2) is per thread, and Node makes a thread's sockets on that
@@ -21,6 +23,7 @@ interface Request {
 const servers = new Map<number, Server | UdpSocket>()
 const connections = new Map<number, Socket>()
 const keptUdp = new Map<number, UdpSocket>()
+const sctpListeners = new Map<number, Disposable>()
 let nextHandle = 1
 let beginning: Promise<unknown> = Promise.resolve()
 
@@ -48,6 +51,10 @@ async function answer(call: AgentCall): Promise<AgentReply> {
       return await listenTcp(call)
     case 'listen-udp':
       return await listenUdp(call)
+    case 'listen-sctp':
+      return listenSctp(call)
+    case 'ask-sctp':
+      return await askSctp(call)
     case 'close':
       return await close(call.handle)
     case 'connect-tcp':
@@ -80,7 +87,7 @@ function listenTcp(call: Extract<AgentCall, { kind: 'listen-tcp' }>): Promise<Ag
   })
 }
 
-function listenUdp(call: Extract<AgentCall, { kind: 'listen-udp' }>): Promise<AgentReply> {
+function listenUdp(call: Extract<AgentCall, { kind: 'listen-udp' | 'listen-sctp' }>): Promise<AgentReply> {
   const handle = nextHandle++
   const address = call.address ?? '::'
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4')
@@ -98,6 +105,16 @@ function listenUdp(call: Extract<AgentCall, { kind: 'listen-udp' }>): Promise<Ag
   })
 }
 
+function listenSctp(call: Extract<AgentCall, { kind: 'listen-udp' | 'listen-sctp' }>): AgentReply {
+  const handle = nextHandle++
+  const at = { ip: parseIp(call.address ?? '::'), port: call.port }
+  sctpListeners.set(
+    handle,
+    answerSctp(at, (from) => JSON.stringify(greeting(call.reply, from.ip, from.port))),
+  )
+  return { handle, port: call.port }
+}
+
 function close(handle: number): Promise<AgentReply> {
   const server = servers.get(handle)
   const connection = connections.get(handle)
@@ -106,6 +123,8 @@ function close(handle: number): Promise<AgentReply> {
   connection?.destroy()
   keptUdp.get(handle)?.close()
   keptUdp.delete(handle)
+  sctpListeners.get(handle)?.[Symbol.dispose]()
+  sctpListeners.delete(handle)
   return new Promise((resolve) => {
     if (!server) return resolve({})
     server.close(() => resolve({}))

@@ -133,6 +133,19 @@ export class Host implements Disposable {
     )
   }
 
+  /** Listens where the kernel has SCTP; each message is answered with this host's name and the peer's address. */
+  async listenSctp(port: number, options: ListenOptions = {}): Promise<Listener> {
+    return this.#listener(
+      await this.#agent.call(this.netns, { kind: 'listen-sctp', port, reply: this.name, ...options }),
+    )
+  }
+
+  /** Makes an SCTP association with a lab listener, sends a message, and waits for the answer. */
+  async connectSctp(address: string, port: number, options: ConnectOptions = {}): Promise<Outcome> {
+    const call = { kind: 'ask-sctp', address, port, timeout: defaultTimeout, ...options } as const
+    return outcomeOf(await this.#agent.call(this.netns, call))
+  }
+
   /** Connects to a lab listener, reads its greeting, and closes. */
   async connectTcp(address: string, port: number, options: ConnectOptions = {}): Promise<Outcome> {
     const call = { kind: 'connect-tcp', keep: false, address, port, timeout: defaultTimeout, ...options } as const
