@@ -45,6 +45,8 @@ const setsockoptBytesFunction = libc.func(
 const getsocknameFunction = libc.func('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)')
 
 /** include/uapi/linux/sched.h */
+export const CLONE_FS = 0x200
+export const CLONE_NEWNS = 0x2_0000
 export const CLONE_NEWNET = 0x4000_0000
 /** include/uapi/linux/mount.h */
 export const MS_BIND = 0x1000
