@@ -473,12 +473,12 @@ async function startServices(
       const line = describer.describe(outcome)
       if (line !== undefined) events.add('services', line)
       servicesLog.debug({ ...view, kind: outcome.result.kind }, 'services synced')
+      if (proxy.loop.status().syncs === 1) setImmediate(settleMemory, log)
     },
   })
   const healthChecks = stack.use(
     new HealthCheckServers({
       log: servicesLog,
-      if (proxy.loop.status().syncs === 1) setImmediate(settleMemory, log)
       clock: systemClock,
       isHealthy: () => proxy.health().healthy,
       addresses: (family) => proxy.nodePortHosts(family),
