@@ -5,6 +5,8 @@ import { join } from 'node:path'
 export interface ServiceSet {
   readonly services: number
   readonly endpointsEach: number
+  /** Services whose number ends in 9 are of UDP. */
+  readonly withUdp?: boolean
 }
 
 const servicesPerFile = 100
@@ -56,9 +58,15 @@ function writeServices(
   for (let i = first; i < Math.min(first + servicesPerFile, set.services); i++) {
     const addresses = endpoints(set, i)
     addresses[0] = replacement(i) ?? addresses[0]!
-    documents.push(serviceManifest(i), sliceManifest(i, addresses))
+    const protocol = protocolOf(set, i)
+    documents.push(serviceManifest(i, protocol), sliceManifest(i, addresses, protocol))
   }
   writeFileSync(fileOf(folder, first), documents.join('---\n'))
+}
+
+/** Of Service `index`. */
+export function protocolOf({ withUdp = false }: ServiceSet, index: number): 'TCP' | 'UDP' {
+  return withUdp && index % 10 === 9 ? 'UDP' : 'TCP'
 }
 
 export function clusterIp(index: number): string {
@@ -66,7 +74,8 @@ export function clusterIp(index: number): string {
   return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.')
 }
 
-function endpoints(set: ServiceSet, index: number): string[] {
+/** The addresses of the endpoints of Service `index`. */
+export function endpoints(set: ServiceSet, index: number): string[] {
   return Array.from({ length: set.endpointsEach }, (_, k) => {
     const value = 0x0a80_0100 + index * set.endpointsEach + k
     return [value >>> 24, (value >>> 16) & 255, (value >>> 8) & 255, value & 255].join('.')
@@ -77,7 +86,7 @@ function fileOf(folder: string, first: number): string {
   return join(folder, `services-${String(first).padStart(6, '0')}.yaml`)
 }
 
-function serviceManifest(index: number): string {
+function serviceManifest(index: number, protocol = 'TCP'): string {
   return `apiVersion: v1
 kind: Service
 metadata:
@@ -86,11 +95,11 @@ metadata:
 spec:
   clusterIP: ${clusterIp(index)}
   ports:
-  - {name: http, protocol: TCP, port: 80, targetPort: 8080}
+  - {name: http, protocol: ${protocol}, port: 80, targetPort: 8080}
 `
 }
 
-function sliceManifest(index: number, addresses: readonly string[]): string {
+function sliceManifest(index: number, addresses: readonly string[], protocol = 'TCP'): string {
   return `apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
@@ -99,7 +108,7 @@ metadata:
   labels: {kubernetes.io/service-name: svc-${index}}
 addressType: IPv4
 ports:
-- {name: http, protocol: TCP, port: 8080}
+- {name: http, protocol: ${protocol}, port: 8080}
 endpoints:
 ${addresses.map((address) => `- {addresses: [${address}], conditions: {ready: true}, nodeName: node-1}`).join('\n')}
 `

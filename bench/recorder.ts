@@ -1,4 +1,5 @@
-import { keyOf, type FigureKey, type Series } from './series.ts'
+import { keyOf, type Derived, type FigureKey, type Series } from './series.ts'
+import type { Estimate } from './statistics.ts'
 
 /** One round, and whether it counts. */
 export interface RoundRecord {
@@ -19,6 +20,8 @@ export interface SuiteResult {
   readonly suite: string
   readonly tookMs: number
   readonly series: readonly Series[]
+  /** What the suite worked out of several figures. */
+  readonly derived: readonly Derived[]
   readonly rounds: readonly RoundRecord[]
   /** Claims that the suite tests, and whether this run bears them out. */
   readonly claims: readonly { readonly text: string; readonly holds: boolean; readonly seen: string }[]
@@ -35,6 +38,7 @@ export class Recorder {
   readonly #suite: string
   readonly #began = performance.now()
   readonly #series = new Map<string, { key: FigureKey; rounds: number[]; values: number[]; raw: number[][] }>()
+  readonly #derived: Derived[] = []
   readonly #rounds: RoundRecord[] = []
   readonly #claims: SuiteResult['claims'][number][] = []
   readonly #skipped: SuiteResult['skipped'][number][] = []
@@ -62,6 +66,11 @@ export class Recorder {
   /** Adds values that came one after another, each a round of its own. */
   addAll(key: FigureKey, values: readonly number[]): void {
     for (const value of values) this.add(key, value)
+  }
+
+  /** Adds what was worked out of several figures, with its interval. */
+  derive(key: FigureKey, { value, low, high }: Estimate): void {
+    this.#derived.push({ ...key, value, low, high })
   }
 
   addRound(round: RoundRecord): void {
@@ -96,6 +105,7 @@ export class Recorder {
       suite: this.#suite,
       tookMs: performance.now() - this.#began,
       series,
+      derived: this.#derived,
       rounds: this.#rounds,
       claims: this.#claims,
       skipped: this.#skipped,

@@ -1,3 +1,5 @@
+import type { Estimate } from './statistics.ts'
+
 /** What figures are of. Times are compared beyond noise, counts exactly. */
 export type FigureKind = 'time' | 'rate' | 'size' | 'count' | 'share'
 
@@ -26,6 +28,9 @@ export interface Series extends FigureKey {
   /** The samples that each value was made of (as their median, unless the suite says otherwise), where there were several. */
   readonly raw?: readonly (readonly number[])[]
 }
+
+/** A figure that was worked out of others: a slope, a ratio. */
+export interface Derived extends FigureKey, Estimate {}
 
 /** The key as a text: for looking up, and for baselines. */
 export function keyOf(suite: string, key: FigureKey): string {

@@ -23,6 +23,8 @@ export interface TraceOptions {
   readonly isInSet: (set: string, ip: IpAddress) => boolean
   /** Whether xt_recent remembers the client in a list. @default never */
   readonly isRemembered?: (list: string, client: IpAddress) => boolean
+  /** Called for every rule that the kernel would compare the packet with. */
+  readonly onRule?: () => void
 }
 
 /** What becomes of a packet. */
@@ -97,6 +99,7 @@ class Tracer {
 
   #walk(table: TableName, chain: string): Outcome {
     for (const text of this.#rules.get(table)?.get(chain) ?? []) {
+      this.#options.onRule?.()
       const words = splitWords(text)
       const target = this.#match(words)
       if (target === undefined) continue

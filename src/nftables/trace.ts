@@ -54,6 +54,9 @@ export interface TraceHost {
   readonly isLocal: (ip: IpAddress) => boolean
   /** A number from 0 to modulus - 1, where a rule draws one. */
   readonly draw: (modulus: number) => number
+  /** Called for every rule that the kernel would evaluate, and for every lookup in a set or map. */
+  readonly onRule?: () => void
+  readonly onLookup?: () => void
 }
 
 /** A chain that calls itself for ever would hang a test. The kernel allows 16 jumps. */
@@ -96,6 +99,7 @@ export class Tracer {
   #runChain(chain: Chain, state: State, depth: number): Verdict {
     if (depth > 16) throw new Error(`chain ${chain.name} is more than 16 jumps deep`)
     for (const rule of chain.rules) {
+      this.#host.onRule?.()
       const steps = state.steps.length
       state.note(`${chain.name}: ${formatRule(rule)}`)
       const verdict = this.#runRule(rule, state, depth)
@@ -236,6 +240,7 @@ export class Tracer {
   #find(name: string, key: RegisterBytes, state: State): string | undefined {
     const set = this.#sets.get(name)
     if (!set) throw new Error(`no set ${name} in table ${this.#table.name}`)
+    this.#host.onLookup?.()
     const data = this.#lookUp(set, key)
     if (data !== undefined) {
       const element = set.interval ? formatElement({ ...set, interval: false }, key, '') : formatElement(set, key, data)

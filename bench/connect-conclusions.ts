@@ -1,0 +1,198 @@
+import type { BenchOptions } from './options.ts'
+import type { Random } from './random.ts'
+import type { Recorder } from './recorder.ts'
+import type { Series } from './series.ts'
+import { median, pairedRatio, theilSen, type Line } from './statistics.ts'
+import { formatTable } from '../src/cli/table.ts'
+
+/** What a Service costs connections to a target in a mode. */
+interface Slope {
+  readonly mode: string
+  readonly target: string
+  /** us against the number of Services. */
+  readonly line: Line
+  /** Rules visited for one more Service, by the model. */
+  readonly rules: number | undefined
+}
+
+/** Works out slopes, ratios to direct connections, and whether the complexity is what is claimed. */
+export function concludeConnect(
+  recorder: Recorder,
+  { options, random }: { readonly options: BenchOptions; readonly random: Random },
+): void {
+  const { series } = recorder.result()
+  const modes = [...new Set(series.map(({ mode }) => mode ?? ''))].filter((mode) => mode !== 'direct')
+  const targets = ['first Service', 'middle Service', 'last Service', 'no Service']
+  const slopes: Slope[] = []
+  for (const mode of modes) {
+    for (const target of targets) {
+      const slope = slopeOf(series, { mode, target, random })
+      if (!slope) continue
+      slopes.push(slope)
+      const key = { unit: 'ns', kind: 'time', better: 'less', mode, labels: { target, protocol: 'tcp' } } as const
+      const { value, low, high } = slope.line.slope
+      recorder.derive(
+        { ...key, figure: 'SYN to SYN-ACK, for each Service' },
+        { value: value * 1000, low: low * 1000, high: high * 1000 },
+      )
+    }
+    recordRatios(recorder, { series, mode, random })
+  }
+  recorder.print(formatSlopes(slopes))
+  claimShapes(recorder, slopes)
+  claimRoundTrips(recorder, { series, modes, random, options })
+}
+
+/** The line through what is more than a direct connection takes in the same round: what drifts between sizes cancels out. */
+function slopeOf(
+  series: readonly Series[],
+  { mode, target, random }: { readonly mode: string; readonly target: string; readonly random: Random },
+): Slope | undefined {
+  const of = (figure: string, name: string, where: string, services: number | undefined): Series | undefined =>
+    series.find(
+      (one) =>
+        one.figure === figure &&
+        one.mode === name &&
+        one.services === services &&
+        one.labels?.['target'] === where &&
+        one.labels['protocol'] === 'tcp',
+    )
+  const sizes = [...new Set(series.map(({ services }) => services ?? 0))].toSorted((a, b) => a - b)
+  const groups = sizes.flatMap((x) => {
+    const one = of('SYN to SYN-ACK', mode, target, x)
+    if (!one) return []
+    const base = of('SYN to SYN-ACK', 'direct', target === 'no Service' ? target : 'last Service', x)
+    const values = base ? pairs(one, base).map(([figure, baseline]) => figure - baseline) : one.values
+    return values.length > 0 ? [{ x, values }] : []
+  })
+  if (groups.length < 2) return undefined
+  const rules = groups.flatMap(
+    ({ x }) =>
+      of('rules visited (model)', mode, target, x)
+        ?.values.slice(0, 1)
+        .map((y) => ({ x, values: [y] })) ?? [],
+  )
+  return {
+    mode,
+    target,
+    line: theilSen(groups, { random }),
+    rules: rules.length < 2 ? undefined : theilSen(rules, { random, resamples: 1 }).slope.value,
+  }
+}
+
+/** Values of the same rounds. */
+function pairs(one: Series, base: Series): [number, number][] {
+  const other = new Map(base.rounds.map((round, i) => [round, base.values[i] ?? Number.NaN]))
+  return one.rounds.flatMap((round, i) => {
+    const baseline = other.get(round)
+    const value = one.values[i]
+    return baseline === undefined || value === undefined ? [] : [[value, baseline]]
+  })
+}
+
+function recordRatios(
+  recorder: Recorder,
+  { series, mode, random }: { readonly series: readonly Series[]; readonly mode: string; readonly random: Random },
+): void {
+  for (const one of series) {
+    if (one.mode !== mode || one.kind === 'count') continue
+    const target = one.labels?.['target'] === 'no Service' ? 'no Service' : 'last Service'
+    const base = series.find(
+      (other) =>
+        other.mode === 'direct' &&
+        other.figure === one.figure &&
+        other.services === one.services &&
+        other.labels?.['target'] === target &&
+        other.labels['protocol'] === one.labels?.['protocol'],
+    )
+    if (!base) continue
+    const { figure, services, endpoints, labels, better } = one
+    const key = { figure: `${figure}, times direct`, unit: 'x', kind: one.kind, better, mode, labels: labels ?? {} }
+    recorder.derive(
+      { ...key, ...(services !== undefined && { services }), ...(endpoints !== undefined && { endpoints }) },
+      pairedRatio(pairs(one, base), { random }),
+    )
+  }
+}
+
+function claimShapes(recorder: Recorder, slopes: readonly Slope[]): void {
+  const last = (mode: string): Slope | undefined =>
+    slopes.find((slope) => slope.mode === mode && slope.target === 'last Service')
+  const linear = last('iptables-legacy') ?? last('iptables-nft')
+  if (!linear) return
+  const reference = linear.line.slope
+  recorder.claim(
+    `connections to the last Service take longer with every Service in ${linear.mode} mode`,
+    reference.low > 0,
+    formatSlope(linear.line),
+  )
+  for (const mode of ['nftables', 'ipvs', 'userspace']) {
+    const flat = last(mode)
+    if (!flat) continue
+    const { value, low, high } = flat.line.slope
+    const isFlat = (low <= 0 && high >= 0) || Math.abs(value) < 0.02 * reference.value
+    recorder.claim(
+      `they do not in ${mode} mode (the interval holds 0, or less than 2 % of ${linear.mode})`,
+      isFlat,
+      formatSlope(flat.line),
+    )
+  }
+  for (const mode of ['iptables-legacy', 'iptables-nft']) {
+    const positions = ['first Service', 'middle Service', 'last Service'].map((target) =>
+      slopes.find((slope) => slope.mode === mode && slope.target === target),
+    )
+    const [, middle, end] = positions
+    if (!middle?.rules || !end?.rules) continue
+    const measured = middle.line.slope.value / end.line.slope.value
+    const model = middle.rules / end.rules
+    recorder.claim(
+      `${mode}: time follows the rules visited: the middle Service costs ${(model * 100).toFixed(0)} % of the last by the model`,
+      Math.abs(measured - model) < 0.15,
+      `${(measured * 100).toFixed(0)} % by the clock; ${((end.line.slope.value * 1000) / end.rules).toFixed(1)} ns for each rule`,
+    )
+  }
+}
+
+function claimRoundTrips(
+  recorder: Recorder,
+  {
+    series,
+    modes,
+    random,
+  }: { series: readonly Series[]; modes: readonly string[]; random: Random; options: BenchOptions },
+): void {
+  const figure = 'round trip on one connection'
+  const sizes = series.filter((one) => one.figure === figure).map(({ services }) => services ?? 0)
+  const services = Math.max(...sizes)
+  const of = (mode: string): Series | undefined =>
+    series.find((one) => one.figure === figure && one.mode === mode && one.services === services)
+  const base = of('direct')
+  if (!base) return
+  for (const mode of modes.filter((name) => name !== 'userspace')) {
+    const one = of(mode)
+    if (!one) continue
+    const ratio = pairedRatio(pairs(one, base), { random })
+    recorder.claim(
+      `${mode}: round trips on an open connection cost the same as without a proxy, within 10 %, at ${services} Services`,
+      ratio.low < 1.1,
+      `${ratio.value.toFixed(2)}x (${ratio.low.toFixed(2)} to ${ratio.high.toFixed(2)}), median ${median(one.values).toFixed(1)} us`,
+    )
+  }
+}
+
+function formatSlopes(slopes: readonly Slope[]): string {
+  const rows = slopes.map(({ mode, target, line, rules }) => [
+    mode,
+    target,
+    `${line.intercept.value.toFixed(1)} us`,
+    formatSlope(line),
+    rules === undefined ? '' : rules.toFixed(3),
+  ])
+  const head = ['mode', 'connections to', 'without Services', 'for each Service', 'rules for each Service']
+  return `SYN to SYN-ACK beyond a direct connection (TCP)\n${formatTable(head, rows)}`
+}
+
+function formatSlope({ slope: { value, low, high } }: Line): string {
+  const ns = (us: number): string => (us * 1000).toFixed(2)
+  return `${ns(value)} ns (${ns(low)} to ${ns(high)})`
+}

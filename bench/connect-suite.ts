@@ -1,0 +1,183 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { generateServices } from './generate-services.ts'
+import { concludeConnect } from './connect-conclusions.ts'
+import { directTargets, ruleOrder, serviceTargets, udpEndpoints, type Target } from './connect-targets.ts'
+import { compileManifests, matchCost } from './match-cost.ts'
+import { startContender } from './contender.ts'
+import { contenderNames, type ContenderName } from './contender-names.ts'
+import { runRounds, type Arm } from './rounds.ts'
+import type { FigureKey } from './series.ts'
+import { median } from './statistics.ts'
+import type { Suite, SuiteContext } from './suite.ts'
+import { endpointPort, TrafficLab, unservedAddress, type TrafficNode } from './traffic-lab.ts'
+import type { TrafficTask } from './traffic-task.ts'
+
+/** Connections to each target in a round. */
+const connectionsEach = 20
+
+/** What a connection costs. */
+export const connectSuite: Suite = {
+  name: 'connect',
+  measures:
+    'new connections to the first, middle and last Service and to no Service, over TCP and UDP, against the number of Services; connections per second; round trips on one connection',
+  why: 'Only the first packet of a connection is matched against rules, so only new connections show what a mode costs.',
+  byDefault: true,
+  heeds: ['services', 'endpoints', 'modes', 'peers', 'rounds', 'start-limit'],
+  estimate: (options) =>
+    options.services.reduce(
+      (sum, n) => sum + contenderNames(options).length * (2 + n * 0.0012 + options.rounds * 0.035),
+      0,
+    ),
+  async run(context) {
+    const { options, recorder, progress, signal } = context
+    for (const [index, services] of options.services.entries()) {
+      signal.throwIfAborted()
+      progress.say(`connect: ${services} Services`, index / options.services.length)
+      await measureSize(context, { services, share: (part) => (index + part) / options.services.length })
+    }
+    concludeConnect(recorder, { options, random: context.random })
+  },
+}
+
+/** One contender with its node, ready to be connected through. */
+interface Standing {
+  readonly name: ContenderName
+  readonly lane: TrafficNode
+  readonly targets: readonly Target[]
+}
+
+async function measureSize(
+  context: SuiteContext,
+  { services, share }: { services: number; share: (part: number) => number },
+): Promise<void> {
+  const { options, recorder, progress, random, signal } = context
+  await using stack = new AsyncDisposableStack()
+  const folder = mkdtempSync(join(tmpdir(), 'connect-'))
+  stack.defer(() => rmSync(folder, { recursive: true, force: true }))
+  const set = { services, endpointsEach: options.endpoints, withUdp: true }
+  const manifests = join(folder, 'manifests')
+  generateServices(manifests, set)
+  const compiled = await compileManifests(manifests)
+  const lab = stack.use(await TrafficLab.open(process.env['PATH'] ?? ''))
+  await lab.listen('udp', unservedAddress, endpointPort)
+  const standing: Standing[] = []
+  for (const [index, name] of contenderNames(options).entries()) {
+    progress.say(
+      `connect: ${services} Services: starting ${name.name}`,
+      share((0.5 * index) / contenderNames(options).length),
+    )
+    try {
+      const lane = stack.use(await lab.addNode())
+      stack.use(await startContender(name, { lane, folder: join(folder, name.name), manifests, options, signal }))
+      const targets = name.name === 'direct' ? directTargets() : serviceTargets(set, await ruleOrder(lane.node))
+      for (const ip of udpEndpoints(set, targets)) await lab.listen('udp', ip, endpointPort)
+      standing.push({ name, lane, targets })
+      if (name.mode) {
+        const costOf = await matchCost(name.mode, { netns: lane.node, services: compiled })
+        if (costOf) recordCost(context, { services, standing: standing.at(-1)!, costOf })
+      }
+    } catch (error) {
+      signal.throwIfAborted()
+      recorder.fail(`${name.name}, ${services} Services`, error)
+    }
+  }
+  const arms = standing.map((one): Arm => ({
+    name: one.name.name,
+    measure: async (round, { warmUp }) => await measureOnce(context, { lab, services, one, round, warmUp }),
+  }))
+  await runRounds(arms, {
+    part: `${services} Services`,
+    rounds: options.rounds,
+    random,
+    recorder,
+    signal,
+    onRound: (round) => {
+      if (round % 5 === 0)
+        progress.say(
+          `connect: ${services} Services: round ${round + 1} of ${options.rounds}`,
+          share(0.5 + (0.5 * round) / options.rounds),
+        )
+    },
+  })
+}
+
+function recordCost(
+  { recorder, options }: SuiteContext,
+  {
+    services,
+    standing,
+    costOf,
+  }: { services: number; standing: Standing; costOf: NonNullable<Awaited<ReturnType<typeof matchCost>>> },
+): void {
+  for (const { name, protocol, ip, port } of standing.targets) {
+    const { rules, lookups } = costOf({ protocol, source: '172.16.0.2', ip, port })
+    const key = {
+      unit: '',
+      kind: 'count',
+      better: 'less',
+      mode: standing.name.name,
+      services,
+      endpoints: options.endpoints,
+      labels: { target: name, protocol },
+    } as const
+    recorder.add({ ...key, figure: 'rules visited (model)' }, rules)
+    recorder.add({ ...key, figure: 'lookups (model)' }, lookups)
+  }
+}
+
+interface Once {
+  readonly lab: TrafficLab
+  readonly services: number
+  readonly one: Standing
+  readonly round: number
+  readonly warmUp: boolean
+}
+
+async function measureOnce(
+  { recorder, random, options }: SuiteContext,
+  { lab, services, one, round, warmUp }: Once,
+): Promise<void> {
+  const netns = one.lane.client.path
+  const base = { mode: one.name.name, services, endpoints: options.endpoints } as const
+  const task = (target: Target, more: Partial<TrafficTask> = {}): TrafficTask => {
+    const { protocol, ip, port } = target
+    return { kind: 'connect', netns, protocol, ip, port, count: connectionsEach, timeoutMs: 1000, ...more }
+  }
+  const add = (key: FigureKey, ns: readonly number[]): void => {
+    if (!warmUp) recorder.add(key, median(ns) / 1000, { round, raw: ns })
+  }
+  for (const target of random.shuffle(one.targets)) {
+    const labels = { target: target.name, protocol: target.protocol }
+    const key = { ...base, unit: 'us', kind: 'time', better: 'less', labels } as const
+    const { connectNs, firstByteNs, failures } = await lab.ask(task(target))
+    const failed = Object.entries(failures).map(([code, count]) => `${count} x ${code}`)
+    if (failed.length > 0)
+      throw new Error(
+        `connections to the ${target.name} (${target.protocol} ${target.ip}:${target.port}): ${failed.join(', ')}`,
+      )
+    if (target.protocol === 'tcp') add({ ...key, figure: 'SYN to SYN-ACK' }, connectNs)
+    add({ ...key, figure: 'time to first byte' }, firstByteNs)
+  }
+  const last = one.targets.find(({ name, protocol }) => name === 'last Service' && protocol === 'tcp')
+  if (!last) return
+  const labels = { target: last.name, protocol: 'tcp' }
+  const { elapsedNs, connectNs } = await lab.ask(task(last, { request: true, count: 2 * connectionsEach }))
+  if (!warmUp) {
+    const key = {
+      ...base,
+      figure: 'connections with a request',
+      unit: '/s',
+      kind: 'rate',
+      better: 'more',
+      labels,
+    } as const
+    recorder.add(key, (connectNs.length / elapsedNs) * 1e9, { round })
+  }
+  const trips = await lab.ask(task(last, { kind: 'round-trips', count: 5 * connectionsEach }))
+  add(
+    { ...base, figure: 'round trip on one connection', unit: 'us', kind: 'time', better: 'less', labels },
+    trips.firstByteNs,
+  )
+}

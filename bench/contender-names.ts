@@ -1,0 +1,17 @@
+import type { BenchMode } from './modes.ts'
+import type { BenchOptions, Peer } from './options.ts'
+
+/** Something that stands in a run: a mode of ours, no proxy, or a peer. */
+export interface ContenderName {
+  readonly name: string
+  readonly mode: BenchMode | undefined
+  readonly peer: Peer | undefined
+}
+
+/** All contenders of a run. */
+export function contenderNames({ modes, peers }: BenchOptions): ContenderName[] {
+  return [
+    ...modes.map((mode) => ({ name: mode, mode, peer: undefined })),
+    ...peers.map((peer) => ({ name: peer.name, mode: undefined, peer })),
+  ]
+}
