@@ -391,9 +391,9 @@ async function startSources(context: Context, podSource: MemorySource, version: 
   const files = config.sources.files.map((path) => stack.use(watchFiles(path, { log: sourceLog })))
   const kubernetes = stack.use(await openKubernetes(config, { log: sourceLog, version }))
   const api = await openControlPlane(context, version)
+  const docker = stack.use(await openDocker(config, { log: sourceLog }))
   // Of two that have one object the first counts: what is nearest to this machine's owner (docs/config.md).
   const followed = [podSource, ...files, ...[api?.source, kubernetes, docker].filter((source) => source !== undefined)]
-  const docker = stack.use(await openDocker(config, { log: sourceLog }))
   const sources = stack.use(
     mergeSources({
       sources: followed,
