@@ -1,8 +1,10 @@
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { Lease } from './leases.ts'
+import { formatReadinessProbe } from '../probes/readiness-probe.ts'
 import { podInterface } from './names.ts'
 import type { PodRecord } from './pod-record.ts'
+import { isReady } from './pod-model.ts'
 import type { Publication } from './publication.ts'
 
 /** A pod as it is shown to people. */
@@ -23,6 +25,10 @@ export interface PodInfo {
   readonly pid: number | undefined
   /** `exited` without a number: nobody saw the code. */
   readonly state: 'running' | 'no process' | 'exited' | `exited ${number}`
+  /** It may have traffic. */
+  readonly ready: boolean
+  /** How it is asked whether it is ready (`tcp 80`), and why the newest attempt failed. */
+  readonly readiness: { readonly probe: string; readonly reason: string | undefined } | undefined
   readonly started: string
   /** Path of the file with the command's output. */
   readonly log: string
@@ -42,9 +48,19 @@ export interface PodConnection {
 /** Says what there is of a pod; `lease` is that of its first network, `leases` are all of its. Pure. */
 export function podInfo(
   record: PodRecord,
-  { lease, leases, log }: { readonly lease: Lease; readonly leases: readonly Lease[]; readonly log: string },
+  {
+    lease,
+    leases,
+    log,
+    notReady,
+  }: {
+    readonly lease: Lease
+    readonly leases: readonly Lease[]
+    readonly log: string
+    readonly notReady: string | undefined
+  },
 ): PodInfo {
-  const { namespace, name, labels, network, process, exit, started } = record
+  const { namespace, name, labels, network, process, exit, started, readinessProbe } = record
   const code = exit?.code
   const ended = code === undefined ? ('exited' as const) : (`exited ${code}` as const)
   return {
@@ -63,6 +79,8 @@ export function podInfo(
     aliases: lease.aliases ?? [],
     pid: exit ? undefined : process?.pid,
     state: exit ? ended : process ? 'running' : 'no process',
+    ready: isReady(record),
+    readiness: readinessProbe && { probe: formatReadinessProbe(readinessProbe), reason: notReady },
     started,
     log,
   }

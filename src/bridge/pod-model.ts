@@ -25,10 +25,15 @@ export function podModel(
     hostNetwork: record.network === hostNetwork,
     podIPs: onePerFamily(ips),
     phase: exit ? (exit.code === 0 ? 'Succeeded' : 'Failed') : 'Running',
-    ready: exit === undefined,
+    ready: isReady(record),
     terminating: false,
     ports: record.ports,
   }
+}
+
+/** Whether it may have traffic: its command did not end, and its readiness probe, if it has one, went well. */
+export function isReady({ exit, readinessProbe, ready = false }: PodRecord): boolean {
+  return exit === undefined && (readinessProbe === undefined || ready)
 }
 
 /** A pod's /etc/resolv.conf, as the kubelet writes it for dnsPolicy ClusterFirst. */

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Log } from '../base/log.ts'
 import { parsePort, type Port } from '../net/port.ts'
 import { parseProtocol, type Protocol } from '../net/protocol.ts'
+import { parseReadinessProbe, type ReadinessProbe } from '../probes/readiness-probe.ts'
 import { podOwner, type Owner } from './names.ts'
 import { makeStateFolder, readStateFile, writeStateFile } from './state-file.ts'
 
@@ -34,6 +35,10 @@ export interface PodRecord {
   readonly process: { readonly pid: number; readonly startTime: string } | undefined
   /** How the command ended; the code is undefined when nobody saw it (the shell was killed, too). */
   readonly exit: { readonly code: number | undefined; readonly time: string } | undefined
+  /** How it is asked whether it is ready; absent: it is while its command runs. */
+  readonly readinessProbe?: ReadinessProbe
+  /** What that said last; absent: nothing yet. */
+  readonly ready?: boolean
 }
 
 /** The files of one pod. */
@@ -137,5 +142,6 @@ export function parsePodRecord(value: unknown): PodRecord {
     // JSON leaves undefined fields out.
     process,
     exit: exit && { code: exit.code, time: exit.time },
+    ...(record.readinessProbe && { readinessProbe: parseReadinessProbe(record.readinessProbe) }),
   }
 }

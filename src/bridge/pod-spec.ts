@@ -2,6 +2,7 @@ import { parseLabelName } from '../model/names.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { MacAddress } from '../net/mac-address.ts'
 import type { PortChanges } from './attach-request.ts'
+import type { ReadinessProbe } from '../probes/readiness-probe.ts'
 import type { PodPort } from './pod-record.ts'
 import type { PublishRequest } from './publication.ts'
 
@@ -21,6 +22,8 @@ export interface PodSpec {
   readonly publish?: readonly PublishRequest[]
   /** Other names that the pods of its network find it by. */
   readonly aliases?: readonly string[]
+  /** How it is asked whether it is ready. Default: it is while its command runs. */
+  readonly readinessProbe?: ReadinessProbe
 }
 
 /** One more network for a pod. */
@@ -55,7 +58,8 @@ export class PodError extends Error {
 }
 
 /** Checks what a user asked for. Throws {@link PodError} of kind `invalid`. */
-export function checkPodSpec({ namespace, name, labels, command, aliases = [] }: PodSpec): void {
+export function checkPodSpec(spec: PodSpec): void {
+  const { namespace, name, labels, command, aliases = [] } = spec
   for (const [field, value] of Object.entries({ namespace, name })) {
     try {
       // Not longer than a label: both together are a file name, and the name is the pod's host name.
@@ -74,6 +78,9 @@ export function checkPodSpec({ namespace, name, labels, command, aliases = [] }:
     }
   }
   checkAliases(aliases)
+  if (spec.readinessProbe && spec.network === 'none') {
+    throw new PodError('invalid', `readinessProbe: a pod in network none has no address to be asked at`)
+  }
   if (command.some((word) => word.includes('\0')) || command[0] === '') {
     throw new PodError('invalid', 'command: expected words without NUL, the first not empty')
   }

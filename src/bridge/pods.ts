@@ -3,16 +3,19 @@ import type { Log } from '../base/log.ts'
 import { createNetns, deleteNetns, listNetns } from '../linux/netns.ts'
 import type { Pod } from '../model/pod.ts'
 import type { IpAddress } from '../net/ip-address.ts'
+import type { Readiness } from '../probes/probe-loop.ts'
+import { formatReadinessProbe } from '../probes/readiness-probe.ts'
 import { hostNetnsPath, hostNetwork } from './built-in-networks.ts'
 import type { EndpointNetworks } from './endpoint-networks.ts'
 import { leaseKey, type Lease } from './leases.ts'
 import { defaultNetnsPrefix, isPodNetns, netnsPath, podNetnsName, podOwner, type Owner } from './names.ts'
 import { kindOf, PodEndpoints } from './pod-endpoints.ts'
 import { podInfo, type PodInfo } from './pod-info.ts'
-import { podModel } from './pod-model.ts'
+import { isReady, podModel } from './pod-model.ts'
 import { endProcesses, execPrefix, isAlive, killAll, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
 import type { ProcessScope } from './pod-process.ts'
 import type { PodService } from './pod-unit.ts'
+import { PodReadiness } from './pod-readiness.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
 import { PodResolvConf } from './pod-resolv-conf.ts'
 import { checkPodSpec, PodError, type ConnectRequest, type PodPortsRequest, type PodSpec } from './pod-spec.ts'
@@ -27,6 +30,8 @@ export interface PodsOptions {
   readonly dns: { readonly addresses: readonly IpAddress[]; readonly zone: string } | undefined
   /** Called with all pods after every change, and once at the start. */
   readonly onPods: (pods: readonly Pod[]) => void
+  /** Called when a pod became ready, or not ready, with a sentence. */
+  readonly onReadiness?: (sentence: string) => void
   readonly log: Log
   readonly clock?: Clock
   /** How commands are started. */
@@ -37,6 +42,16 @@ export interface PodsOptions {
   readonly netnsPrefix?: string
   /** Milliseconds between SIGTERM and SIGKILL. @default 5000 */
   readonly graceMs?: number
+}
+
+/** A pod without traffic because of its readiness probe. */
+export interface NotReady {
+  /** `NAMESPACE/NAME` */
+  readonly pod: string
+  /** `tcp 80` */
+  readonly probe: string
+  /** Why the newest attempt failed; undefined: there was none yet. */
+  readonly reason: string | undefined
 }
 
 const defaultEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }
@@ -52,6 +67,7 @@ export class Pods implements Disposable {
   /** Pods that are being made or removed. */
   readonly #busy = new Set<string>()
   readonly #resolvConf: PodResolvConf
+  readonly #readiness: PodReadiness
   #poll: Timer | undefined
   #disposed = false
 
@@ -61,6 +77,8 @@ export class Pods implements Disposable {
     this.#clock = options.clock ?? systemClock
     this.#prefix = options.netnsPrefix ?? defaultNetnsPrefix
     this.#resolvConf = new PodResolvConf(options)
+    const onChange = (pod: PodRecord, readiness: Readiness): void => this.#noteReadiness(pod, readiness)
+    this.#readiness = new PodReadiness({ clock: this.#clock, onChange })
   }
 
   /** All pods, by namespace and name. */
@@ -70,6 +88,16 @@ export class Pods implements Disposable {
       .toSorted((a, b) => compareText(a.namespace, b.namespace) || compareText(a.name, b.name))
   }
 
+  /** Pods without traffic because of their readiness probe. */
+  notReady(): NotReady[] {
+    return [...this.#options.store.records.values()].flatMap((record): NotReady[] => {
+      const { namespace, name, readinessProbe: probe, exit, phase } = record
+      if (!probe || exit || phase !== 'created' || isReady(record)) return []
+      const reason = this.#readiness.reasonOf(podOwner(record))
+      return [{ pod: `${namespace}/${name}`, probe: formatReadinessProbe(probe), reason }]
+    })
+  }
+
   /**
    * Makes a pod: namespace, endpoint, resolv.conf, command. On failure, nothing of it is left. Throws {@link PodError},
    * whose cause tells more.
@@ -77,12 +105,13 @@ export class Pods implements Disposable {
   async run(spec: PodSpec): Promise<PodInfo> {
     checkPodSpec(spec)
     const { store, bootId, networks, log } = this.#options
-    const { namespace, name, labels, network, command, ports = [] } = spec
+    const { namespace, name, labels, network, command, ports = [], readinessProbe } = spec
     const owner = podOwner(spec)
     if (store.records.has(owner)) throw new PodError('exists', `${owner} exists already (remove it first)`)
     return await this.#exclusively(spec, async () => {
       const started = this.#clock.now().toISOString()
-      const base = { namespace, name, labels, network, command, ports, bootId, started }
+      const asked = readinessProbe && { readinessProbe, ready: false }
+      const base = { namespace, name, labels, network, command, ports, bootId, started, ...asked }
       let record: PodRecord = { ...base, phase: 'creating', process: undefined, exit: undefined }
       try {
         store.put(record)
@@ -176,6 +205,7 @@ export class Pods implements Disposable {
   [Symbol.dispose](): void {
     this.#disposed = true
     this.#poll?.cancel()
+    this.#readiness[Symbol.dispose]()
   }
 
   /** Takes over what an earlier daemon left: whole pods are adopted, everything else of ours is removed. */
@@ -237,7 +267,9 @@ export class Pods implements Disposable {
   }
 
   #info(record: PodRecord, lease: Lease): PodInfo {
-    return podInfo(record, { lease, leases: this.#leasesOf(lease.owner), log: this.#options.store.files(record).log })
+    const { log } = this.#options.store.files(record)
+    const notReady = this.#readiness.reasonOf(lease.owner)
+    return podInfo(record, { lease, leases: this.#leasesOf(lease.owner), log, notReady })
   }
 
   async #exclusively<T>(pod: { namespace: string; name: string }, work: () => Promise<T>): Promise<T> {
@@ -305,6 +337,24 @@ export class Pods implements Disposable {
     this.#publish()
   }
 
+  #noteReadiness(pod: PodRecord, { ready, reason }: Readiness): void {
+    const { store, log, onReadiness } = this.#options
+    const owner = podOwner(pod)
+    const record = store.records.get(owner)
+    if (this.#disposed || record?.phase !== 'created' || record.started !== pod.started) return
+    const noted: PodRecord = { ...record, ready }
+    try {
+      store.put(noted)
+    } catch (error) {
+      log.warn({ pod: owner, err: error }, `Cannot write down whether ${owner} is ready; it counts all the same`)
+      store.putInMemory(noted)
+    }
+    const sentence = `${record.namespace}/${record.name} is ${ready ? 'ready' : `not ready: ${reason}`}`
+    log.info({ pod: owner, ready, reason }, `pod ${sentence}`)
+    onReadiness?.(sentence)
+    this.#publish()
+  }
+
   #lookAfterProcesses(): void {
     if (this.#disposed) return
     for (const { record } of this.#whole()) {
@@ -318,8 +368,10 @@ export class Pods implements Disposable {
     if (this.#disposed) return
     const { nodeName } = this.#options
     const others = Map.groupBy(this.#options.networks.leases.values(), ({ owner }) => owner)
+    const whole = this.#whole()
+    this.#readiness.follow(whole)
     this.#options.onPods(
-      this.#whole().map(({ record, lease }) => {
+      whole.map(({ record, lease }) => {
         const leases = new Set([lease, ...(others.get(lease.owner) ?? [])])
         return podModel(record, { leases: [...leases], nodeName })
       }),

@@ -5,6 +5,7 @@ import { publishedOf } from '../daemon/control-api.ts'
 import type { ExecSpec, PodPortsBody, PodRequest, PodView } from '../daemon/control-api.ts'
 import { callDaemon } from './control-client.ts'
 import { podLogs } from './pod-logs.ts'
+import { readinessOptions, readReadiness, type ReadinessFlags } from './readiness-options.ts'
 import { socketOption } from './socket-option.ts'
 import { formatTable } from './table.ts'
 import { UsageError } from './usage-error.ts'
@@ -29,7 +30,7 @@ interface Common {
   readonly json?: boolean
 }
 
-interface RunOptions extends Common {
+interface RunOptions extends Common, ReadinessFlags {
   readonly label: Record<string, string>
   readonly network: string
   readonly publish: readonly string[]
@@ -39,7 +40,7 @@ interface RunOptions extends Common {
 }
 
 function runPod(): Command {
-  return new Command('run')
+  return readinessOptions(new Command('run'))
     .description('start a command as a pod')
     .argument('<name>', 'the name of the pod')
     .argument('[command...]', 'what to run; nothing: the pod has a network, and "pod exec" runs things in it')
@@ -62,10 +63,12 @@ function runPod(): Command {
       `
 Examples:
   fairlead pod run web-1 --label app=web -- node server.js
+  fairlead pod run web-1 --label app=web --readiness-http /healthz:8080 -- node server.js
   fairlead pod run web-2 --publish 8080:80 -p 127.0.0.1::9090 -- node server.js
   fairlead pod run shell && fairlead pod exec shell -- sh`,
     )
     .action(async (name: string, command: string[], options: RunOptions) => {
+      const readinessProbe = readReadiness(options)
       const request: PodRequest = {
         namespace: options.namespace,
         name,
@@ -76,6 +79,7 @@ Examples:
         ...(options.ip.length > 0 && { ips: options.ip }),
         ...(options.mac !== undefined && { mac: options.mac }),
         ...(options.alias.length > 0 && { aliases: options.alias }),
+        ...(readinessProbe && { readinessProbe }),
       }
       const pod = await callDaemon<PodView>(options.socket, 'POST', '/pods', request)
       const where = [...pod.ips, ...pod.published].join(', ') || 'no address'
@@ -97,12 +101,13 @@ function listPods(): Command {
         [pod, ...pod.connected].flatMap(({ ips }) => ips).join(',') || '-',
         publishedOf(pod).join(',') || '-',
         pod.state,
+        pod.ready ? 'yes' : 'no',
         String(pod.pid ?? '-'),
         Object.entries(pod.labels)
           .map(([key, value]) => `${key}=${value}`)
           .join(','),
       ])
-      console.log(formatTable(['NAMESPACE', 'NAME', 'ADDRESSES', 'PUBLISHED', 'STATE', 'PID', 'LABELS'], rows))
+      console.log(formatTable(['NAMESPACE', 'NAME', 'ADDRESSES', 'PUBLISHED', 'STATE', 'READY', 'PID', 'LABELS'], rows))
     })
 }
 

@@ -317,6 +317,8 @@ export interface PodRequest {
   readonly publish?: readonly string[]
   /** Other names that the pods of the network find it by. */
   readonly aliases?: readonly string[]
+  /** How it is asked whether it is ready: a Probe (core/v1) with `tcpSocket` or `httpGet`. */
+  readonly readinessProbe?: unknown
 }
 
 /** `POST /pods/:namespace/:name/ports` */
@@ -366,6 +368,10 @@ export interface PodView {
   readonly pid: number | undefined
   /** `running`, `exited 0`, `no process`. */
   readonly state: string
+  /** It may have traffic: its command did not end, and its readiness probe, if it has one, went well. */
+  readonly ready: boolean
+  /** How it is asked whether it is ready (`tcp 80`), and why the newest attempt failed. */
+  readonly readiness: { readonly probe: string; readonly reason: string | undefined } | undefined
   readonly started: string
   /** Path of the file with the command's output. */
   readonly log: string

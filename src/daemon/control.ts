@@ -125,6 +125,7 @@ function readPodRequest(body: unknown): PodRequest {
     labels = {},
     network = 'default',
     command = [],
+    readinessProbe,
   } = body as Record<string, unknown>
   if (typeof name !== 'string') throw new HttpError(400, `name: ${JSON.stringify(name)} is not a string`)
   if (typeof namespace !== 'string') throw new HttpError(400, `namespace: ${JSON.stringify(namespace)} is not a string`)
@@ -133,7 +134,8 @@ function readPodRequest(body: unknown): PodRequest {
   if (typeof labels !== 'object' || labels === null || !isTexts(Object.values(labels))) {
     throw new HttpError(400, 'labels: expected an object of strings')
   }
-  return { namespace, name, labels: labels as Record<string, string>, network, command, ...readEndpoint(body) }
+  const pod = { namespace, name, labels: labels as Record<string, string>, network, command }
+  return { ...pod, ...readEndpoint(body), ...(readinessProbe !== undefined && { readinessProbe }) }
 }
 
 /** Listens on a unix socket that only its owner may use. A socket that nobody listens on any more is replaced. */

@@ -1,11 +1,13 @@
 import { PodError } from '../bridge/pod-spec.ts'
 import type { PodInfo } from '../bridge/pod-info.ts'
-import type { Pods } from '../bridge/pods.ts'
+import type { NotReady, Pods } from '../bridge/pods.ts'
 import { formatPublication, parsePublish } from '../bridge/publication.ts'
 import { parseWithdraw } from '../bridge/withdraw-ports.ts'
+import { ManifestError } from '../model/manifest-error.ts'
 import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
 import { parseMac, type MacAddress } from '../net/mac-address.ts'
 import { ParseError } from '../net/parse-error.ts'
+import { parseReadinessProbe, type ReadinessProbe } from '../probes/readiness-probe.ts'
 import { publishedOf } from './control-api.ts'
 import type { ConnectPodRequest, PodPortsBody, PodRequest, PodView } from './control-api.ts'
 import type { EventLog } from './events.ts'
@@ -33,10 +35,20 @@ export class PodControl {
     return this.#pods?.list().map(podView) ?? []
   }
 
+  /** Pods without traffic because of their readiness probe. */
+  notReady(): readonly NotReady[] {
+    return this.#pods?.notReady() ?? []
+  }
+
   /** Throws {@link HttpError}. */
   async run(request: PodRequest): Promise<PodView> {
-    const { ips, mac, publish = [], ...rest } = request
-    const spec = { ...rest, ...readAddresses({ ips, mac }), publish: parseAll(publish, parsePublish) }
+    const { ips, mac, publish = [], readinessProbe, ...rest } = request
+    const spec = {
+      ...rest,
+      ...readAddresses({ ips, mac }),
+      publish: parseAll(publish, parsePublish),
+      ...(readinessProbe !== undefined && { readinessProbe: readProbe(readinessProbe) }),
+    }
     const pod = podView(await this.#with((pods) => pods.run(spec)))
     const published = pod.published.map((one) => `, ${one}`).join('')
     this.#events.add('pod', `${pod.namespace}/${pod.name} is ${pod.state}: ${pod.ips.join(', ')}${published}`)
@@ -129,6 +141,16 @@ function readAddresses({
   }
 }
 
+/** Throws {@link HttpError}. */
+function readProbe(value: unknown): ReadinessProbe {
+  try {
+    return parseReadinessProbe(value)
+  } catch (error) {
+    if (error instanceof ManifestError) throw new HttpError(400, error.message, { cause: error })
+    throw error
+  }
+}
+
 /** A link can have no group address, and not none. */
 function parseUnicastMac(text: string): MacAddress {
   const mac = parseMac(text)
@@ -147,8 +169,9 @@ function parseAll<T>(texts: readonly string[], parse: (text: string) => T): T[] 
 }
 
 function podView({ published, ...pod }: PodInfo): PodView {
-  const { namespace, name, labels, network, ips, mac, aliases, pid, state, started, log } = pod
+  const { namespace, name, labels, network, ips, mac, aliases, pid, state, ready, readiness, started, log } = pod
   const ports = published.map(formatPublication)
   const connected = pod.connected.map((one) => ({ ...one, published: one.published.map(formatPublication) }))
-  return { namespace, name, labels, network, ips, mac, connected, published: ports, aliases, pid, state, started, log }
+  const life = { pid, state, ready, readiness, started, log }
+  return { namespace, name, labels, network, ips, mac, connected, published: ports, aliases, ...life }
 }

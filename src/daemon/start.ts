@@ -165,6 +165,7 @@ async function startParts(
   const status = new DaemonStatus(config, version)
   const metrics = createMetrics(() => status.view(), status)
   const pods = new PodControl(events)
+  status.pods = pods
   const networkControl = new NetworkControl(events)
   const modes = new ModeControl(events)
   const inspection = new ServiceInspection(() => pods.list())
@@ -304,6 +305,7 @@ async function startNetwork(
       dns,
       onPods: (list) => replacePods(podSource, list),
       service: context.isUnit ? stack.use(openPodService()) : undefined,
+      onReadiness: (sentence) => events.add('pod', sentence),
       log: log.child({ part: 'pods' }),
     }),
   )

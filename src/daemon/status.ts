@@ -20,6 +20,7 @@ import type {
   StatusView,
   SyncView,
 } from './control-api.ts'
+import type { PodControl } from './pod-control.ts'
 import { viewSource } from './view-source.ts'
 
 /** A change older than this that is not in the kernel makes the daemon unhealthy, ms. Twice kube-proxy's sync period. */
@@ -28,6 +29,7 @@ const overdueMs = 60_000
 /** Where the daemon stands: asked by `status`, the metrics and the health routes. Parts are added as they start. */
 export class DaemonStatus {
   networks: HostNetworks | undefined
+  pods: PodControl | undefined
   sources: MergedSources | undefined
   /** Where the objects come from, the first one counts. */
   followed: readonly (Source | FollowingSource)[] = []
@@ -159,9 +161,16 @@ export class DaemonStatus {
       gateways: subnets.map(({ gateway }) => gateway),
       mtu,
       pods: this.networks?.status().reduce((sum, { endpoints }) => sum + endpoints, 0) ?? 0,
-      problems: all.flatMap(({ network, endpoints }) => fullness(network, endpoints) ?? []),
+      problems: [...all.flatMap(({ network, endpoints }) => fullness(network, endpoints) ?? []), ...this.#notReady()],
       repairs: this.networks?.bridges.repairs ?? 0,
     }
+  }
+
+  /** Pods without traffic because of their readiness probe, each as one line. */
+  #notReady(): string[] {
+    return (this.pods?.notReady() ?? []).map(
+      ({ pod, probe, reason = 'not asked yet' }) => `pod ${pod} is not ready: ${probe}: ${reason}`,
+    )
   }
 
   #dns(): DnsView | undefined {
