@@ -225,6 +225,27 @@ describe('IpvsMode', () => {
     expect(await removeIpvs(nft, { log: silentLog, open })).toEqual([])
   })
 
+  test.each([
+    ['a virtual server', [{ op: 'delete-virtual', at }]],
+    ['a real server', [{ op: 'delete-real', at, real: { ip: parseIp('10.0.0.1'), port: parsePort(8080) } }]],
+    ['a weight', [{ op: 'set-real', at, real: { ip: parseIp('10.0.0.1'), port: parsePort(8080), weight: 7 } }]],
+  ] as const)('%s that somebody else changes is noticed within a second, and put right', async (_, commands) => {
+    const { mode, ipvs, clock } = machine()
+    const services = compile(web(['10.0.0.1', '10.0.0.2']))
+    let asked = 0
+    mode.watch(() => asked++)
+    await mode.sync(services)
+    await clock.advance(2000)
+    expect(asked).toBe(0)
+    const before = textOf(await ipvs.list())
+    await ipvs.run(commands)
+    expect(textOf(await ipvs.list())).not.toEqual(before)
+    await clock.advance(1000)
+    expect(asked).toBe(1)
+    expect(await mode.sync(services)).toMatchObject({ kind: 'full', repaired: true })
+    expect(textOf(await ipvs.list())).toEqual(before)
+  })
+
   test('a new address of the node answers at node ports, once a sync has run', async () => {
     const { mode, device, ipvs } = machine()
     let asked = 0

@@ -2,7 +2,7 @@ import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { DrainingReal } from '../ipvs/diff.ts'
-import type { Scheduler, Timeouts } from '../ipvs/objects.ts'
+import { realKey, virtualKey, type Scheduler, type Timeouts, type VirtualServerState } from '../ipvs/objects.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { diffTable } from '../nftables/diff.ts'
 import { formatTransaction } from '../nftables/format.ts'
@@ -16,7 +16,7 @@ import { IpvsDraining } from './ipvs-draining.ts'
 import { ipvsLimits } from './ipvs-limits.ts'
 import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
 import { ipvsTable } from './ipvs-table.ts'
-import { compileIpvs, formatCommand } from './ipvs-wanted.ts'
+import { compileIpvs, formatCommand, type IpvsWanted } from './ipvs-wanted.ts'
 import { vipDeviceName } from './vip-device.ts'
 
 /** What the operator says of mode ipvs. */
@@ -32,8 +32,13 @@ export interface IpvsSettings {
 interface Programmed {
   readonly services: CompiledServices
   readonly held: Held
+  readonly wanted: IpvsWanted
   readonly others: ReadonlySet<IpAddress>
 }
+
+/** How often IPVS is compared with what it should be, ms, and for which part of the time at most: it tells nobody of changes. */
+const auditEveryMs = 900
+const auditShare = 0.02
 
 /**
  * The IPVS mode: a virtual server for each address and port, addresses on a dummy device, and an nftables table for what IPVS
@@ -53,6 +58,8 @@ export class IpvsMode implements Dataplane, Disposable {
   #listener: (() => void) | undefined
   readonly #draining: IpvsDraining
   #timer: Timer | undefined
+  #audit: Timer | undefined
+  #checking = false
   /** Syncs and looks at what drains do not overlap. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -130,7 +137,7 @@ export class IpvsMode implements Dataplane, Disposable {
     await this.#exclusive(async () => {
       const { nft, device, ipvs } = this.#ready()
       this.#programmed = undefined
-      this.#stopDraining()
+      this.#stopTimers()
       const names = (await nft.listTables()).filter(({ family }) => family === 'inet').map(({ name }) => name)
       // Without our table nothing here is ours: the device may be a kube-proxy's.
       if (names.includes(ipvsTable)) {
@@ -148,7 +155,7 @@ export class IpvsMode implements Dataplane, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#stopDraining()
+    this.#stopTimers()
     this.#parts?.[Symbol.dispose]()
     this.#parts = undefined
     this.#programmed = undefined
@@ -165,6 +172,9 @@ export class IpvsMode implements Dataplane, Disposable {
       onLost: () => this.#noteDrift(),
     })
     parts.device.watch(() => {
+      // Ten thousand addresses that come at once are one reason to look.
+      if (this.#checking) return
+      this.#checking = true
       this.#checkAddresses(parts).catch((error: unknown) => {
         this.#log.error({ err: error, mode: this.name }, 'cannot read the addresses of this machine')
       })
@@ -180,6 +190,7 @@ export class IpvsMode implements Dataplane, Disposable {
   /** An address came or went. It may have been us. */
   async #checkAddresses(parts: IpvsParts): Promise<void> {
     await this.#exclusive(async () => {
+      this.#checking = false
       const before = this.#programmed
       if (!before) return
       const { own, others } = await parts.device.read()
@@ -202,12 +213,13 @@ export class IpvsMode implements Dataplane, Disposable {
       const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
       const changes = compareHeld(held, wanted, { counted: !trusted })
       const cost = await applyChanges(parts, changes)
-      this.#programmed = { services, others, held: heldAfter(held, wanted, changes) }
+      this.#programmed = { services, others, wanted, held: heldAfter(held, wanted, changes) }
       this.#draining.update(changes.servers.draining, (key) => {
         const service = wanted.virtuals.get(key)?.service
         return service === undefined ? undefined : drainSeconds(service, services)
       })
       this.#schedule()
+      this.#audit ??= this.#clock.after(auditEveryMs, () => void this.#auditServers())
       const repaired = before !== undefined && drift && cost.elements + cost.rules > 0
       if (repaired)
         this.#log.warn({ mode: this.name, ...cost }, `repaired: ${cost.elements} elements, ${cost.rules} rules`)
@@ -239,13 +251,34 @@ export class IpvsMode implements Dataplane, Disposable {
     return { held: { table, virtuals: await ipvs.list(), vips: own ?? new Set() }, others }
   }
 
+  /** Looks for changes by others: ipvsadm's show nowhere else. The more there is to read, the less often. */
+  async #auditServers(): Promise<void> {
+    const start = this.#clock.monotonic()
+    try {
+      const { ipvs } = this.#ready()
+      const before = this.#programmed
+      // Ten thousand of them take a second: no sync waits for it, and what a sync changed meanwhile says nothing.
+      const virtuals = before && (await ipvs.list())
+      await this.#exclusive(async () => {
+        if (virtuals && this.#programmed === before && differs(virtuals, before, this.#draining)) this.#noteDrift()
+      })
+    } catch (error) {
+      this.#log.error({ err: error, mode: this.name }, 'cannot compare the virtual servers; trying again')
+    }
+    if (!this.#audit) return
+    const took = this.#clock.monotonic() - start
+    this.#audit = this.#clock.after(Math.max(auditEveryMs, took / auditShare), () => void this.#auditServers())
+  }
+
   #schedule(): void {
     this.#timer?.cancel()
     const ms = this.#draining.nextLookMs(this.#intervalMs)
     this.#timer = ms === undefined ? undefined : this.#clock.after(ms, () => void this.#lookAtDraining())
   }
 
-  #stopDraining(): void {
+  #stopTimers(): void {
+    this.#audit?.cancel()
+    this.#audit = undefined
     this.#draining.clear()
     this.#schedule()
   }
@@ -271,6 +304,19 @@ export class IpvsMode implements Dataplane, Disposable {
     this.#turn = result.catch(() => {})
     return result
   }
+}
+
+/** Whether IPVS holds something else than was programmed. Real servers that drain go by themselves. */
+function differs(
+  virtuals: readonly VirtualServerState[],
+  { held, wanted }: Pick<Programmed, 'held' | 'wanted'>,
+  draining: IpvsDraining,
+): boolean {
+  const { servers } = compareHeld({ ...held, virtuals }, wanted, { counted: true })
+  const leaving = new Set(draining.reals.map(({ virtual, real }) => `${virtualKey(virtual.at)} ${realKey(real)}`))
+  return servers.commands.some(
+    (command) => command.op !== 'delete-real' || !leaving.has(`${virtualKey(command.at)} ${realKey(command.real)}`),
+  )
 }
 
 function isSame(a: ReadonlySet<IpAddress>, b: ReadonlySet<IpAddress>): boolean {
