@@ -164,8 +164,12 @@ export class IptablesFirewall implements FirewallRules {
   }
 
   #compile(family: IpFamily): readonly WantedTable[] {
-    const { networks, leases } = this.#options
-    return compileIptablesFirewall(networks(), leases(), { family, guardSources: this.#guard === undefined })
+    const { networks, leases, peers } = this.#options
+    return compileIptablesFirewall(networks(), leases(), {
+      family,
+      guardSources: this.#guard === undefined,
+      ...(peers && { peers: peers() }),
+    })
   }
 
   async #restore(client: IptablesClient, changes: Parameters<IptablesClient['restore']>[0]): Promise<void> {
@@ -177,7 +181,7 @@ export class IptablesFirewall implements FirewallRules {
 /** A table as it was written: our chains, and the jumps to them that others' chains had then. */
 function withJumps(written: WantedTable | undefined): ReadonlyMap<string, readonly string[]> | undefined {
   if (!written) return undefined
-  const chains = new Map(written.chains)
+  const chains = new Map([...written.chains].map(([name, rules]) => [name, [...rules]]))
   for (const { chain, rule } of [...written.jumps, ...(written.lastJumps ?? [])]) {
     chains.set(chain, [...(chains.get(chain) ?? []), rule])
   }

@@ -38,7 +38,7 @@ function rulesOf(
 ): string[] {
   const tables = compileIptablesFirewall([{ ...network, ...more }], [lease], { family, guardSources })
   const { chains } = tables.find((one) => one.table === table)!
-  return [...chains].flatMap(([chain, rules]) => rules.map((rule) => `${chain.replace('FAIRLEAD-', '')}: ${rule}`))
+  return [...chains].flatMap(([chain, rules]) => [...rules].map((rule) => `${chain.replace('FAIRLEAD-', '')}: ${rule}`))
 }
 
 describe('compileIptablesFirewall()', () => {

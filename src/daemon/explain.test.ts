@@ -84,7 +84,12 @@ const iptables = new Map(
       published,
     }
     const tables = compileIptablesFirewall(networks, [lease], { family, guardSources: false })
-    return [family, new Map(tables.map(({ table, chains }) => [table, chains]))]
+    return [
+      family,
+      new Map(
+        tables.map(({ table, chains }) => [table, new Map([...chains].map(([name, rules]) => [name, [...rules]]))]),
+      ),
+    ]
   }),
 )
 

@@ -1,10 +1,17 @@
-import type { TableChanges, TableName, TableRules } from './objects.ts'
+import {
+  type ChainRules,
+  sameRules,
+  type TableChanges,
+  type TableName,
+  type TableRules,
+  type WantedChains,
+} from './objects.ts'
 
 /** What a table of others must hold of ours. */
 export interface WantedTable {
   readonly table: TableName
   /** Our chains, whole. */
-  readonly chains: TableRules
+  readonly chains: WantedChains
   /** Rules that chains of others must have, anywhere. Missing ones are put first, in this order. */
   readonly jumps: readonly { readonly chain: string; readonly rule: string }[]
   /** The same, but missing ones are put last. */
@@ -15,7 +22,7 @@ export interface WantedTable {
 
 /** The changes that lead from what iptables-save showed (undefined: nothing) to what is wanted. Pure. */
 export function diffTable(current: TableRules | undefined, wanted: WantedTable): TableChanges {
-  const chains = new Map<string, readonly string[]>()
+  const chains = new Map<string, ChainRules>()
   for (const [name, rules] of wanted.chains) {
     const there = current?.get(name)
     if (!there || !sameRules(there, rules)) chains.set(name, rules)
@@ -25,10 +32,6 @@ export function diffTable(current: TableRules | undefined, wanted: WantedTable):
   const append = wanted.lastJumps?.filter(isMissing)
   const gone = [...(current?.keys() ?? [])].filter((name) => wanted.owns(name) && !wanted.chains.has(name))
   return { table: wanted.table, chains, prepend, ...(append && { append }), deleteChains: gone }
-}
-
-function sameRules(a: readonly string[], b: readonly string[]): boolean {
-  return a.length === b.length && a.every((rule, i) => rule === b[i])
 }
 
 /**

@@ -1,11 +1,25 @@
 /** The tables that hold rules of ours or of kubelet. */
 export type TableName = 'filter' | 'nat' | 'mangle' | 'raw'
 
-/** Rules of a chain, in order, as iptables-save prints them behind `-A CHAIN `. */
-export type ChainRules = readonly string[]
+/** Rules of a chain, in order, as iptables-save prints them behind `-A CHAIN `. An array, or what makes them when they are read. */
+export interface ChainRules extends Iterable<string> {
+  readonly length: number
+}
 
-/** The chains of one table, by name. */
-export type TableRules = ReadonlyMap<string, ChainRules>
+/** Whether two chains hold the same rules in the same order. */
+export function sameRules(a: ChainRules, b: ChainRules): boolean {
+  if (a === b) return true
+  if (a.length !== b.length) return false
+  const others = b[Symbol.iterator]()
+  for (const rule of a) if (rule !== others.next().value) return false
+  return true
+}
+
+/** The chains that one table holds, by name. */
+export type TableRules = ReadonlyMap<string, readonly string[]>
+
+/** The chains that one table is to hold, by name. */
+export type WantedChains = ReadonlyMap<string, ChainRules>
 
 /** What iptables-save shows of one address family. Tables that were never used are not there. */
 export type Ruleset = ReadonlyMap<TableName, TableRules>
@@ -14,7 +28,7 @@ export type Ruleset = ReadonlyMap<TableName, TableRules>
 export interface TableChanges {
   readonly table: TableName
   /** Chains that are made, or emptied when they exist, and then filled. */
-  readonly chains: TableRules
+  readonly chains: WantedChains
   /** Rules to put first in a chain that belongs to others, the first of them first. */
   readonly prepend?: readonly { readonly chain: string; readonly rule: string }[]
   /** Rules to put last in a chain that belongs to others. */

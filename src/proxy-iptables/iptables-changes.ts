@@ -1,5 +1,5 @@
 import { SharedMap } from '../base/shared-map.ts'
-import type { TableChanges } from '../iptables/objects.ts'
+import { type ChainRules, sameRules, type TableChanges, type WantedChains } from '../iptables/objects.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
 import type { ServiceFrontends } from '../proxy/frontends.ts'
 import { addServiceChains, dispatchRules, type DispatchRules, type RuleContext } from './iptables-service.ts'
@@ -42,8 +42,8 @@ export function changeFamily(
   const keys = SharedMap.changedKeys(before.services.services, services.services)
   const dispatchOf = remembering(before.dispatch, context)
   let dispatchChanged = before.services.serviceCIDRs !== services.serviceCIDRs
-  const old = new Map<string, readonly string[]>()
-  const wanted = new Map<string, readonly string[]>()
+  const old = new Map<string, ChainRules>()
+  const wanted = new Map<string, ChainRules>()
   for (const key of keys) {
     const was = before.services.services.get(key)
     const is = services.services.get(key)
@@ -72,16 +72,14 @@ function remembering(
   }
 }
 
-type Chains = ReadonlyMap<string, readonly string[]>
-
-function changed(before: Chains, after: Chains): Chains {
-  return new Map([...after].filter(([name, rules]) => !sameRules(before.get(name), rules)))
+function changed(before: WantedChains, after: WantedChains): WantedChains {
+  const isSame = ([name, rules]: [string, ChainRules]): boolean => {
+    const was = before.get(name)
+    return was !== undefined && sameRules(was, rules)
+  }
+  return new Map([...after].filter((chain) => !isSame(chain)))
 }
 
 function sameDispatch(a: DispatchRules, b: DispatchRules): boolean {
   return (Object.keys(a) as (keyof DispatchRules)[]).every((part) => sameRules(a[part], b[part]))
-}
-
-function sameRules(a: readonly string[] | undefined, b: readonly string[]): boolean {
-  return a === b || (a !== undefined && a.length === b.length && a.every((rule, i) => rule === b[i]))
 }

@@ -1,3 +1,4 @@
+import type { ChainRules } from '../iptables/objects.ts'
 import { quote, randomMatch } from '../iptables/rule.ts'
 import type { IpFamily } from '../net/ip-address.ts'
 import type { Protocol } from '../net/protocol.ts'
@@ -79,8 +80,27 @@ export function balanceRules(slots: Slots, endpoints: readonly ChainedEndpoint[]
   return rules
 }
 
+/**
+ * The rules of an endpoint's chain, made when they are read: they are most of all rules, and at a cold start the tool reads the
+ * first while the last are made.
+ */
+export class EndpointRules implements ChainRules {
+  readonly length = 2
+  readonly #endpoint: ChainedEndpoint
+  readonly #port: BalancedPort
+
+  constructor(endpoint: ChainedEndpoint, port: BalancedPort) {
+    this.#endpoint = endpoint
+    this.#port = port
+  }
+
+  [Symbol.iterator](): Iterator<string> {
+    return endpointRules(this.#endpoint, this.#port)[Symbol.iterator]()
+  }
+}
+
 /** The rules of an endpoint's chain: masquerade what comes back to itself, remember the client, translate. */
-export function endpointRules(endpoint: ChainedEndpoint, port: BalancedPort): string[] {
+function endpointRules(endpoint: ChainedEndpoint, port: BalancedPort): string[] {
   const { protocol, family } = port
   const comment = port.terse ? '' : `-m comment --comment ${quote(port.name)} `
   const remember = port.affinity ? `-m recent --set ${recentList(endpoint, port)} ` : ''

@@ -46,6 +46,17 @@ interface Cost {
   elements: number
 }
 
+interface WriteOptions {
+  readonly parts: IptablesParts
+  readonly cost: Cost
+  readonly signal?: AbortSignal
+}
+
+interface SetChanges {
+  readonly add: readonly IpAddress[]
+  readonly remove: readonly IpAddress[]
+}
+
 /** From this many on, hearing of them costs more than to ask afterwards whether somebody else changed tables meanwhile. */
 const manyRules = 500
 
@@ -185,14 +196,22 @@ export class IptablesMode implements Dataplane, Disposable {
     try {
       const cost = noCost()
       const families: ProgrammedFamily[] = []
-      for (const client of parts.clients) {
-        const { family } = client
-        const { add, remove } = await setChanges(parts, services, family)
-        await this.#addToSet(parts, { family, add, cost })
-        const { changes, wanted } = await differences(client, services, parts)
-        await this.#restore(client, changes, { parts, cost, ...(signal && { signal }) })
-        await this.#removeFromSet(parts, { family, remove, cost })
-        families.push(wanted)
+      let written = Promise.resolve()
+      try {
+        for (const client of parts.clients) {
+          const { family } = client
+          const set = await setChanges(parts, services, family)
+          await parts.sets?.create(clusterIpSet(family))
+          const { changes, wanted } = await differences(client, services, parts)
+          families.push(wanted)
+          // One tool at a time, for they share a lock; the next family is made ready while the tool works.
+          await written
+          written = this.#write(client, { changes, set }, { parts, cost, ...(signal && { signal }) })
+          // It is awaited below; until then its failure is not an unhandled one.
+          written.catch(() => {})
+        }
+      } finally {
+        await written
       }
       this.#programmed = { services, families }
       const repaired = before !== undefined && drift !== undefined && (cost.rules > 0 || cost.elements > 0)
@@ -231,10 +250,25 @@ export class IptablesMode implements Dataplane, Disposable {
     return { kind: 'change', servicesChanged: keys.size, repaired: false, ...cost }
   }
 
+  /** Rules and set of a family. Who is in the set says only which rule refuses, so their order does not matter, but for what goes. */
+  async #write(
+    client: IptablesClient,
+    { changes, set }: { readonly changes: readonly TableChanges[]; readonly set: SetChanges },
+    options: WriteOptions,
+  ): Promise<void> {
+    const { family } = client
+    const { parts, cost } = options
+    const added = this.#addToSet(parts, { family, add: set.add, cost })
+    added.catch(() => {})
+    await this.#restore(client, changes, options)
+    await added
+    await this.#removeFromSet(parts, { family, remove: set.remove, cost })
+  }
+
   async #restore(
     client: IptablesClient,
     changes: readonly TableChanges[],
-    { parts, cost, signal }: { readonly parts: IptablesParts; readonly cost: Cost; readonly signal?: AbortSignal },
+    { parts, cost, signal }: WriteOptions,
   ): Promise<void> {
     const written = changes.filter((change) => !isEmptyChange(change))
     if (written.length === 0) return
@@ -298,7 +332,7 @@ async function allClients(parts: IptablesParts): Promise<readonly IptablesClient
 }
 
 /** What the set of cluster IPs in the kernel lacks, and what it has too much. */
-async function setChanges({ sets }: IptablesParts, services: CompiledServices, family: IpFamily) {
+async function setChanges({ sets }: IptablesParts, services: CompiledServices, family: IpFamily): Promise<SetChanges> {
   if (!sets) return { add: [], remove: [] }
   const wanted = clusterIpsOf(services.services.values(), family)
   const current = (await sets.read(clusterIpSet(family).name)) ?? new Set()
@@ -313,7 +347,7 @@ function changedClusterIps(
   before: CompiledServices,
   after: CompiledServices,
   { keys, family }: { readonly keys: ReadonlySet<string>; readonly family: IpFamily },
-): { readonly add: readonly IpAddress[]; readonly remove: readonly IpAddress[] } {
+): SetChanges {
   const pick = (from: CompiledServices) => [...keys].flatMap((key) => from.services.get(key) ?? [])
   const was = clusterIpsOf(pick(before), family)
   const is = clusterIpsOf(pick(after), family)

@@ -1,10 +1,11 @@
+import type { ChainRules } from '../iptables/objects.ts'
 import { formatRule, type Rule } from '../iptables/rule.ts'
 import { addressCidr, networkOf } from '../net/cidr.ts'
 import type { IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import type { Frontend, NodePortFrontend, ServiceFrontends, Verdict, VipFrontend } from '../proxy/frontends.ts'
-import { balanceRules, endpointRules, endpointsOf, type BalancedPort } from './iptables-endpoints.ts'
+import { balanceRules, EndpointRules, endpointsOf, type BalancedPort } from './iptables-endpoints.ts'
 import { nodePortMatches, podMatch, type PodMatch } from './iptables-local.ts'
 import { chains, portChain } from './iptables-names.ts'
 import type { Slots } from '../proxy/slots.ts'
@@ -74,11 +75,7 @@ export function dispatchRules(service: ServiceFrontends, context: RuleContext): 
 }
 
 /** Adds the chains of nat that are a Service's own. */
-export function addServiceChains(
-  into: Map<string, readonly string[]>,
-  service: ServiceFrontends,
-  context: RuleContext,
-): void {
+export function addServiceChains(into: Map<string, ChainRules>, service: ServiceFrontends, context: RuleContext): void {
   for (const port of portsOf(service, context)) port.addChains(into)
 }
 
@@ -150,7 +147,7 @@ class ServicePortRules {
     }
   }
 
-  addChains(into: Map<string, readonly string[]>): void {
+  addChains(into: Map<string, ChainRules>): void {
     const served = this.#external.filter(isServed)
     const entry = served.find((f) => f.verdict.kind === 'balance') ?? served[0]
     if (entry) into.set(this.#chain('EXT'), this.#externalRules(entry))
@@ -165,12 +162,12 @@ class ServicePortRules {
     if (local) this.#addBalanceChain(into, 'SVL', local)
   }
 
-  #addBalanceChain(into: Map<string, readonly string[]>, kind: 'SVC' | 'SVL', slots: Slots): void {
+  #addBalanceChain(into: Map<string, ChainRules>, kind: 'SVC' | 'SVL', slots: Slots): void {
     const name = this.#chain(kind)
     const endpoints = endpointsOf(slots, this.#port)
     const mark = name === this.#internalChain() ? this.#clusterIps.flatMap((f) => this.#markRules(f)) : []
     into.set(name, [...mark, ...balanceRules(slots, endpoints, this.#port)])
-    for (const endpoint of endpoints) into.set(endpoint.chain, endpointRules(endpoint, this.#port))
+    for (const endpoint of endpoints) into.set(endpoint.chain, new EndpointRules(endpoint, this.#port))
   }
 
   /** Who comes to a cluster IP and must see answers come back through this node. */

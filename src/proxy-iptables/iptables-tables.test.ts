@@ -26,7 +26,7 @@ function rulesOf(services: CompiledServices, family: IpFamily): Ruleset {
   const { shared } = programmedFamily(services, context, features)
   return new Map(
     compileTables(services, context, shared).map(({ table, chains, jumps }) => {
-      const all = new Map(chains)
+      const all = new Map([...chains].map(([name, rules]) => [name, [...rules]]))
       for (const { chain, rule } of jumps) all.set(chain, [...(all.get(chain) ?? []), rule])
       return [table, all]
     }),

@@ -1,6 +1,6 @@
 import { diffTable, type WantedTable } from '../iptables/diff.ts'
 import type { AddressSet } from '../iptables/ip-set.ts'
-import type { Ruleset, TableChanges, TableName } from '../iptables/objects.ts'
+import type { ChainRules, Ruleset, TableChanges, TableName } from '../iptables/objects.ts'
 import { formatRule, type Rule } from '../iptables/rule.ts'
 import { cidrFamily, networkOf, type Cidr } from '../net/cidr.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
@@ -121,7 +121,7 @@ export function compileTables(
   context: RuleContext,
   shared: SharedChains,
 ): readonly WantedTable[] {
-  const nat = new Map(shared.nat)
+  const nat = new Map<string, ChainRules>(shared.nat)
   for (const service of services.services.values()) addServiceChains(nat, service, context)
   const wanted = {
     mangle: new Map([
