@@ -1,3 +1,4 @@
+import { apiSuite } from './api-suite.ts'
 import { attachSuite } from './attach-suite.ts'
 import { connectSuite } from './connect-suite.ts'
 import { dnsFaultsSuite } from './dns-faults-suite.ts'
@@ -6,4 +7,4 @@ import { programSuite } from './program-suite.ts'
 import type { Suite } from './suite.ts'
 
 /** All suites, in the order in which they run. */
-export const suites: readonly Suite[] = [connectSuite, programSuite, attachSuite, followSuite, dnsFaultsSuite]
+export const suites: readonly Suite[] = [connectSuite, programSuite, attachSuite, followSuite, apiSuite, dnsFaultsSuite]

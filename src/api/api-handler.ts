@@ -17,7 +17,7 @@ import type { Removal } from './remove-object.ts'
 import { mediaType, readBody } from './request-body.ts'
 import { groupVersion, type ResourceType } from './resources.ts'
 import { describeTable, partial, type IncludeObject } from './table.ts'
-import type { WatchHub } from './watch-objects.ts'
+import { drained, type WatchHub } from './watch-objects.ts'
 
 /** What a client may do. */
 export type Role = 'admin' | 'read-only' | NodeRole
@@ -176,8 +176,6 @@ function watch(exchange: Exchange, { type, namespace, name }: Target): void {
   const { query, response, options, accepts } = exchange
   const timeout = query.get('timeoutSeconds')
   const initial = query.get('sendInitialEvents')
-  const include = readInclude(query)
-  const now = (): number => options.clock.now().getTime()
   options.hub.watch(response, {
     type,
     namespace,
@@ -188,14 +186,22 @@ function watch(exchange: Exchange, { type, namespace, name }: Target): void {
     bookmarks: isTrue(query.get('allowWatchBookmarks')),
     sendInitialEvents: initial === null ? undefined : isTrue(initial),
     timeoutSeconds: timeout !== null && /^[1-9]\d{0,6}$/.test(timeout) ? Number(timeout) : undefined,
-    format: `${accepts.kind} ${include}`,
-    write: (object) => {
-      if (accepts.kind === 'partial') return partial(object)
-      if (accepts.kind !== 'table') return object
-      const metadata = { resourceVersion: object.metadata.resourceVersion }
-      return describeTable(type, [object], { metadata, include, now: now() })
-    },
+    format: `${accepts.kind} ${accepts.kind === 'table' ? readInclude(query) : ''}`,
+    write: writerOf(exchange, type),
   })
+}
+
+function writerOf(
+  { accepts, query, options }: Exchange,
+  type: ResourceType,
+): ((object: KubeObject) => object) | undefined {
+  if (accepts.kind === 'partial') return partial
+  if (accepts.kind !== 'table') return undefined
+  const include = readInclude(query)
+  return (object) => {
+    const metadata = { resourceVersion: object.metadata.resourceVersion }
+    return describeTable(type, [object], { metadata, include, now: options.clock.now().getTime() })
+  }
 }
 
 async function answerWritten(
@@ -255,16 +261,6 @@ async function answerList(exchange: Exchange, type: ResourceType, list: ObjectLi
     if (response.destroyed) return
   }
   response.end(']}\n')
-}
-
-function drained(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      response.off('drain', done).off('close', done)
-      resolve()
-    }
-    response.on('drain', done).on('close', done)
-  })
 }
 
 async function readPatch({ request, query }: Exchange): Promise<Patch> {

@@ -2,15 +2,22 @@ import { chmodSync } from 'node:fs'
 import { backup, DatabaseSync, type StatementSync } from 'node:sqlite'
 import type { KubeObject } from './kube-object.ts'
 
-/** One object that a write put or removed. */
-export interface JournalEntry {
+/** Which object a write put or removed. */
+export interface JournalChange {
   /** The kind's plural name with its group: `services`. */
   readonly resource: string
   /** Empty for kinds without namespaces. */
   readonly namespace: string
   readonly name: string
-  /** Undefined: it is gone. */
-  readonly object: KubeObject | undefined
+  readonly gone: boolean
+}
+
+/** One object that is stored. */
+export interface JournalEntry {
+  readonly resource: string
+  readonly namespace: string
+  readonly name: string
+  readonly object: KubeObject
 }
 
 /** Where objects survive. */
@@ -21,8 +28,11 @@ export interface Journal extends Disposable {
     readonly latest: ReadonlyMap<string, number>
     readonly entries: readonly JournalEntry[]
   }
-  /** Writes entries; when it returns, they survive a loss of power. Throws when they do not. */
-  commit(entries: readonly JournalEntry[], revision: number): void
+  /** Writes changes, with their objects as JSON; when it returns, they survive a loss of power. Throws when they do not. */
+  commit(
+    changes: readonly JournalChange[],
+    commit: { readonly texts: readonly string[]; readonly revision: number },
+  ): void
   /** Writes a copy of everything that was committed. */
   backup(file: string): Promise<void>
 }
@@ -88,15 +98,18 @@ class SqliteJournal implements Journal {
     return { revision, latest, entries }
   }
 
-  commit(entries: readonly JournalEntry[], revision: number): void {
+  commit(
+    changes: readonly JournalChange[],
+    { texts, revision }: { readonly texts: readonly string[]; readonly revision: number },
+  ): void {
     this.#database.exec('BEGIN IMMEDIATE')
     try {
-      for (const { resource, namespace, name, object } of entries) {
-        if (object) this.#put.run(resource, namespace, name, JSON.stringify(object))
-        else this.#remove.run(resource, namespace, name)
+      for (const [index, { resource, namespace, name, gone }] of changes.entries()) {
+        if (gone) this.#remove.run(resource, namespace, name)
+        else this.#put.run(resource, namespace, name, texts[index] ?? '')
       }
       // Not exact within one commit, and never too old.
-      for (const resource of new Set(entries.map(({ resource }) => resource))) this.#setLatest.run(resource, revision)
+      for (const resource of new Set(changes.map(({ resource }) => resource))) this.#setLatest.run(resource, revision)
       this.#setRevision.run(revision)
       this.#database.exec('COMMIT')
     } catch (error) {

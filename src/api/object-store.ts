@@ -1,5 +1,6 @@
 import { ApiError } from './api-error.ts'
-import type { Journal, JournalEntry } from './journal.ts'
+import { FieldsPool } from './fields-pool.ts'
+import type { Journal, JournalChange } from './journal.ts'
 import type { KubeObject } from './kube-object.ts'
 
 /** One change, as watchers are told. */
@@ -12,6 +13,9 @@ export interface StoreEvent {
   /** The object before; undefined when it was added. */
   readonly before: KubeObject | undefined
 }
+
+/** Told of the changes of one commit, in their order; `texts` are their objects as JSON, written once for all who need that. */
+export type CommitListener = (events: readonly StoreEvent[], texts: readonly string[]) => void
 
 /** Told of each object that is put or removed, and of each that is put back because the disk refused it. */
 export type ReplaceListener = (resource: string, before: KubeObject | undefined, after: KubeObject | undefined) => void
@@ -31,8 +35,9 @@ interface Job {
   readonly fail: (error: unknown) => void
 }
 
-/** Changes that a watch may be behind, before it has to list again. */
+/** Changes that a watch may be behind, before it has to list again: so many, and of so many characters of JSON at most. */
 const maxHistory = 10_000
+const maxHistoryLength = 8 << 20
 /** Writes that share one commit. */
 const maxBatch = 500
 /** Writes that may wait for their commit. */
@@ -46,12 +51,14 @@ export class ObjectStore implements Disposable {
   readonly #journal: Journal
   readonly #objects = new Map<string, Map<string, KubeObject>>()
   readonly #sorted = new Map<string, readonly KubeObject[]>()
-  readonly #listeners = new Set<(event: StoreEvent) => void>()
+  readonly #listeners = new Set<CommitListener>()
+  readonly #fields = new FieldsPool()
   readonly #onReplace: ReplaceListener[] = []
   readonly #jobs: Job[] = []
   /** Of the newest change of each resource: what changed before is all that a watch has missed. */
   readonly #latest: Map<string, number>
-  #history: StoreEvent[] = []
+  readonly #history: { readonly event: StoreEvent; readonly length: number }[] = []
+  #historyLength = 0
   #forgotten: number
   #revision: number
   #scheduled = false
@@ -64,7 +71,7 @@ export class ObjectStore implements Disposable {
     this.#revision = revision
     this.#forgotten = revision
     for (const { resource, namespace, name, object } of entries) {
-      if (object) this.#table(resource).set(keyOf(namespace, name), object)
+      this.#table(resource).set(keyOf(namespace, name), this.#fields.share(object))
     }
   }
 
@@ -100,8 +107,8 @@ export class ObjectStore implements Disposable {
     this.#onReplace.push(listener)
   }
 
-  /** Calls `listener` with each change, once it is on the disk. Returns what ends that. */
-  subscribe(listener: (event: StoreEvent) => void): () => void {
+  /** Calls `listener` with the changes of each commit, once they are on the disk. Returns what ends that. */
+  subscribe(listener: CommitListener): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -110,8 +117,8 @@ export class ObjectStore implements Disposable {
   eventsSince(resource: string, revision: number): readonly StoreEvent[] | undefined {
     if (revision >= (this.#latest.get(resource) ?? 0)) return []
     if (revision < this.#forgotten) return undefined
-    const first = this.#history.findIndex((event) => event.revision > revision)
-    return first < 0 ? [] : this.#history.slice(first)
+    const first = this.#history.findIndex(({ event }) => event.revision > revision)
+    return first < 0 ? [] : this.#history.slice(first).map(({ event }) => event)
   }
 
   /** Runs a write. Whatever it throws undoes it, and no other; when this resolves, it is on the disk. */
@@ -171,8 +178,9 @@ export class ObjectStore implements Disposable {
       }
     }
     const events = this.#events
+    const texts = events.map(({ object }) => JSON.stringify(object))
     try {
-      if (events.length > 0) this.#journal.commit(events.map(toEntry), this.#revision)
+      if (events.length > 0) this.#journal.commit(events.map(toEntry), { texts, revision: this.#revision })
     } catch (cause) {
       this.#undo(0, before)
       const error = new ApiError('InternalError', `cannot store: ${(cause as Error).message}`, { cause })
@@ -180,19 +188,29 @@ export class ObjectStore implements Disposable {
       return
     }
     this.#events = []
-    this.#remember(events)
+    this.#remember(events, texts)
     for (const { acknowledge } of done) acknowledge()
-    for (const event of events) for (const listener of this.#listeners) listener(event)
+    if (events.length > 0) for (const listener of this.#listeners) listener(events, texts)
   }
 
-  #remember(events: readonly StoreEvent[]): void {
-    for (const event of events) {
-      this.#history.push(event)
+  #remember(events: readonly StoreEvent[], texts: readonly string[]): void {
+    for (const [index, event] of events.entries()) {
+      const length = texts[index]?.length ?? 0
+      this.#history.push({ event, length })
+      this.#historyLength += length
       this.#latest.set(event.resource, event.revision)
     }
-    if (this.#history.length < 2 * maxHistory) return
-    const forgotten = this.#history.splice(0, this.#history.length - maxHistory)
-    this.#forgotten = forgotten.at(-1)?.revision ?? this.#forgotten
+    if (this.#history.length < 2 * maxHistory && this.#historyLength < 2 * maxHistoryLength) return
+    let keep = 0
+    let kept = 0
+    while (keep < Math.min(maxHistory, this.#history.length)) {
+      kept += this.#history.at(-1 - keep)?.length ?? 0
+      if (kept > maxHistoryLength) break
+      keep++
+    }
+    const forgotten = this.#history.splice(0, this.#history.length - keep)
+    this.#historyLength = this.#history.reduce((sum, { length }) => sum + length, 0)
+    this.#forgotten = forgotten.at(-1)?.event.revision ?? this.#forgotten
   }
 
   #undo(mark: number, revision: number): void {
@@ -209,7 +227,7 @@ export class ObjectStore implements Disposable {
       const { namespace = '', name } = object.metadata
       const before = this.get(resource, namespace, name)
       const revision = ++this.#revision
-      const stored = withRevision(object, revision)
+      const stored = this.#fields.share(withRevision(object, revision))
       this.#events.push({ type: before ? 'MODIFIED' : 'ADDED', resource, revision, object: stored, before })
       this.#replace(resource, before, stored)
       return stored
@@ -250,7 +268,7 @@ function withRevision(object: KubeObject, revision: number): KubeObject {
   return { ...object, metadata: { ...object.metadata, resourceVersion: String(revision) } }
 }
 
-function toEntry({ type, resource, object }: StoreEvent): JournalEntry {
+function toEntry({ type, resource, object }: StoreEvent): JournalChange {
   const { namespace = '', name } = object.metadata
-  return { resource, namespace, name, object: type === 'DELETED' ? undefined : object }
+  return { resource, namespace, name, gone: type === 'DELETED' }
 }

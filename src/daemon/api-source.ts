@@ -21,8 +21,9 @@ export class ApiSource extends MemorySource implements Disposable {
     }
     this.#flush()
     this.markSynced()
-    this.#unsubscribe = store.subscribe((event) => {
-      if (names.has(event.resource) && !isOurs(event.object)) this.#note(event)
+    this.#unsubscribe = store.subscribe((events) => {
+      for (const event of events) if (names.has(event.resource) && !isOurs(event.object)) this.#note(event)
+      if (this.#waiting.size > 0) this.#flush()
     })
   }
 
@@ -30,9 +31,7 @@ export class ApiSource extends MemorySource implements Disposable {
     this.#unsubscribe()
   }
 
-  /** Changes of one commit come one by one, in one go: they become one change of the snapshot. */
   #note({ object, type }: StoreEvent): void {
-    if (this.#waiting.size === 0) queueMicrotask(() => this.#flush())
     this.#waiting.set(idOf(object), type === 'DELETED' ? undefined : object)
   }
 
