@@ -10,7 +10,7 @@ import { addService, churnServices, generateServices, rewriteService, type Servi
 import { median } from './median.ts'
 
 /** Proxy modes as they are measured: iptables once with each kind of tools. */
-export const programModes = ['nftables', 'iptables-legacy', 'iptables-nft', 'userspace'] as const
+export const programModes = ['nftables', 'iptables-legacy', 'iptables-nft', 'ipvs', 'userspace'] as const
 
 /** See {@link programModes}. */
 export type ProgramMode = (typeof programModes)[number]
@@ -62,6 +62,8 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
   generateServices(manifests, task)
   writeFileSync(join(folder, 'fairlead.yaml'), configuration(folder, mode))
   using netns = createNetns(`flbench-${process.pid}`)
+  // IPVS takes addresses for broadcast ones where no link is up.
+  run(netns, ['ip', 'link', 'set', 'lo', 'up'])
   if (mode.startsWith('iptables-')) hintTools(netns, mode.slice('iptables-'.length))
   let daemon = startDaemon(folder, netns)
   const abort = (): void => {

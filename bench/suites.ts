@@ -3,8 +3,17 @@ import { attachSuite } from './attach-suite.ts'
 import { connectSuite } from './connect-suite.ts'
 import { dnsFaultsSuite } from './dns-faults-suite.ts'
 import { followSuite } from './follow-suite.ts'
+import { ipvsSuite } from './ipvs-suite.ts'
 import { programSuite } from './program-suite.ts'
 import type { Suite } from './suite.ts'
 
 /** All suites, in the order in which they run. */
-export const suites: readonly Suite[] = [connectSuite, programSuite, attachSuite, followSuite, apiSuite, dnsFaultsSuite]
+export const suites: readonly Suite[] = [
+  connectSuite,
+  programSuite,
+  attachSuite,
+  followSuite,
+  apiSuite,
+  ipvsSuite,
+  dnsFaultsSuite,
+]
