@@ -1,8 +1,7 @@
-import type { BenchOptions } from './options.ts'
 import type { Random } from './random.ts'
 import type { Recorder } from './recorder.ts'
 import type { Series } from './series.ts'
-import { median, pairedRatio, theilSen, type Line } from './statistics.ts'
+import { pairedRatio, theilSen, type Estimate, type Line } from './statistics.ts'
 import { formatTable } from '../src/cli/table.ts'
 
 /** What a Service costs connections to a target in a mode. */
@@ -16,10 +15,7 @@ interface Slope {
 }
 
 /** Works out slopes, ratios to direct connections, and whether the complexity is what is claimed. */
-export function concludeConnect(
-  recorder: Recorder,
-  { options, random }: { readonly options: BenchOptions; readonly random: Random },
-): void {
+export function concludeConnect(recorder: Recorder, { random }: { readonly random: Random }): void {
   const { series } = recorder.result()
   const modes = [...new Set(series.map(({ mode }) => mode ?? ''))].filter((mode) => mode !== 'direct')
   const targets = ['first Service', 'middle Service', 'last Service', 'no Service']
@@ -40,7 +36,7 @@ export function concludeConnect(
   }
   recorder.print(formatSlopes(slopes))
   claimShapes(recorder, slopes)
-  claimRoundTrips(recorder, { series, modes, random, options })
+  claimRatios(recorder, { series, random })
 }
 
 /** The line through what is more than a direct connection takes in the same round: what drifts between sizes cancels out. */
@@ -126,7 +122,7 @@ function claimShapes(recorder: Recorder, slopes: readonly Slope[]): void {
     reference.low > 0,
     formatSlope(linear.line),
   )
-  for (const mode of ['nftables', 'ipvs', 'userspace']) {
+  for (const mode of ['nftables', 'ipvs']) {
     const flat = last(mode)
     if (!flat) continue
     const { value, low, high } = flat.line.slope
@@ -153,31 +149,39 @@ function claimShapes(recorder: Recorder, slopes: readonly Slope[]): void {
   }
 }
 
-function claimRoundTrips(
+/** At the largest size: what is expected of modes beside each other. */
+function claimRatios(
   recorder: Recorder,
-  {
-    series,
-    modes,
-    random,
-  }: { series: readonly Series[]; modes: readonly string[]; random: Random; options: BenchOptions },
+  { series, random }: { readonly series: readonly Series[]; readonly random: Random },
 ): void {
-  const figure = 'round trip on one connection'
-  const sizes = series.filter((one) => one.figure === figure).map(({ services }) => services ?? 0)
-  const services = Math.max(...sizes)
-  const of = (mode: string): Series | undefined =>
-    series.find((one) => one.figure === figure && one.mode === mode && one.services === services)
-  const base = of('direct')
-  if (!base) return
-  for (const mode of modes.filter((name) => name !== 'userspace')) {
-    const one = of(mode)
-    if (!one) continue
-    const ratio = pairedRatio(pairs(one, base), { random })
-    recorder.claim(
-      `${mode}: round trips on an open connection cost the same as without a proxy, within 10 %, at ${services} Services`,
-      ratio.low < 1.1,
-      `${ratio.value.toFixed(2)}x (${ratio.low.toFixed(2)} to ${ratio.high.toFixed(2)}), median ${median(one.values).toFixed(1)} us`,
+  const services = Math.max(...series.map((one) => one.services ?? 0))
+  const ratioOf = (figure: string, mode: string, base: string): Estimate | undefined => {
+    const [one, other] = [mode, base].map((name) =>
+      series.find(
+        ({ labels, ...found }) =>
+          found.figure === figure &&
+          found.mode === name &&
+          found.services === services &&
+          labels?.['target'] === 'last Service' &&
+          labels['protocol'] === 'tcp',
+      ),
     )
+    return one && other && pairedRatio(pairs(one, other), { random })
   }
+  for (const mode of ['iptables-legacy', 'iptables-nft', 'ipvs']) {
+    const ratio = ratioOf('round trip on one connection', mode, 'nftables')
+    if (!ratio) continue
+    const text = `round trips on an open connection take as long in ${mode} mode as in nftables mode, within 10 %, at ${services} Services`
+    recorder.claim(text, ratio.low < 1.1 && ratio.high > 0.9, formatRatio(ratio))
+  }
+  const slower = ratioOf('time to first byte', 'userspace', 'nftables')
+  if (!slower) return
+  const text = `the first byte of a connection takes longer in userspace mode than in nftables mode, at ${services} Services`
+  recorder.claim(text, slower.low > 1, formatRatio(slower))
+}
+
+function formatRatio({ value, low, high }: Estimate): string {
+  return `${value.toFixed(2)}x (${low.toFixed(2)} to ${high.toFixed(2)})`
 }
 
 function formatSlopes(slopes: readonly Slope[]): string {

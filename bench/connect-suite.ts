@@ -37,7 +37,7 @@ export const connectSuite: Suite = {
       progress.say(`connect: ${services} Services`, index / options.services.length)
       await measureSize(context, { services, share: (part) => (index + part) / options.services.length })
     }
-    concludeConnect(recorder, { options, random: context.random })
+    concludeConnect(recorder, { random: context.random })
   },
 }
 

@@ -2,8 +2,11 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { versionText } from '../src/cli/version.ts'
 import { abortedByUser, clearUpAtExit } from './clear-up.ts'
+import { agreementGoal, compareRuns, formatComparison } from './compare.ts'
 import { formatMachine, machineFacts, whyTooBusy } from './machine.ts'
 import { flagHelp, parseOptions } from './options.ts'
+import { formatMarkdown } from './markdown.ts'
+import { formatReport } from './report.ts'
 import { readResults, resultsSchema, type BenchResults } from './results.ts'
 import { dropRule } from './rounds.ts'
 import { checkMachine, chooseSuites, runSuites } from './run-suites.ts'
@@ -26,7 +29,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0
   }
   if (process.getuid?.() !== 0) throw new BenchUsageError('needs root: it measures in network namespaces of its own')
-  if (parsed.compare !== undefined) readResults(parsed.compare)
+  const before = parsed.compare === undefined ? undefined : readResults(parsed.compare)
   const chosen = chooseSuites(suites, parsed)
   const { options, missingModes, missing } = await checkMachine(chosen, parsed)
   const machine = await machineFacts()
@@ -50,11 +53,22 @@ async function main(argv: readonly string[]): Promise<number> {
     if (signal.aborted) process.exit(130)
     throw error
   }
-  mkdirSync(options.out, { recursive: true })
-  writeFileSync(join(options.out, 'results.json'), `${JSON.stringify(results)}\n`)
-  console.log(options.json ? JSON.stringify(results) : formatSummary(results))
-  process.stderr.write(`results: ${join(options.out, 'results.json')}\n`)
-  return results.suites.some(({ failures }) => failures.length > 0) ? 1 : 0
+  return publish(results, before)
+}
+
+/** Writes the files, prints the summary, and returns the exit code: 1 when something failed, 3 when too much moved. */
+function publish(results: BenchResults, before: BenchResults | undefined): number {
+  const { out, json } = results.options
+  mkdirSync(out, { recursive: true })
+  writeFileSync(join(out, 'results.json'), `${JSON.stringify(results)}\n`)
+  writeFileSync(join(out, 'summary.md'), formatMarkdown(results))
+  writeFileSync(join(out, 'report.html'), formatReport(results, before))
+  console.log(json ? JSON.stringify(results) : formatSummary(results))
+  process.stderr.write(`${['report.html', 'summary.md', 'results.json'].map((file) => join(out, file)).join(', ')}\n`)
+  const comparison = before && compareRuns(results, before)
+  if (comparison && !json) console.log(`\n== compared with ${before.machine.date}\n${formatComparison(comparison)}`)
+  if (results.suites.some(({ failures }) => failures.length > 0)) return 1
+  return comparison && comparison.agreeing < agreementGoal * comparison.compared ? 3 : 0
 }
 
 function help(): string {

@@ -1,0 +1,68 @@
+import { Random } from './random.ts'
+import type { SuiteResult } from './recorder.ts'
+import type { BenchResults } from './results.ts'
+import { keyOf, type FigureKey } from './series.ts'
+import { bootstrapMedian, type Estimate } from './statistics.ts'
+
+/** A figure of a run, as it is reported. */
+export interface Figure extends FigureKey, Estimate {
+  readonly suite: string
+  /** See {@link keyOf}. */
+  readonly id: string
+  /** How often it was measured in rounds that count; undefined: it was worked out of others. */
+  readonly times: number | undefined
+}
+
+/** Fewer values than this say nothing about how much a figure varies: it has no interval, and is not judged. */
+export const fewestValues = 5
+
+/** All figures of a run: medians over rounds that count, with 95 % bootstrap intervals, and what suites worked out. */
+export function figuresOf({ suites, options }: BenchResults): Figure[] {
+  const random = new Random(options.seed)
+  return suites.flatMap((result) => {
+    const { suite } = result
+    const counts = countingRounds(result)
+    const measured = result.series.map((series): Figure => {
+      const { rounds, values, raw: _raw, ...key } = series
+      const kept = values.filter((_value, i) => counts(key.services, rounds[i] ?? 0))
+      return { ...key, suite, id: keyOf(suite, key), times: kept.length, ...bootstrapMedian(kept, { random }) }
+    })
+    const derived = result.derived.map((one): Figure => ({ ...one, suite, id: keyOf(suite, one), times: undefined }))
+    return [...measured, ...derived]
+  })
+}
+
+/** Whether a figure has an interval that says something. */
+export function hasInterval({ kind, times }: Figure): boolean {
+  return kind !== 'count' && (times === undefined || times >= fewestValues)
+}
+
+/**
+ * Which rounds count: those that no rule dropped. Where a rule dropped more than half of a part, nothing is left to compare with: all of
+ * them count then, and the report says that the machine was busy.
+ */
+function countingRounds({ rounds }: SuiteResult): (services: number | undefined, round: number) => boolean {
+  const parts = Map.groupBy(rounds, ({ part }) => part)
+  const dropped = new Map<string, Set<number>>()
+  for (const [part, all] of parts) {
+    const gone = all.filter((round) => round.dropped !== undefined)
+    if (gone.length <= all.length / 2) dropped.set(part, new Set(gone.map(({ round }) => round)))
+  }
+  return (services, round) => dropped.get(`${services} Services`)?.has(round) !== true
+}
+
+/** How many rounds there were, how many were dropped, and in which parts that would have been too many. */
+export function droppedRounds(suites: readonly SuiteResult[]): { all: number; dropped: number; busyParts: string[] } {
+  const rounds = suites.flatMap(({ suite, rounds }) =>
+    rounds.map((round) => ({ ...round, part: `${suite}, ${round.part}` })),
+  )
+  const parts = Map.groupBy(rounds, ({ part }) => part)
+  let dropped = 0
+  const busyParts: string[] = []
+  for (const [part, all] of parts) {
+    const gone = all.filter((round) => round.dropped !== undefined).length
+    if (gone > all.length / 2) busyParts.push(part)
+    else dropped += gone
+  }
+  return { all: rounds.length, dropped, busyParts }
+}
