@@ -4,7 +4,7 @@ import type { IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { schedulers } from '../ipvs/objects.ts'
 import type { IpvsSettings } from '../proxy-ipvs/ipvs-mode.ts'
-import { parseGoDuration } from './go-duration.ts'
+import { parseGoDuration } from '../net/go-duration.ts'
 import type { KeyTree } from './unknown-keys.ts'
 
 /** The ways to bring Services to the kernel. */

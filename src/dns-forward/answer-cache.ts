@@ -2,8 +2,10 @@ import { read16 } from '../dns-message/query.ts'
 import { type Answer, rcodes, type RecordSet, recordTypes } from '../dns-message/record-set.ts'
 
 export interface AnswerCacheOptions {
-  /** Answers with records, and denials, each; default 10,000. */
+  /** Answers with records, and denials, each; default 10,000; 0: nothing is remembered. */
   readonly maxEntries?: number
+  /** Denials; default: as many as answers. */
+  readonly maxDenials?: number
   /** Octets of each of the two, estimated; default 16 MiB. */
   readonly maxBytes?: number
   /** Seconds that an answer is believed at most; default 3600. */
@@ -53,6 +55,7 @@ export class AnswerCache {
       maxNegativeTtl: 1800,
       maxStale: 86_400,
       ...options,
+      maxDenials: options.maxDenials ?? options.maxEntries ?? 10_000,
     }
   }
 
@@ -79,7 +82,7 @@ export class AnswerCache {
 
   /** Takes the place of what was known. What may not be believed is not stored, and what was known stays. */
   put(key: string, answer: Answer, { now, type }: { readonly now: number; readonly type: number }): void {
-    const { maxTtl, maxNegativeTtl, maxStale, maxEntries, maxBytes } = this.#options
+    const { maxTtl, maxNegativeTtl, maxStale, maxEntries, maxDenials, maxBytes } = this.#options
     const positive = answer.rcode === rcodes.NOERROR && reaches(answer, type)
     const ttl = positive ? Math.min(lowestTtl(answer), maxTtl) : Math.min(negativeTtl(answer) ?? 0, maxNegativeTtl)
     if (ttl <= 0) return
@@ -92,7 +95,7 @@ export class AnswerCache {
     const staleUntil = positive ? freshUntil + maxStale * 1000 : freshUntil
     pool.entries.set(key, { answer, storedAt: now, freshUntil, staleUntil, hits: 0, bytes })
     pool.bytes += bytes
-    while (pool.entries.size > maxEntries || pool.bytes > maxBytes) {
+    while (pool.entries.size > (positive ? maxEntries : maxDenials) || pool.bytes > maxBytes) {
       const [oldest, entry] = pool.entries.entries().next().value ?? []
       if (oldest === undefined || !entry) break
       pool.entries.delete(oldest)

@@ -12,6 +12,8 @@ export interface CachingForwarderOptions extends AnswerCacheOptions {
   readonly clock?: Clock
   /** Milliseconds until a client gets the old answer while the new one is still awaited (RFC 8767 section 5); default 1800. */
   readonly staleAfter?: number
+  /** Whether names that are asked for again are renewed before their end; default true. */
+  readonly prefetch?: boolean
 }
 
 /** Counts since the start. */
@@ -42,6 +44,7 @@ export class CachingForwarder implements Upstreams {
   #lastEpoch: unknown
   readonly #clock: Clock
   readonly #staleAfter: number
+  readonly #renews: boolean
   readonly #refreshing = new Set<string>()
   /** When a failure is forgotten, and what it was. */
   readonly #failures = new Map<string, { readonly until: number; readonly answer: Answer }>()
@@ -54,6 +57,7 @@ export class CachingForwarder implements Upstreams {
     this.#lastEpoch = this.#epoch()
     this.#clock = options.clock ?? systemClock
     this.#staleAfter = options.staleAfter ?? 1800
+    this.#renews = options.prefetch ?? true
   }
 
   get counters(): Readonly<CacheCounters> & AnswerCache['size'] {
@@ -130,7 +134,7 @@ export class CachingForwarder implements Upstreams {
 
   #isDue(known: CachedAnswer, now: number): boolean {
     const life = known.freshUntil - known.storedAt
-    return known.hits > 1 && life >= prefetchMinTtl && known.freshUntil - now < life * prefetchShare
+    return this.#renews && known.hits > 1 && life >= prefetchMinTtl && known.freshUntil - now < life * prefetchShare
   }
 
   #prefetch(key: string, question: Question, flags: ForwardFlags): void {

@@ -224,10 +224,11 @@ export class Forwarder implements Upstreams {
       const id = randomInt(0x1_0000)
       return exchange(encodeRequest(asked, { id, edns, ...flags }), { upstream, question: asked, id, signal })
     }
-    let reply = await send(exchangeUdp, true)
+    const exchange = upstream.tcpOnly ? exchangeTcp : exchangeUdp
+    let reply = await send(exchange, true)
     const { rcode } = reply.answer
     const edns = rcode !== rcodes.FORMERR && rcode !== rcodes.NOTIMP
-    if (!edns) reply = await send(exchangeUdp, false)
+    if (!edns) reply = await send(exchange, false)
     if (!caseless && reply.question && !sameCase(reply.question.name, asked.name))
       return await this.#doubt(upstream, { ask: () => send(exchangeTcp, edns), asked: asked.name, signal }, () =>
         this.#exchange(upstream, { question, flags, signal }),

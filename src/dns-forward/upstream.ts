@@ -11,6 +11,8 @@ export interface Upstream {
   readonly port: number
   /** DNS over TLS (RFC 7858); undefined: UDP, and TCP for what is truncated. */
   readonly tls: { readonly serverName: string | undefined } | undefined
+  /** TCP for all questions. */
+  readonly tcpOnly?: boolean
 }
 
 /** Other resolvers for the names of some domains. */

@@ -40,7 +40,9 @@ function ask(question: string, options: ClusterZoneOptions & { synced?: boolean 
   if (result.kind === 'alias') return printRecords([result.cname])
   if (result.kind === 'foreign') return 'foreign'
   const { answer } = result
-  if (answer.answer.length > 0) return printRecords(answer.answer)
+  // The serial is the time.
+  if (answer.answer.length > 0)
+    return printRecords(answer.answer).map((line) => line.replace(/(SOA \S+ \S+) \d{10}/, '$1 SERIAL'))
   const rcode = Object.entries(rcodes).find(([, code]) => code === answer.rcode)?.[0] ?? ''
   return `${rcode === 'NOERROR' ? 'NODATA' : rcode}${printRecords(answer.authority)
     .map((soa) => ` of ${soa.split(' ')[0]}`)
@@ -60,7 +62,7 @@ describe('ClusterZone.answer()', () => {
     ['cart.shop.svc.cluster.local HTTPS', nodata],
     ['cart.shop.svc.cluster.local 65534', nodata],
     ['cart.shop.svc.cluster.local SOA', nodata],
-    ['cart.shop.svc.cluster.local ANY', ['cart.shop.svc.cluster.local. 5 HINFO \x07RFC8482\0']],
+    ['cart.shop.svc.cluster.local ANY', ['cart.shop.svc.cluster.local. 5 HINFO "RFC8482" ""']],
     ['cart.shop.svc.cluster.local AXFR', 'REFUSED'],
     [
       '_metrics._tcp.cart.shop.svc.cluster.local SRV',
@@ -98,10 +100,7 @@ describe('ClusterZone.answer()', () => {
     ['starting.data.svc.cluster.local A', denied],
     ['early.data.svc.cluster.local A', ['early.data.svc.cluster.local. 5 A 10.7.1.62']],
     ['void.data.svc.cluster.local A', denied],
-    [
-      'fd00-10--0.six.data.svc.cluster.local AAAA',
-      ['fd00-10--0.six.data.svc.cluster.local. 5 AAAA fd000010000000000000000000000000'],
-    ],
+    ['fd00-10--0.six.data.svc.cluster.local AAAA', ['fd00-10--0.six.data.svc.cluster.local. 5 AAAA fd00:10::']],
     ['pay.shop.svc.cluster.local A', ['pay.shop.svc.cluster.local. 5 CNAME pay.example.com.']],
     ['pay.shop.svc.cluster.local CNAME', ['pay.shop.svc.cluster.local. 5 CNAME pay.example.com.']],
     ['pay.shop.svc.cluster.local SRV', nodata],
@@ -116,10 +115,13 @@ describe('ClusterZone.answer()', () => {
     ['cart.shop.cluster.local A', denied],
     ['cluster.local A', nodata],
     ['cluster.local NS', ['cluster.local. 5 NS ns.dns.cluster.local.']],
-    ['cluster.local SOA', ['cluster.local. 5 SOA ns.dns.cluster.local.']],
+    [
+      'cluster.local SOA',
+      ['cluster.local. 5 SOA ns.dns.cluster.local. hostmaster.cluster.local. SERIAL 7200 1800 86400 5'],
+    ],
     ['ns.dns.cluster.local A', ['ns.dns.cluster.local. 5 A 10.96.0.10']],
     ['dns.cluster.local A', nodata],
-    ['dns-version.cluster.local TXT', ['dns-version.cluster.local. 28800 TXT \x051.1.0']],
+    ['dns-version.cluster.local TXT', ['dns-version.cluster.local. 28800 TXT "1.1.0"']],
     ['dns-version.cluster.local A', nodata],
     ['mycluster.local A', 'foreign'],
     ['10.4.30.172.in-addr.arpa PTR', ['10.4.30.172.in-addr.arpa. 5 PTR cart.shop.svc.cluster.local.']],
@@ -160,7 +162,9 @@ describe('ClusterZone.answer()', () => {
       'cart.shop.svc.k8s.example.net. 400 A 172.30.4.10',
     ])
     expect(ask('cart.shop.svc.cluster.local A', options)).toBe('foreign')
-    expect(ask('k8s.example.net SOA', options)).toEqual(['k8s.example.net. 300 SOA ns.dns.k8s.example.net.'])
+    expect(ask('k8s.example.net SOA', options)).toEqual([
+      'k8s.example.net. 300 SOA ns.dns.k8s.example.net. hostmaster.k8s.example.net. SERIAL 7200 1800 86400 400',
+    ])
   })
 })
 

@@ -5,7 +5,13 @@ import type { Pod } from '../model/pod.ts'
 import { changedServices, emptySnapshot, type Snapshot } from '../model/snapshot.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
-import { type CompiledService, compileService, type NameEntry, reverseAddresses } from './compile-service.ts'
+import {
+  type CompiledService,
+  type CompileOptions,
+  compileService,
+  type NameEntry,
+  reverseAddresses,
+} from './compile-service.ts'
 import {
   isAtOrBelow,
   labelsOfKey,
@@ -35,7 +41,9 @@ import { reverseZoneOf } from '../dns-message/reverse-name.ts'
 /** Which pods have names like `10-7-1-11.shop.pod.<zone>`: none, any address, or the addresses that pods of the namespace have. */
 export type PodNames = 'disabled' | 'insecure' | 'verified'
 
-export interface ClusterZoneOptions {
+export interface ClusterZoneOptions extends Pick<CompileOptions, 'endpointPodNames' | 'ignoreEmptyService'> {
+  /** Namespaces that have names; default: all. */
+  readonly namespaces?: ReadonlySet<string>
   /** Default `cluster.local`. Throws {@link ParseError} when it is no domain name. */
   readonly zone?: string
   /** Seconds; default 5. */
@@ -53,6 +61,17 @@ export type ZoneResult =
   | { readonly kind: 'alias'; readonly cname: RecordSet; readonly target: Name }
   | { readonly kind: 'foreign' }
 
+/** What an update of a {@link ClusterZone} changed. */
+export interface ZoneChange {
+  readonly services: ReadonlySet<ObjectKey>
+  /** Namespaces that came to exist (true), or ceased to. */
+  readonly namespaces: ReadonlyMap<string, boolean>
+  /** Whether names that are not known do not exist. */
+  readonly synced: boolean
+}
+
+/** Services whose records are kept once they were asked for; the oldest goes first. */
+const keptServices = 1024
 /** The TTL in the specification's example (section 2.2). */
 const versionTtl = 28_800
 /** SOA timers as CoreDNS has them; nobody transfers the zone. */
@@ -66,7 +85,8 @@ const maxNegativeTtl = 300
  */
 export class ClusterZone {
   readonly name: Name
-  readonly #options: { readonly zone: readonly string[]; readonly ttl: number }
+  readonly #options: CompileOptions
+  readonly #exposed: ReadonlySet<string> | undefined
   readonly #pods: PodNames
   readonly #clock: Clock
   readonly #fixed: ReadonlyMap<NameKey, NameEntry>
@@ -76,6 +96,9 @@ export class ClusterZone {
   readonly #namespaces = new Map<string, number>()
   /** How many pods of a namespace have an address, by `namespace/address`. */
   readonly #podAddresses = new Map<string, number>()
+  /** Namespaces that the running update has touched: whether they existed before. */
+  readonly #touched = new Map<string, boolean>()
+  #watcher: ((change: ZoneChange) => void) | undefined
   #snapshot: Snapshot = emptySnapshot
   #synced = false
   #serial = 1
@@ -83,7 +106,9 @@ export class ClusterZone {
   constructor(options: ClusterZoneOptions = {}) {
     const zone = labelsOfKey(parseName(options.zone ?? 'cluster.local').key)
     this.name = nameOfLabels(zone) ?? rootName
-    this.#options = { zone, ttl: options.ttl ?? 5 }
+    const { ttl = 5, endpointPodNames = false, ignoreEmptyService = false } = options
+    this.#options = { zone, ttl, endpointPodNames, ignoreEmptyService }
+    this.#exposed = options.namespaces
     this.#pods = options.pods ?? 'insecure'
     this.#clock = options.clock ?? systemClock
     this.#fixed = this.#fixedEntries(options.serverAddresses ?? [])
@@ -103,9 +128,44 @@ export class ClusterZone {
     for (const key of pods) this.#updatePod(before.pods.get(key), snapshot.pods.get(key))
     const namespaces = SharedMap.changedKeys(before.namespaces, snapshot.namespaces)
     for (const name of namespaces)
-      count(this.#namespaces, name, Number(snapshot.namespaces.has(name)) - Number(before.namespaces.has(name)))
+      this.#countNamespace(name, Number(snapshot.namespaces.has(name)) - Number(before.namespaces.has(name)))
     if (services.size + pods.size + namespaces.size > 0)
       this.#serial = Math.max(this.#serial + 1, Math.floor(this.#clock.now().getTime() / 1000))
+    const changed = [...this.#touched]
+      .map(([name, existed]) => [name, { existed, exists: this.#namespaces.has(name) }] as const)
+      .filter(([, { existed, exists }]) => existed !== exists)
+    this.#touched.clear()
+    this.#watcher?.({ services, namespaces: new Map(changed.map(([name, { exists }]) => [name, exists])), synced })
+  }
+
+  /** Tells of each update, once it counts. One can watch; what was before is not told. */
+  watch(watcher: (change: ZoneChange) => void): void {
+    this.#watcher = watcher
+  }
+
+  /** The names that exist whatever the cluster holds. */
+  get fixedNames(): ReadonlyMap<NameKey, NameEntry> {
+    return this.#fixed
+  }
+
+  has(service: ObjectKey): boolean {
+    return this.#snapshot.services.has(service)
+  }
+
+  /** The names of a Service by their keys; undefined when it does not exist, empty when it has none. */
+  namesOf(service: ObjectKey): ReadonlyMap<NameKey, NameEntry> | undefined {
+    return this.#compiledService(service)?.entries
+  }
+
+  /** What is said about a name of the zone that does not exist. */
+  get denial(): Answer {
+    return this.#negative(rcodes.NXDOMAIN)
+  }
+
+  #countNamespace(name: string, change: number): void {
+    if (this.#exposed && !this.#exposed.has(name)) return
+    if (!this.#touched.has(name)) this.#touched.set(name, this.#namespaces.has(name))
+    count(this.#namespaces, name, change)
   }
 
   /** Answers a question of class IN (or ANY). */
@@ -179,22 +239,24 @@ export class ClusterZone {
     const old = before.services.get(key)
     const service = after.services.get(key)
     if (old) {
-      count(this.#namespaces, old.namespace, -1)
+      this.#countNamespace(old.namespace, -1)
       this.#reverse.remove(key, reverseAddresses(old, before.slices.get(key) ?? []))
     }
     if (service) {
-      count(this.#namespaces, service.namespace, 1)
+      this.#countNamespace(service.namespace, 1)
       this.#reverse.add(key, reverseAddresses(service, after.slices.get(key) ?? []))
     }
   }
 
-  /** Compiled when first asked for after a change: most Services of a cluster are never asked for on this node. */
+  /** Compiled when first asked for after a change: most Services of a cluster are never asked for on this node, and records take room. */
   #compiledService(key: ObjectKey): CompiledService | undefined {
     const known = this.#compiled.get(key)
     if (known) return known
     const service = this.#snapshot.services.get(key)
-    if (!service) return undefined
+    if (!service || (this.#exposed && !this.#exposed.has(service.namespace))) return undefined
     const compiled = compileService(service, this.#snapshot.slices.get(key) ?? [], this.#options)
+    const [oldest] = this.#compiled.keys()
+    if (oldest !== undefined && this.#compiled.size >= keptServices) this.#compiled.delete(oldest)
     this.#compiled.set(key, compiled)
     return compiled
   }
@@ -205,7 +267,7 @@ export class ClusterZone {
       [pod, 1],
     ] as const) {
       if (!object) continue
-      count(this.#namespaces, object.namespace, change)
+      this.#countNamespace(object.namespace, change)
       // A finished pod has given its address back.
       if (object.phase === 'Succeeded' || object.phase === 'Failed') continue
       for (const ip of object.podIPs) count(this.#podAddresses, `${object.namespace}/${ip}`, change)

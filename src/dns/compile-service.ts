@@ -28,6 +28,10 @@ export interface CompileOptions {
   /** Labels of the cluster zone. */
   readonly zone: readonly string[]
   readonly ttl: number
+  /** Endpoints without a host name are called by their pod's, where it is one label; default: by their address. */
+  readonly endpointPodNames?: boolean
+  /** Services with cluster IPs and without a ready endpoint have no names (CoreDNS's `ignore empty_service`); default false. */
+  readonly ignoreEmptyService?: boolean
 }
 
 /** Something that has an address, the name that SRV records give it, and ports. */
@@ -59,11 +63,11 @@ export function compileService(
   if (!name) return nothing
   if (service.type === 'ExternalName') return compileExternalName(service, name, options.ttl)
 
-  const endpoints = endpointBackends(service, slices, base)
+  const endpoints = endpointBackends(service, slices, { base, podNames: options.endpointPodNames ?? false })
   const frontends = service.clusterIPs.map((address): Backend => ({ target: name, address, ports: service.ports }))
   const backends = service.headless ? endpoints : frontends
   // A headless Service without a ready endpoint does not exist in DNS (section 2.4.1).
-  if (backends.length === 0) return nothing
+  if (backends.length === 0 || (options.ignoreEmptyService && endpoints.length === 0)) return nothing
 
   const entries = new Map<NameKey, NameEntry>()
   entries.set(name.key, compileBackends(backends, { owner: name, ttl: options.ttl, matches: () => true }))
@@ -119,13 +123,18 @@ function readExternalName(text: string): Name | undefined {
   }
 }
 
-function endpointBackends(service: Service, slices: readonly EndpointSlice[], base: readonly string[]): Backend[] {
+function endpointBackends(
+  service: Service,
+  slices: readonly EndpointSlice[],
+  { base, podNames }: { readonly base: readonly string[]; readonly podNames: boolean },
+): Backend[] {
   const backends: Backend[] = []
   for (const slice of slices) {
     for (const endpoint of slice.endpoints) {
       if (!isPublished(endpoint, service)) continue
       const { address } = endpoint
-      const target = nameOfLabels([endpoint.hostname ?? '', ...base]) ?? nameOfLabels([dashedAddress(address), ...base])
+      const label = endpoint.hostname ?? (podNames ? endpoint.targetPod : undefined)
+      const target = nameOfLabels([label ?? '', ...base]) ?? nameOfLabels([dashedAddress(address), ...base])
       if (target) backends.push({ target, address, ports: slice.ports })
     }
   }

@@ -1,4 +1,5 @@
 import type { ClusterZone } from './cluster-zone.ts'
+import type { Snapshot } from '../model/snapshot.ts'
 import type { Upstreams } from '../dns-forward/forward.ts'
 import { isAtOrBelow, type Name, type NameKey } from '../dns-message/name.ts'
 import { answerNetworkName, type NetworkNames } from './network-names.ts'
@@ -19,6 +20,8 @@ import {
 export interface NameStage {
   /** Undefined: not mine, ask the next. `client`: the address of the one who asks, as a socket says it. */
   answer(question: Question, client: string): Answer | undefined
+  /** Takes the newest snapshot. */
+  update?(snapshot: Snapshot): void
 }
 
 /** A question as others know it, and what their answer means to the one who asked. */
@@ -49,7 +52,7 @@ export interface ResolveContext {
   /** The address that the query came from, as a socket says it. */
   readonly client: string
   /** Undefined: a server that knows no cluster. */
-  readonly zone: ClusterZone | undefined
+  readonly zone: Pick<ClusterZone, 'name' | 'answer'> | undefined
   /** Undefined: names that are not ours are REFUSED. */
   readonly forwarder: Upstreams | undefined
   /** Undefined: no client has names of its own. */

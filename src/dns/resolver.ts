@@ -5,12 +5,13 @@ import { type CacheCounters, CachingForwarder } from '../dns-forward/caching-for
 import { Forwarder } from '../dns-forward/forward.ts'
 import { ResolvConf } from '../dns-forward/resolv-conf.ts'
 import { type ForwardRule, plainUpstream, serversFor, type Upstream } from '../dns-forward/upstream.ts'
-import type { NameKey } from '../dns-message/name.ts'
+import type { Name, NameKey } from '../dns-message/name.ts'
 import type { Query } from '../dns-message/query.ts'
 import type { Answer } from '../dns-message/record-set.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import type { IpAddress } from '../net/ip-address.ts'
-import { ClusterZone, type PodNames } from './cluster-zone.ts'
+import { type ReverseScope, ScopedZone } from './scoped-zone.ts'
+import { ClusterZone, type ClusterZoneOptions, type PodNames } from './cluster-zone.ts'
 import { DnsCounts } from './dns-counts.ts'
 import type { NetworkNames } from './network-names.ts'
 import { type NameStage, type QuestionRewriter, resolveQuery, type SearchPaths } from './resolve.ts'
@@ -25,6 +26,9 @@ export interface ResolverOptions {
   readonly ttl?: number
   /** Default `insecure`. */
   readonly pods?: PodNames
+  readonly zoneOptions?: Pick<ClusterZoneOptions, 'endpointPodNames' | 'ignoreEmptyService' | 'namespaces'>
+  /** Which reverse names are the cluster's; default: those that it knows. */
+  readonly reverse?: ReverseScope
   /** Names of one label that pods know of each other; default: such questions are forwarded. */
   readonly networkNames?: NetworkNames
   /** Asked in order, before the cluster. */
@@ -38,6 +42,8 @@ export interface ResolverOptions {
   readonly passesOn?: (key: NameKey) => boolean
   /** Resolvers to ask instead of the node's own. */
   readonly upstreams?: readonly Upstream[]
+  /** Whom to ask about a name, instead of all of the above and of `rules`. */
+  readonly serversOf?: (name: Name) => readonly Upstream[]
   /** Other resolvers for the names of some domains ("stub domains"). */
   readonly rules?: readonly ForwardRule[]
   /** PEM of the authorities that the certificates of DNS over TLS must come from; default: Node's. */
@@ -55,7 +61,7 @@ export interface ResolverOptions {
   readonly log: Log
   readonly clock?: Clock
   /** Bounds of what is remembered of forwarded answers. */
-  readonly cache?: AnswerCacheOptions
+  readonly cache?: AnswerCacheOptions & { readonly prefetch?: boolean }
   readonly limits?: {
     /** See `ForwarderOptions`. */
     readonly maxForwarded?: number
@@ -76,6 +82,7 @@ export class Resolver implements Disposable {
   readonly #forwarder: Forwarder
   readonly #cache: CachingForwarder
   readonly #context: Omit<Parameters<typeof resolveQuery>[1], 'client'>
+  readonly #stages: readonly NameStage[]
   #resolvConf: ResolvConf | undefined
 
   /** `addresses`: its own, the addresses of `ns.dns.<zone>`. */
@@ -86,6 +93,7 @@ export class Resolver implements Disposable {
     if (options.cluster ?? true)
       this.zone = new ClusterZone({
         ...clock,
+        ...options.zoneOptions,
         serverAddresses: addresses,
         ...(options.zone === undefined ? {} : { zone: options.zone }),
         ...(options.ttl === undefined ? {} : { ttl: options.ttl }),
@@ -96,15 +104,16 @@ export class Resolver implements Disposable {
       ...clock,
       log,
       ...(options.tlsAuthorities === undefined ? {} : { tlsAuthorities: options.tlsAuthorities }),
-      servers: (name) => serversFor(name.key, rules) ?? upstreams ?? nodeServers(),
+      servers: options.serversOf ?? ((name) => serversFor(name.key, rules) ?? upstreams ?? nodeServers()),
       ...(limits.maxForwarded === undefined ? {} : { maxConcurrent: limits.maxForwarded }),
       ...(limits.forwardDeadline === undefined ? {} : { deadline: limits.forwardDeadline }),
       ...(limits.tryNextAfter === undefined ? {} : { tryNextAfter: limits.tryNextAfter }),
     })
     const epoch = () => this.#resolvConf?.servers
     this.#cache = new CachingForwarder({ ...clock, ...options.cache, forwarder: this.#forwarder, epoch })
+    this.#stages = options.stages ?? []
     this.#context = {
-      zone: this.zone,
+      zone: this.zone && options.reverse ? new ScopedZone(this.zone, options.reverse) : this.zone,
       forwarder: this.#cache,
       lostFor: options.lostFor,
       version: options.version,
@@ -119,6 +128,7 @@ export class Resolver implements Disposable {
 
   /** Follows the node's resolvers from now on. `isOwn`: addresses that would ask ourselves. */
   open(isOwn: (address: IpAddress) => boolean): void {
+    if (this.options.serversOf) return
     const { resolvConf: path, resolvedConf, log } = this.options
     this.#resolvConf ??= new ResolvConf({
       path,
@@ -130,6 +140,7 @@ export class Resolver implements Disposable {
 
   /** Takes the newest snapshot; `synced`: it is made of complete lists. */
   update(snapshot: Snapshot, synced: boolean): void {
+    for (const stage of this.#stages) stage.update?.(snapshot)
     this.zone?.update(snapshot, synced)
   }
 

@@ -10,8 +10,18 @@ const values = ['base', 'net']
 const wire = ['linux', 'netlink', 'rtnetlink']
 const kernel = ['nftables', 'iptables', 'ipvs', 'dhcp', 'relay']
 const modes = ['proxy-nftables', 'proxy-iptables', 'proxy-ipvs', 'proxy-userspace']
-const domain = ['sources', 'api', 'proxy', ...modes, 'dns-forward', 'dns', 'bridge']
-const belowDomain = [...values, 'model', ...wire, ...kernel, 'kubernetes', 'docker', 'probes', 'dns-message']
+const domain = ['sources', 'api', 'proxy', ...modes, 'dns-forward', 'dns', 'dns-corefile', 'bridge', 'nodes']
+const belowDomain = [
+  ...values,
+  'model',
+  ...wire,
+  ...kernel,
+  'kubernetes',
+  'docker',
+  'probes',
+  'dns-message',
+  'dns-workers',
+]
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   base: [],
   net: ['base'],
@@ -28,6 +38,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   docker: [...values, 'model'],
   probes: [...values, 'model'],
   'dns-message': values,
+  'dns-workers': [...values, 'linux'],
   ...Object.fromEntries(domain.map((folder) => [folder, belowDomain])),
   // A mode stands on what all modes share; ipvs and userspace also let nftables do what is not theirs.
   'proxy-nftables': [...belowDomain, 'proxy'],
@@ -35,6 +46,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   'proxy-ipvs': [...belowDomain, 'proxy', 'proxy-nftables'],
   'proxy-userspace': [...belowDomain, 'proxy', 'proxy-nftables'],
   dns: [...belowDomain, 'dns-forward'],
+  'dns-corefile': [...belowDomain, 'dns-forward', 'dns'],
   daemon: [...belowDomain, ...domain],
   cli: [...belowDomain, ...domain, 'daemon'],
 }

@@ -1,4 +1,4 @@
-import { ParseError } from '../net/parse-error.ts'
+import { ParseError } from './parse-error.ts'
 
 const unitMs: Readonly<Record<string, number>> = {
   ns: 1e-6,
