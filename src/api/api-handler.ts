@@ -174,7 +174,6 @@ async function serveResource(exchange: Exchange, path: ApiPath & { kind: 'resour
 
 function watch(exchange: Exchange, { type, namespace, name }: Target): void {
   const { query, response, options, accepts } = exchange
-  const timeout = query.get('timeoutSeconds')
   const initial = query.get('sendInitialEvents')
   options.hub.watch(response, {
     type,
@@ -182,10 +181,10 @@ function watch(exchange: Exchange, { type, namespace, name }: Target): void {
     name,
     labelSelector: query.get('labelSelector') ?? '',
     fieldSelector: query.get('fieldSelector') ?? '',
-    resourceVersion: query.get('resourceVersion') ?? '',
+    resourceVersion: String(readNumber(query, 'resourceVersion') ?? ''),
     bookmarks: isTrue(query.get('allowWatchBookmarks')),
     sendInitialEvents: initial === null ? undefined : isTrue(initial),
-    timeoutSeconds: timeout !== null && /^[1-9]\d{0,6}$/.test(timeout) ? Number(timeout) : undefined,
+    timeoutSeconds: readNumber(query, 'timeoutSeconds') || undefined,
     format: `${accepts.kind} ${accepts.kind === 'table' ? readInclude(query) : ''}`,
     write: writerOf(exchange, type),
   })
@@ -290,13 +289,24 @@ async function readPatch({ request, query }: Exchange): Promise<Patch> {
 }
 
 function readListOptions({ query }: Exchange): ListOptions {
-  const limit = Number(query.get('limit') ?? 0)
+  readNumber(query, 'resourceVersion')
   return {
     labelSelector: query.get('labelSelector') ?? '',
     fieldSelector: query.get('fieldSelector') ?? '',
-    limit: Number.isSafeInteger(limit) && limit > 0 ? limit : 0,
+    limit: readNumber(query, 'limit') ?? 0,
     continueToken: query.get('continue') ?? '',
   }
+}
+
+/** Says what strconv.ParseInt says, as Kubernetes does. */
+function readNumber(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name)
+  if (text === null || text === '') return undefined
+  if (/^\d{1,15}$/.test(text)) return Number(text)
+  throw new ApiError(
+    'BadRequest',
+    `${name}: Invalid value: ${JSON.stringify(text)}: strconv.ParseInt: parsing ${JSON.stringify(text)}: invalid syntax`,
+  )
 }
 
 function readPreconditions(body: unknown): { preconditions?: { uid?: string; resourceVersion?: string } } {

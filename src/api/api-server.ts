@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { createApiHandler, type Role } from './api-handler.ts'
 import type { ServerCertificate } from './certificate.ts'
+import { guardConnections, type ConnectionLimits } from './guard-connections.ts'
 import { openJournal } from './journal.ts'
 import { KubeApi } from './kube-api.ts'
 import { ObjectStore } from './object-store.ts'
@@ -22,12 +23,12 @@ export interface ApiServerOptions {
   readonly version: string
   /** @default 1000 */
   readonly maxWatchers?: number
+  /** Who sends no whole request within this time is sent away, ms. @default 20000 */
+  readonly patienceMs?: number
 }
 
-/** Connections that one listener takes; further ones are closed at once. */
-const maxConnections = 4000
-/** Who sends no whole request within this time is sent away, ms. */
-const patienceMs = 20_000
+/** Of one listener. */
+const limits: ConnectionLimits = { maxStrangers: 1000, maxConnections: 4000 }
 
 /** An API server without its listeners. Dispose it when they are closed. */
 export class ApiServer implements Disposable {
@@ -63,22 +64,37 @@ export class ApiServer implements Disposable {
     certificate?: ServerCertificate,
   ): Server {
     const { api, hub } = this
-    const { clock, log, version } = this.#options
-    const handler = createApiHandler({ api, hub, authenticate, version, clock, log })
-    const limits = { requestTimeout: patienceMs, headersTimeout: patienceMs, connectionsCheckingInterval: 5000 }
+    const { clock, log, version, patienceMs = 20_000 } = this.#options
+    const handler = createApiHandler({
+      api,
+      hub,
+      authenticate(request) {
+        const role = authenticate(request)
+        if (role !== undefined) trust(request)
+        return role
+      },
+      version,
+      clock,
+      log,
+    })
+    const patience = {
+      requestTimeout: patienceMs,
+      headersTimeout: patienceMs,
+      connectionsCheckingInterval: Math.min(5000, patienceMs / 4),
+    }
     const server = certificate
       ? createTlsServer(
           {
-            ...limits,
+            ...patience,
             cert: certificate.certificate,
             key: certificate.key,
             minVersion: 'TLSv1.2',
-            handshakeTimeout: 10_000,
+            handshakeTimeout: Math.min(10_000, patienceMs),
           },
           handler,
         )
-      : createServer(limits, handler)
-    server.maxConnections = maxConnections
+      : createServer(patience, handler)
+    const trust = guardConnections(server, limits)
     return server
   }
 

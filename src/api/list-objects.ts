@@ -37,6 +37,8 @@ export type OpenLists = Map<string, OpenList>
 
 /** A list must be read to its end within this time, ms. */
 const patienceMs = 300_000
+/** As randomUUID() makes them. */
+const tokenForm = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 /** Begun lists that are kept; the oldest go first. They hold nothing but references. */
 const maxOpen = 100
 
@@ -53,6 +55,7 @@ export function listObjects(
   let revision = store.revision
   let items: readonly KubeObject[]
   if (options.continueToken !== '') {
+    if (!tokenForm.test(options.continueToken)) throw new ApiError('BadRequest', 'continue key is not valid')
     const begun = open.get(options.continueToken)
     if (begun?.resource !== resource) {
       throw new ApiError(

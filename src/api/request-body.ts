@@ -10,6 +10,10 @@ const maxDepth = 100
 
 /** Reads the body of a request, JSON or YAML by its media type; undefined without one. Throws {@link ApiError}. */
 export async function readBody(request: IncomingMessage): Promise<unknown> {
+  const { 'content-encoding': encoding = 'identity', 'content-length': announced } = request.headers
+  if (encoding !== 'identity')
+    throw new ApiError('UnsupportedMediaType', `the content encoding ${JSON.stringify(encoding)} is not read here`)
+  if (Number(announced) > maxBody) throw tooLarge()
   const bytes = await readBytes(request)
   const type = mediaType(request)
   if (bytes.length === 0) return undefined
@@ -54,10 +58,14 @@ async function readBytes(request: IncomingMessage): Promise<Buffer> {
   let length = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     length += chunk.length
-    if (length > maxBody) throw new ApiError('RequestEntityTooLarge', `the body is larger than ${maxBody} bytes`)
+    if (length > maxBody) throw tooLarge()
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)
+}
+
+function tooLarge(): ApiError {
+  return new ApiError('RequestEntityTooLarge', `the body is larger than ${maxBody} bytes`)
 }
 
 function decodeUtf8(bytes: Buffer): string {

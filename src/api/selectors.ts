@@ -81,5 +81,18 @@ function checkKey(key: string): string {
 
 /** Splits at commas that stand outside of parentheses. */
 function splitTopLevel(text: string): string[] {
-  return text.split(/,(?![^(]*\))/).filter((part) => part.trim() !== '')
+  const parts: string[] = []
+  let inside = false
+  let from = 0
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at]
+    if (character === '(') inside = true
+    else if (character === ')') inside = false
+    else if (character === ',' && !inside) {
+      parts.push(text.slice(from, at))
+      from = at + 1
+    }
+  }
+  parts.push(text.slice(from))
+  return parts.filter((part) => part.trim() !== '')
 }

@@ -20,6 +20,8 @@ export interface WatchOptions extends ChannelOptions {
 const maxBehind = 4 << 20
 /** The same for all watchers of a server together: who is furthest behind goes first. */
 const maxBehindTogether = 64 << 20
+/** A watch ends after this time whatever is asked for: timers hold no more than 24 days. */
+const maxWatchSeconds = 604_800
 /** Time between bookmarks, as kube-apiserver has it. */
 const bookmarkMs = 60_000
 
@@ -134,7 +136,7 @@ class Watcher {
     } else {
       const missed = fresh
         ? []
-        : /^\d{1,15}$/.test(resourceVersion) && Number(resourceVersion) <= store.revision
+        : Number(resourceVersion) <= store.revision
           ? store.eventsSince(qualifiedName(type), Number(resourceVersion))
           : undefined
       if (!missed) {
@@ -144,7 +146,7 @@ class Watcher {
       }
       void this.#begin(this.#channel.missed(missed))
     }
-    const seconds = timeoutSeconds ?? 1800 + Math.random() * 1800
+    const seconds = Math.min(timeoutSeconds ?? 1800 + Math.random() * 1800, maxWatchSeconds)
     this.#timers.push(clock.after(seconds * 1000, () => response.end()))
     if (bookmarks) this.#remind()
   }
