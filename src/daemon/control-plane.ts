@@ -13,6 +13,7 @@ import type { ApiView } from './control-api.ts'
 import { listenOnSocket } from './control.ts'
 import { formatListen } from './listen-address.ts'
 import type { SnapshotStream } from '../sources/merge.ts'
+import { EndpointsMirror } from './mirror-endpoints.ts'
 import { SlicePublisher } from './publish-slices.ts'
 import { closeServer, listenTcp } from './listen-tcp.ts'
 
@@ -94,9 +95,10 @@ export class ControlPlane implements AsyncDisposable {
     return new ControlPlane({ source, api: server.api, log, view, stack: stack.move() })
   }
 
-  /** Writes the EndpointSlices of the stream's snapshots back, as far as they are of Services of the API. */
+  /** Mirrors Endpoints, and writes the EndpointSlices of the stream's snapshots back, as far as they are of Services of the API. */
   follow(stream: SnapshotStream): void {
     const publisher = this.#stack.use(new SlicePublisher(this.#api, { log: this.#log }))
+    this.#stack.use(new EndpointsMirror(this.#api, { log: this.#log }))
     this.#stack.defer(stream.subscribe((snapshot) => void publisher.update(snapshot)))
   }
 

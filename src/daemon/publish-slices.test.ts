@@ -53,6 +53,17 @@ describe('SlicePublisher', () => {
     pods.applyManifests([pod('b', '10.1.0.2', 'False')])
     await publisher.update(merged.current)
     expect(shown()).toEqual([{ service: 'web', endpoints: ['10.1.0.1 true', '10.1.0.2 false'] }])
+    // What older clients know.
+    const targetRef = { kind: 'Pod', namespace: 'default' }
+    expect(server.store.get('endpoints', 'default', 'web')).toMatchObject({
+      subsets: [
+        {
+          addresses: [{ ip: '10.1.0.1', nodeName: 'n1', targetRef: { ...targetRef, name: 'a' } }],
+          notReadyAddresses: [{ ip: '10.1.0.2', nodeName: 'n1', targetRef: { ...targetRef, name: 'b' } }],
+          ports: [{ port: 80, protocol: 'TCP' }],
+        },
+      ],
+    })
     const revision = server.store.revision
     await publisher.update({ ...merged.current })
     expect(server.store.revision).toBe(revision)
@@ -62,5 +73,6 @@ describe('SlicePublisher', () => {
     using next = new SlicePublisher(server.api, { log: silentLog })
     await next.update(merged.current)
     expect(shown()).toEqual([])
+    expect(server.store.list('endpoints')).toEqual([])
   })
 })

@@ -2,6 +2,8 @@ import type { KubeApi, Target, WriteOptions } from '../api/kube-api.ts'
 import { resourceTypeOf } from '../api/resources.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { Log } from '../base/log.ts'
+import type { KubeObject } from '../api/kube-object.ts'
+import { describeEndpoints, endpointsManagedByLabel, selectsPods } from './describe-endpoints.ts'
 import type { Endpoint, EndpointSlice } from '../model/endpoint-slice.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { serviceNameLabel } from '../model/parse-endpoint-slice.ts'
@@ -14,6 +16,7 @@ export const publisher = 'endpoints.fairlead.dev'
 /**
  * Writes the EndpointSlices that the daemon made for Services of the embedded API into that API, so that kubectl and whoever
  * follows it see them. Level-triggered: after each snapshot, what differs is written. Objects of others are left alone.
+ * Endpoints (core/v1) of Services that select pods are written, too.
  */
 export class SlicePublisher implements Disposable {
   readonly #api: KubeApi
@@ -50,7 +53,12 @@ export class SlicePublisher implements Disposable {
     const stale = SharedMap.changedKeys(this.#published.slices, snapshot.slices)
     for (const key of SharedMap.changedKeys(this.#published.services, snapshot.services)) stale.add(key)
     // What an earlier daemon left behind belongs to Services that may be gone.
-    if (this.#published === emptySnapshot) for (const { service } of this.#ours()) stale.add(service)
+    if (this.#published === emptySnapshot) {
+      for (const { service } of this.#ours()) stale.add(service)
+      for (const { metadata } of this.#api.store.list('endpoints'))
+        if (metadata.labels?.[endpointsManagedByLabel] === publisher)
+          stale.add(`${metadata.namespace}/${metadata.name}`)
+    }
     for (const key of this.#failed) stale.add(key)
     this.#failed.clear()
     const ours = Map.groupBy(this.#ours(), ({ service }) => service)
@@ -88,6 +96,22 @@ export class SlicePublisher implements Disposable {
       if (published.some((slice) => slice.name === name)) continue
       if (this.#api.store.get(slices, namespace, name))
         await this.#api.remove(targetOf(namespace, name), { dryRun: false })
+    }
+    await this.#reconcileEndpoints({ owner, namespace, service }, { wanted, options })
+  }
+
+  /** Older clients know Endpoints only. */
+  async #reconcileEndpoints(
+    { owner, namespace, service }: { owner: KubeObject | undefined; namespace: string; service: string },
+    { wanted, options }: { readonly wanted: readonly EndpointSlice[]; readonly options: WriteOptions },
+  ): Promise<void> {
+    const target: Target = { type: resourceTypeOf('Endpoints'), namespace, name: service, subresource: '' }
+    const there = this.#api.store.get('endpoints', namespace, service)
+    if (owner && selectsPods(owner)) {
+      const body = describeEndpoints(owner, wanted, { managedBy: publisher })
+      await this.#api.patch(target, { kind: 'apply', body, force: true }, options)
+    } else if (there?.metadata.labels?.[endpointsManagedByLabel] === publisher) {
+      await this.#api.remove(target, { dryRun: false })
     }
   }
 
