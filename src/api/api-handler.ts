@@ -2,21 +2,31 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
+import { answerReview, findReview, type Asker } from './access-review.ts'
 import { ApiError } from './api-error.ts'
 import { admitNode, authorizeNode } from './authorize-node.ts'
 import { describeAll, describeGroup, describeGroups, describeResources, describeVersions } from './discovery.ts'
-import type { FieldValidation } from './decode-object.ts'
 import type { Admit, KubeApi, Patch, Target, WriteOptions, Written } from './kube-api.ts'
-import { isJsonObject, objectAt, textAt, type JsonObject, type KubeObject } from './kube-object.ts'
-import type { ListOptions, ObjectList } from './list-objects.ts'
+import { textAt, type JsonObject, type KubeObject } from './kube-object.ts'
+import type { ObjectList } from './list-objects.ts'
 import { negotiate, type Representation } from './negotiate.ts'
 import type { NodeRole } from './node-tokens.ts'
 import { openApiIndex, openApiV2, openApiV3 } from './open-api.ts'
 import { parsePath, type ApiPath } from './parse-path.ts'
 import type { Removal } from './remove-object.ts'
 import { mediaType, readBody } from './request-body.ts'
-import { groupVersion, type ResourceType } from './resources.ts'
-import { describeTable, partial, type IncludeObject } from './table.ts'
+import { eventsGroup, fromCoreEvent, toCoreEvent } from './events-group.ts'
+import {
+  isTrue,
+  readDryRun,
+  readInclude,
+  readListOptions,
+  readNumber,
+  readPreconditions,
+  readValidation,
+} from './read-query.ts'
+import { groupVersion, resourceTypeOf, type ResourceType } from './resources.ts'
+import { describeTable, partial } from './table.ts'
 import { drained, type WatchHub } from './watch-objects.ts'
 
 /** What a client may do. */
@@ -57,6 +67,10 @@ interface Exchange {
   readonly accepts: Representation
   readonly role: Role | undefined
   readonly options: HandlerOptions
+  /** How an object is shown that has other words in the group of the path; undefined: as it is. */
+  readonly show?: (object: object) => JsonObject
+  /** The body of the request, in the words that objects are kept in. */
+  readonly body: () => Promise<unknown>
 }
 
 async function serve(options: HandlerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -65,12 +79,22 @@ async function serve(options: HandlerOptions, request: IncomingMessage, response
   const open = target.kind === 'health' || target.kind === 'version'
   const role = options.authenticate(request)
   if (role === undefined && !open) throw new ApiError('Unauthorized', 'Unauthorized')
+  const review = findReview(path)
+  if (review && role !== undefined) {
+    if (request.method !== 'POST') throw methodNotAllowed(request)
+    return answer(response, 201, answerReview(review, await readBody(request), askerOf(role)))
+  }
   const reads = request.method === 'GET' || request.method === 'HEAD'
   const writer = role === 'admin' || nodeOf(role) !== undefined
   if (!writer && !reads) throw new ApiError('Forbidden', `this token may not ${request.method} ${path}`)
   if (target.kind === 'openapi') return serveOpenApi(options, target.path, response)
   const accepts = negotiate(request.headers.accept)
-  const exchange = { request, response, query: new URLSearchParams(search), accepts, role, options }
+  const body = (): Promise<unknown> => readBody(request)
+  const exchange = { request, response, query: new URLSearchParams(search), accepts, role, options, body }
+  if (target.kind === 'resource' && target.type === eventsGroup) {
+    const core = { ...target, type: resourceTypeOf('Event') }
+    return serveResource({ ...exchange, show: fromCoreEvent, body: async () => toCoreEvent(await body()) }, core)
+  }
   if (target.kind === 'resource') return serveResource(exchange, target)
   if (!reads) throw target.kind === 'unknown' ? noSuchPath() : methodNotAllowed(request)
   serveDiscovery(exchange, target)
@@ -137,13 +161,13 @@ async function serveResource(exchange: Exchange, path: ApiPath & { kind: 'resour
     case 'GET all':
     case 'GET one':
       if (isTrue(query.get('watch'))) return watch(exchange, target)
-      if (name === '') return answerList(exchange, type, api.list(target, readListOptions(exchange)))
+      if (name === '') return answerList(exchange, type, api.list(target, readListOptions(exchange.query)))
       return answerObjects(exchange, type, { status: 200, object: api.get(target) })
     case 'POST all':
       if (type.namespaced && namespace === '') throw methodNotAllowed(request)
-      return answerWritten(exchange, type, (write) => readBody(request).then((body) => api.create(target, body, write)))
+      return answerWritten(exchange, type, (write) => exchange.body().then((body) => api.create(target, body, write)))
     case 'PUT one':
-      return answerWritten(exchange, type, (write) => readBody(request).then((body) => api.update(target, body, write)))
+      return answerWritten(exchange, type, (write) => exchange.body().then((body) => api.update(target, body, write)))
     case 'PATCH one':
       return answerWritten(exchange, type, async (write) => api.patch(target, await readPatch(exchange), write))
     case 'DELETE one': {
@@ -158,7 +182,7 @@ async function serveResource(exchange: Exchange, path: ApiPath & { kind: 'resour
     case 'DELETE all': {
       const body = await readBody(request)
       const dryRun = readDryRun(query, body)
-      const removed = await api.removeCollection(target, { ...readListOptions(exchange), dryRun })
+      const removed = await api.removeCollection(target, { ...readListOptions(exchange.query), dryRun })
       const list = {
         items: removed.map(({ object }) => object),
         revision: api.store.revision,
@@ -185,17 +209,17 @@ function watch(exchange: Exchange, { type, namespace, name }: Target): void {
     bookmarks: isTrue(query.get('allowWatchBookmarks')),
     sendInitialEvents: initial === null ? undefined : isTrue(initial),
     timeoutSeconds: readNumber(query, 'timeoutSeconds') || undefined,
-    format: `${accepts.kind} ${accepts.kind === 'table' ? readInclude(query) : ''}`,
+    format: `${accepts.kind} ${accepts.kind === 'table' ? readInclude(query) : ''} ${exchange.show ? 'shown' : ''}`,
     write: writerOf(exchange, type),
   })
 }
 
 function writerOf(
-  { accepts, query, options }: Exchange,
+  { accepts, query, options, show }: Exchange,
   type: ResourceType,
 ): ((object: KubeObject) => object) | undefined {
   if (accepts.kind === 'partial') return partial
-  if (accepts.kind !== 'table') return undefined
+  if (accepts.kind !== 'table') return show
   const include = readInclude(query)
   return (object) => {
     const metadata = { resourceVersion: object.metadata.resourceVersion }
@@ -225,18 +249,22 @@ async function answerWritten(
 }
 
 function answerObjects(exchange: Exchange, type: ResourceType, result: { status: number; object: KubeObject }): void {
-  const { accepts, options, query, response } = exchange
+  const { accepts, options, query, response, show = asItIs } = exchange
   const { object, status } = result
   const metadata = { resourceVersion: object.metadata.resourceVersion }
   const now = options.clock.now().getTime()
   if (accepts.kind === 'table') {
     return answer(response, status, describeTable(type, [object], { metadata, include: readInclude(query), now }))
   }
-  answer(response, status, accepts.kind === 'partial' ? partial(object) : object)
+  answer(response, status, accepts.kind === 'partial' ? partial(object) : show(object))
+}
+
+function asItIs(object: object): object {
+  return object
 }
 
 async function answerList(exchange: Exchange, type: ResourceType, list: ObjectList): Promise<void> {
-  const { accepts, options, query, response } = exchange
+  const { accepts, options, query, response, show = asItIs } = exchange
   const metadata: JsonObject = {
     resourceVersion: String(list.revision),
     ...(list.continueToken !== '' && { continue: list.continueToken, remainingItemCount: list.remaining }),
@@ -247,14 +275,14 @@ async function answerList(exchange: Exchange, type: ResourceType, list: ObjectLi
   }
   const whole = accepts.kind !== 'partial'
   const head = whole
-    ? { kind: `${type.kind}List`, apiVersion: groupVersion(type), metadata }
+    ? { kind: `${type.kind}List`, apiVersion: groupVersion(exchange.show ? eventsGroup : type), metadata }
     : { kind: 'PartialObjectMetadataList', apiVersion: 'meta.k8s.io/v1', metadata }
   response.writeHead(200, { 'content-type': 'application/json', 'cache-control': 'no-cache, private' })
   response.write(`${JSON.stringify(head).slice(0, -1)},"items":[`)
   for (let from = 0; from < list.items.length; from += objectsPerTurn) {
     const some = list.items
       .slice(from, from + objectsPerTurn)
-      .map((item) => JSON.stringify(whole ? item : partial(item)))
+      .map((item) => JSON.stringify(whole ? show(item) : partial(item)))
     if (!response.write(`${from === 0 ? '' : ','}${some.join(',')}`)) await drained(response)
     await nextTurn()
     if (response.destroyed) return
@@ -262,7 +290,8 @@ async function answerList(exchange: Exchange, type: ResourceType, list: ObjectLi
   response.end(']}\n')
 }
 
-async function readPatch({ request, query }: Exchange): Promise<Patch> {
+async function readPatch(exchange: Exchange): Promise<Patch> {
+  const { request, query } = exchange
   const type = mediaType(request)
   const kinds = {
     'application/json-patch+json': 'json',
@@ -284,63 +313,16 @@ async function readPatch({ request, query }: Exchange): Promise<Patch> {
       'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
     )
   }
-  const body = await readBody(request)
+  const body = await exchange.body()
   return kind === 'apply' ? { kind, body, force: isTrue(query.get('force')) } : { kind, body }
 }
 
-function readListOptions({ query }: Exchange): ListOptions {
-  readNumber(query, 'resourceVersion')
-  return {
-    labelSelector: query.get('labelSelector') ?? '',
-    fieldSelector: query.get('fieldSelector') ?? '',
-    limit: readNumber(query, 'limit') ?? 0,
-    continueToken: query.get('continue') ?? '',
-  }
-}
-
-/** Says what strconv.ParseInt says, as Kubernetes does. */
-function readNumber(query: URLSearchParams, name: string): number | undefined {
-  const text = query.get(name)
-  if (text === null || text === '') return undefined
-  if (/^\d{1,15}$/.test(text)) return Number(text)
-  throw new ApiError(
-    'BadRequest',
-    `${name}: Invalid value: ${JSON.stringify(text)}: strconv.ParseInt: parsing ${JSON.stringify(text)}: invalid syntax`,
-  )
-}
-
-function readPreconditions(body: unknown): { preconditions?: { uid?: string; resourceVersion?: string } } {
-  const { uid, resourceVersion } = objectAt(body, 'preconditions')
-  return {
-    preconditions: {
-      ...(typeof uid === 'string' && { uid }),
-      ...(typeof resourceVersion === 'string' && { resourceVersion }),
-    },
-  }
-}
-
-function readDryRun(query: URLSearchParams, body: unknown): boolean {
-  const all = [
-    ...query.getAll('dryRun'),
-    ...(isJsonObject(body) && Array.isArray(body['dryRun']) ? body['dryRun'] : []),
-  ]
-  const unknown = all.find((value) => value !== 'All')
-  if (unknown === undefined) return all.length > 0
-  throw new ApiError('Invalid', `dryRun: Unsupported value: ${JSON.stringify(unknown)}: supported values: "All"`)
-}
-
-function readValidation(text: string | null): FieldValidation {
-  if (text === null || text === '') return 'Warn'
-  if (text === 'Strict' || text === 'Warn' || text === 'Ignore') return text
-  throw new ApiError(
-    'Invalid',
-    `fieldValidation: Unsupported value: ${JSON.stringify(text)}: supported values: "Ignore", "Strict", "Warn"`,
-  )
-}
-
-function readInclude(query: URLSearchParams): IncludeObject {
-  const text = query.get('includeObject')
-  return text === 'None' || text === 'Object' ? text : 'Metadata'
+function askerOf(role: Role): Asker {
+  const node = nodeOf(role)
+  if (node !== undefined) return { user: role, groups: ['system:nodes', 'system:authenticated'], isAdmin: false, node }
+  const isAdmin = role === 'admin'
+  const groups = [...(isAdmin ? ['system:masters'] : []), 'system:authenticated']
+  return { user: `fairlead:${role}`, groups, isAdmin, node }
 }
 
 /** The node whose token it is; undefined: not one of a node. */
@@ -351,10 +333,6 @@ function nodeOf(role: Role | undefined): string | undefined {
 function admitOf({ role, options }: Exchange): Admit | undefined {
   const node = nodeOf(role)
   return node === undefined ? undefined : admitNode(node, options.api.store)
-}
-
-function isTrue(text: string | null): boolean {
-  return text === 'true' || text === '1'
 }
 
 function removalStatus(type: ResourceType, { object, gone }: Removal): object {

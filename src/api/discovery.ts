@@ -1,5 +1,8 @@
+import { eventsGroup } from './events-group.ts'
 import { groupVersion, resourceTypes, type ResourceType } from './resources.ts'
 
+/** All that is served, in the order in which it is listed. */
+const served: readonly ResourceType[] = [...resourceTypes, eventsGroup]
 const verbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch']
 const statusVerbs = ['get', 'patch', 'update']
 
@@ -67,15 +70,15 @@ function aggregated(type: ResourceType): object {
 }
 
 function groups(): string[] {
-  return [...new Set(resourceTypes.map(({ group }) => group))].filter((group) => group !== '').sort()
+  return [...new Set(served.map(({ group }) => group))].filter((group) => group !== '').sort()
 }
 
 function versionsOf(group: string): string[] {
-  return [...new Set(resourceTypes.filter((type) => type.group === group).map(groupVersion))]
+  return [...new Set(served.filter((type) => type.group === group).map(groupVersion))]
 }
 
 function typesOf(version: string): readonly ResourceType[] {
-  return resourceTypes.filter((type) => groupVersion(type) === version)
+  return served.filter((type) => groupVersion(type) === version)
 }
 
 function describeOne(name: string): object {

@@ -1,3 +1,4 @@
+import { eventsGroup } from './events-group.ts'
 import { groupVersion, resourceTypes, type ResourceType } from './resources.ts'
 
 /** What a path means. */
@@ -60,7 +61,7 @@ export function parsePath(path: string): ApiPath {
 }
 
 function parseResource(version: string, parts: readonly string[]): ApiPath {
-  const types = resourceTypes.filter((type) => groupVersion(type) === version)
+  const types = [...resourceTypes, eventsGroup].filter((type) => groupVersion(type) === version)
   if (types.length === 0) return { kind: 'unknown' }
   if (parts.length === 0) return { kind: 'resources', groupVersion: version }
   // `namespaces/NAME/status` is of the namespace itself, `namespaces/NAME/services` is inside it.

@@ -4,7 +4,7 @@ import type { JsonObject } from './kube-object.ts'
 /** How one field of a message is written; the name of another message stands for itself. */
 type Field = readonly [
   name: string,
-  type: 'string' | 'strings' | 'int' | 'bool' | 'time' | 'intstr' | 'texts' | (string & {}),
+  type: 'string' | 'strings' | 'int' | 'bool' | 'time' | 'microtime' | 'intstr' | 'texts' | (string & {}),
   many?: 'many',
 ]
 type Message = Readonly<Record<number, Field>>
@@ -14,6 +14,69 @@ const messages: Readonly<Record<string, Message>> = {
   Service: { 1: ['metadata', 'ObjectMeta'], 2: ['spec', 'ServiceSpec'] },
   Namespace: { 1: ['metadata', 'ObjectMeta'] },
   Lease: { 1: ['metadata', 'ObjectMeta'], 2: ['spec', 'LeaseSpec'] },
+  'v1 Event': {
+    1: ['metadata', 'ObjectMeta'],
+    2: ['involvedObject', 'ObjectReference'],
+    3: ['reason', 'string'],
+    4: ['message', 'string'],
+    5: ['source', 'EventSource'],
+    6: ['firstTimestamp', 'time'],
+    7: ['lastTimestamp', 'time'],
+    8: ['count', 'int'],
+    9: ['type', 'string'],
+    10: ['eventTime', 'microtime'],
+    11: ['series', 'EventSeries'],
+    12: ['action', 'string'],
+    13: ['related', 'ObjectReference'],
+    14: ['reportingComponent', 'string'],
+    15: ['reportingInstance', 'string'],
+  },
+  'events.k8s.io/v1 Event': {
+    1: ['metadata', 'ObjectMeta'],
+    2: ['eventTime', 'microtime'],
+    3: ['series', 'EventSeries'],
+    4: ['reportingController', 'string'],
+    5: ['reportingInstance', 'string'],
+    6: ['action', 'string'],
+    7: ['reason', 'string'],
+    8: ['regarding', 'ObjectReference'],
+    9: ['related', 'ObjectReference'],
+    10: ['note', 'string'],
+    11: ['type', 'string'],
+    12: ['deprecatedSource', 'EventSource'],
+    13: ['deprecatedFirstTimestamp', 'time'],
+    14: ['deprecatedLastTimestamp', 'time'],
+    15: ['deprecatedCount', 'int'],
+  },
+  EventSeries: { 1: ['count', 'int'], 2: ['lastObservedTime', 'microtime'] },
+  EventSource: { 1: ['component', 'string'], 2: ['host', 'string'] },
+  ObjectReference: {
+    1: ['kind', 'string'],
+    2: ['namespace', 'string'],
+    3: ['name', 'string'],
+    4: ['uid', 'string'],
+    5: ['apiVersion', 'string'],
+    6: ['resourceVersion', 'string'],
+    7: ['fieldPath', 'string'],
+  },
+  SelfSubjectReview: { 1: ['metadata', 'ObjectMeta'] },
+  SelfSubjectAccessReview: { 1: ['metadata', 'ObjectMeta'], 2: ['spec', 'AccessSpec'] },
+  SelfSubjectRulesReview: { 1: ['metadata', 'ObjectMeta'], 2: ['spec', 'RulesSpec'] },
+  AccessSpec: {
+    1: ['resourceAttributes', 'ResourceAttributes'],
+    2: ['nonResourceAttributes', 'NonResourceAttributes'],
+  },
+  ResourceAttributes: {
+    1: ['namespace', 'string'],
+    2: ['verb', 'string'],
+    3: ['group', 'string'],
+    4: ['version', 'string'],
+    5: ['resource', 'string'],
+    6: ['subresource', 'string'],
+    7: ['name', 'string'],
+  },
+  NonResourceAttributes: { 1: ['path', 'string'], 2: ['verb', 'string'] },
+  RulesSpec: { 1: ['namespace', 'string'] },
   DeleteOptions: {
     1: ['gracePeriodSeconds', 'int'],
     2: ['preconditions', 'Preconditions'],
@@ -102,7 +165,9 @@ export function readProtobufBody(body: Buffer): JsonObject {
         if (part === 2) kind = String(text)
       }
     }
-    const message = Object.hasOwn(messages, kind) ? messages[kind] : undefined
+    // An Event has other fields in each of its groups.
+    const known = [kind, `${apiVersion} ${kind}`].find((name) => Object.hasOwn(messages, name))
+    const message = known === undefined ? undefined : messages[known]
     if (!message)
       throw new ApiError('UnsupportedMediaType', `a ${kind} is read as application/json only, not as protobuf`)
     return { apiVersion, kind, ...readMessage(raw, message) }
@@ -143,6 +208,15 @@ function readValue(value: Buffer | bigint, type: Field[1]): unknown {
     case 'time': {
       const seconds = new Map(fieldsOf(value)).get(1)
       return typeof seconds === 'bigint' ? new Date(Number(seconds) * 1000).toISOString() : undefined
+    }
+    case 'microtime': {
+      const parts = new Map(fieldsOf(value))
+      const seconds = parts.get(1)
+      if (typeof seconds !== 'bigint') return undefined
+      const micros = String(Number(parts.get(2) ?? 0n) / 1000)
+        .replace(/\..*/, '')
+        .padStart(6, '0')
+      return new Date(Number(seconds) * 1000).toISOString().replace('.000Z', `.${micros}Z`)
     }
     case 'intstr': {
       const parts = new Map(fieldsOf(value))
