@@ -15,7 +15,7 @@ export function listenTcp(server: Server, { host, port }: ListenAddress): Promis
 }
 
 /** The same as kube-proxy does: 0.0.0.0 means all addresses of both families (Go's net.Listen), where there are both. */
-async function listenAsGo(server: Server, address: ListenAddress): Promise<void> {
+export async function listenAsGo(server: Server, address: ListenAddress): Promise<void> {
   if (address.host !== '0.0.0.0') return listenTcp(server, address)
   try {
     await listenTcp(server, { ...address, host: '::' })

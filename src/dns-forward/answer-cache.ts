@@ -46,6 +46,7 @@ export class AnswerCache {
   readonly #options: Required<AnswerCacheOptions>
   readonly #positive: Pool = { entries: new Map(), bytes: 0 }
   readonly #negative: Pool = { entries: new Map(), bytes: 0 }
+  #evictions = 0
 
   constructor(options: AnswerCacheOptions = {}) {
     this.#options = {
@@ -59,9 +60,17 @@ export class AnswerCache {
     }
   }
 
-  get size(): { readonly answers: number; readonly denials: number; readonly bytes: number } {
+  get size(): {
+    readonly answers: number
+    readonly denials: number
+    readonly bytes: number
+    /** Those that had to go for others, since the start. */
+    readonly evictions: number
+  } {
     const { entries: answers, bytes } = this.#positive
-    return { answers: answers.size, denials: this.#negative.entries.size, bytes: bytes + this.#negative.bytes }
+    const { entries: denials } = this.#negative
+    const evictions = this.#evictions
+    return { answers: answers.size, denials: denials.size, bytes: bytes + this.#negative.bytes, evictions }
   }
 
   /** What is known at `now`: fresh, or stale but kept. */
@@ -100,6 +109,7 @@ export class AnswerCache {
       if (oldest === undefined || !entry) break
       pool.entries.delete(oldest)
       pool.bytes -= entry.bytes
+      this.#evictions++
     }
   }
 
@@ -121,7 +131,7 @@ export class AnswerCache {
 /** The answer with its TTLs counted down to `now`; none above `maxTtl` seconds. Not authoritative: it comes from memory. */
 export function agedAnswer({ answer, storedAt }: CachedAnswer, now: number): Answer {
   const age = Math.floor((now - storedAt) / 1000)
-  return { ...withTtls(answer, (ttl) => Math.max(0, ttl - age)), authoritative: false, from: 'cache' }
+  return { ...withTtls(answer, (ttl) => Math.max(0, ttl - age)), authoritative: false, from: 'cache', age }
 }
 
 /** The answer with every TTL made by `change`. */

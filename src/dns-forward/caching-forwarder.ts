@@ -18,7 +18,9 @@ export interface CachingForwarderOptions extends AnswerCacheOptions {
 
 /** Counts since the start. */
 export interface CacheCounters {
+  /** All, and of them denials. */
   hits: number
+  denialHits: number
   misses: number
   stale: number
   prefetches: number
@@ -48,7 +50,7 @@ export class CachingForwarder implements Upstreams {
   readonly #refreshing = new Set<string>()
   /** When a failure is forgotten, and what it was. */
   readonly #failures = new Map<string, { readonly until: number; readonly answer: Answer }>()
-  readonly #counters: CacheCounters = { hits: 0, misses: 0, stale: 0, prefetches: 0 }
+  readonly #counters: CacheCounters = { hits: 0, denialHits: 0, misses: 0, stale: 0, prefetches: 0 }
 
   constructor(options: CachingForwarderOptions) {
     this.#cache = new AnswerCache(options)
@@ -76,6 +78,7 @@ export class CachingForwarder implements Upstreams {
     const known = this.#cache.get(key, now)
     if (known && now < known.freshUntil) {
       this.#counters.hits++
+      if (known.answer.answer.length === 0) this.#counters.denialHits++
       known.hits++
       if (this.#isDue(known, now)) this.#prefetch(key, question, flags)
       return agedAnswer(known, now)

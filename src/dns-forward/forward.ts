@@ -18,6 +18,7 @@ import { relevantAnswer } from './relevant-answer.ts'
 import type { Reply } from '../dns-message/reply.ts'
 import { TlsConnections } from './tls-connections.ts'
 import type { Upstream } from './upstream.ts'
+import { type UpstreamCount, UpstreamCounts } from './upstream-counts.ts'
 import { UpstreamHealth } from './upstream-health.ts'
 import { exchangeTcp, exchangeUdp } from './upstream-exchange.ts'
 
@@ -70,8 +71,10 @@ export class Forwarder implements Upstreams {
   readonly #caselessUntil = new Map<string, number>()
   readonly #tls: TlsConnections
   readonly #stop = new AbortController()
+  readonly #upstreams = new UpstreamCounts()
   #failures = 0
   #forwarded = 0
+  #rejected = 0
 
   constructor(options: ForwarderOptions) {
     this.#options = options
@@ -80,8 +83,14 @@ export class Forwarder implements Upstreams {
     this.#health = new UpstreamHealth({ clock: this.#clock, tryNextAfter: options.tryNextAfter ?? 1500 })
   }
 
-  get counters(): { readonly forwarded: number; readonly failures: number } {
-    return { forwarded: this.#forwarded, failures: this.#failures }
+  /** `rejected`: those of `failures` for which there was no room. */
+  get counters(): { readonly forwarded: number; readonly failures: number; readonly rejected: number } {
+    return { forwarded: this.#forwarded, failures: this.#failures, rejected: this.#rejected }
+  }
+
+  /** What each resolver was asked and answered, by its key. */
+  get upstreams(): ReadonlyMap<string, UpstreamCount> {
+    return this.#upstreams.view()
   }
 
   /** Whether a question is ours, sent back by a resolver that asks us: to answer it would feed the loop. */
@@ -103,6 +112,7 @@ export class Forwarder implements Upstreams {
     if (same) return same
     if (this.#inFlight.size >= (this.#options.maxConcurrent ?? 1024)) {
       this.#failures++
+      this.#rejected++
       return Promise.resolve({ ...tooMany, from: 'forward' })
     }
     const answer = this.#ask(question, flags).finally(() => this.#inFlight.delete(key))
@@ -160,17 +170,20 @@ export class Forwarder implements Upstreams {
         if (poor) resolve(poor)
         else reject(error)
       }
+      this.#upstreams.asked(server.key)
       const exchange = this.#exchange(server, request)
       exchange.then(
         (reply) => {
           waiting.delete(server)
+          const ms = this.#clock.monotonic() - began
           // Late ones count too, for the next time.
-          this.#health.answered(server, this.#clock.monotonic() - began)
+          this.#health.answered(server, ms)
+          this.#upstreams.answered(server.key, { rcode: reply.answer.rcode, seconds: ms / 1000 })
           if (!isPoor(reply)) {
             silence.cancel()
             for (const slower of waiting) this.#health.lost(slower)
             waiting.clear()
-            resolve(reply)
+            resolve({ ...reply, answer: { ...reply.answer, via: server.key } })
             return
           }
           poor = reply
@@ -179,7 +192,10 @@ export class Forwarder implements Upstreams {
           goOn(new Error('poor reply'))
         },
         (error: Error) => {
-          if (!request.signal.aborted) this.#health.failed(server)
+          if (!request.signal.aborted) {
+            this.#health.failed(server)
+            this.#upstreams.failed(server.key)
+          }
           if (++errors >= servers.length * 2) attempts = started
           goOn(error)
         },
@@ -194,6 +210,7 @@ export class Forwarder implements Upstreams {
     const giveUp = () => {
       if (signal.aborted) return
       this.#health.failed(server)
+      this.#upstreams.failed(server.key)
       void this.#probeLoop(server)
     }
     const { ms, early } = this.#health.patience(server)

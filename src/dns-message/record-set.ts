@@ -64,6 +64,10 @@ export interface Answer {
   readonly extendedError?: ExtendedError
   /** Who says so, for those who count answers; never sent. */
   readonly from?: string
+  /** Which other server said it first; never sent. */
+  readonly via?: string
+  /** Seconds that it was remembered; never sent. */
+  readonly age?: number
 }
 
 export interface ExtendedError {

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { isAtOrBelow, type Name } from '../dns-message/name.ts'
+import { isAtOrBelow, type Name, type NameKey } from '../dns-message/name.ts'
 import type { Question } from '../dns-message/query.ts'
 import { type Answer, emptyAnswer, extendedErrors, rcodes, recordTypes, textSet } from '../dns-message/record-set.ts'
 import { type Cidr, cidrContains } from '../net/cidr.ts'
@@ -30,6 +30,11 @@ export class AccessRules implements NameStage {
     this.#options = options
   }
 
+  touches(zone: NameKey): boolean {
+    const { zones } = this.#options
+    return zones.length === 0 || zones.some(({ key }) => isAtOrBelow(key, zone) || isAtOrBelow(zone, key))
+  }
+
   answer({ name, type }: Question, client: string): Answer | undefined {
     const { zones, rules } = this.#options
     if (zones.length > 0 && !zones.some((zone) => isAtOrBelow(name.key, zone.key))) return undefined
@@ -57,6 +62,8 @@ const filtered: Answer = { ...emptyAnswer(rcodes.NOERROR, prohibited), from: 'ac
 
 /** Questions of type ANY get one small record, whatever the name (RFC 8482 section 4.2): CoreDNS's `any`. */
 export const minimalAny: NameStage = {
+  // The cluster itself says the same of its names.
+  touches: () => false,
   answer: ({ name, type }) =>
     type === recordTypes.ANY
       ? {

@@ -1,4 +1,4 @@
-import { isAtOrBelow, labelsOfKey, type Name, nameOfLabels, rootName } from '../dns-message/name.ts'
+import { isAtOrBelow, labelsOfKey, type Name, type NameKey, nameOfLabels, rootName } from '../dns-message/name.ts'
 import type { Question } from '../dns-message/query.ts'
 import {
   addressSets,
@@ -43,6 +43,10 @@ export class ExternalNames implements NameStage {
   constructor(options: ExternalNamesOptions) {
     this.#options = options
     this.#ttl = options.ttl ?? 5
+  }
+
+  touches(zone: NameKey): boolean {
+    return this.#options.zones.some(({ key }) => isAtOrBelow(key, zone) || isAtOrBelow(zone, key))
   }
 
   update(snapshot: Snapshot): void {

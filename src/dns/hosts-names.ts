@@ -75,6 +75,15 @@ export class HostsNames implements NameStage, Disposable {
     return this.#addresses.size
   }
 
+  touches(zone: NameKey): boolean {
+    const { file, zones, entries = [], passesOn } = this.#options
+    const overlaps = ({ key }: Name) => isAtOrBelow(key, zone) || isAtOrBelow(zone, key)
+    if (zones && !zones.some(overlaps)) return false
+    // What a file will say next is not known, and a denial speaks about all names.
+    if (file !== undefined || (passesOn && !passesOn(zone))) return true
+    return entries.some(({ names }) => names.some(({ key }) => isAtOrBelow(key, zone)))
+  }
+
   answer({ name, type }: Question): Answer | undefined {
     const { zones, ttl = 3600, reverse = true, passesOn } = this.#options
     if (zones && !zones.some((zone) => isAtOrBelow(name.key, zone.key))) return undefined

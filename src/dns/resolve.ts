@@ -20,6 +20,8 @@ import {
 export interface NameStage {
   /** Undefined: not mine, ask the next. `client`: the address of the one who asks, as a socket says it. */
   answer(question: Question, client: string): Answer | undefined
+  /** Whether it may ever answer a name of a zone. Absent: it may, so nothing about that zone can be answered without asking it. */
+  touches?(zone: NameKey): boolean
   /** Takes the newest snapshot. */
   update?(snapshot: Snapshot): void
 }

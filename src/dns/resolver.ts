@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { AnswerCacheOptions } from '../dns-forward/answer-cache.ts'
-import { type CacheCounters, CachingForwarder } from '../dns-forward/caching-forwarder.ts'
+import { CachingForwarder } from '../dns-forward/caching-forwarder.ts'
 import { Forwarder } from '../dns-forward/forward.ts'
 import { ResolvConf } from '../dns-forward/resolv-conf.ts'
 import { type ForwardRule, plainUpstream, serversFor, type Upstream } from '../dns-forward/upstream.ts'
@@ -44,6 +44,8 @@ export interface ResolverOptions {
   readonly upstreams?: readonly Upstream[]
   /** Whom to ask about a name, instead of all of the above and of `rules`. */
   readonly serversOf?: (name: Name) => readonly Upstream[]
+  /** Something that is another when `serversOf` names others: then all that is remembered is forgotten. */
+  readonly epoch?: () => unknown
   /** Other resolvers for the names of some domains ("stub domains"). */
   readonly rules?: readonly ForwardRule[]
   /** PEM of the authorities that the certificates of DNS over TLS must come from; default: Node's. */
@@ -109,7 +111,7 @@ export class Resolver implements Disposable {
       ...(limits.forwardDeadline === undefined ? {} : { deadline: limits.forwardDeadline }),
       ...(limits.tryNextAfter === undefined ? {} : { tryNextAfter: limits.tryNextAfter }),
     })
-    const epoch = () => this.#resolvConf?.servers
+    const epoch = options.epoch ?? (() => this.#resolvConf?.servers)
     this.#cache = new CachingForwarder({ ...clock, ...options.cache, forwarder: this.#forwarder, epoch })
     this.#stages = options.stages ?? []
     this.#context = {
@@ -150,16 +152,13 @@ export class Resolver implements Disposable {
   }
 
   /** Of what was forwarded, and what is remembered of it. */
-  get counters(): {
-    readonly forwarded: number
-    readonly failures: number
-    readonly cache: Readonly<CacheCounters> & {
-      readonly answers: number
-      readonly denials: number
-      readonly bytes: number
-    }
-  } {
+  get counters(): Forwarder['counters'] & { readonly cache: CachingForwarder['counters'] } {
     return { ...this.#forwarder.counters, cache: this.#cache.counters }
+  }
+
+  /** What each of the other servers was asked and answered, by its key. */
+  get upstreams(): Forwarder['upstreams'] {
+    return this.#forwarder.upstreams
   }
 
   [Symbol.dispose](): void {

@@ -1,0 +1,71 @@
+import { isIP } from 'node:net'
+import type { Log } from '../base/log.ts'
+import { isAtOrBelow, type Name, nameText } from '../dns-message/name.ts'
+import { rcodes } from '../dns-message/record-set.ts'
+import { typeName } from '../dns-message/type-names.ts'
+import { type Cidr, cidrContains } from '../net/cidr.ts'
+import { parseIp } from '../net/ip-address.ts'
+import { rcodeName } from './dns-counts.ts'
+import type { SeenQuery } from './seen-query.ts'
+
+/** Which queries are logged: those that fit in all that is given. */
+export interface QueryFilter {
+  readonly clients?: readonly Cidr[]
+  /** Names at or below one of these. */
+  readonly names?: readonly Name[]
+  readonly rcodes?: ReadonlySet<number>
+  readonly types?: ReadonlySet<number>
+  /** CoreDNS's classes of answers: of what exists, of what does not, and failures. */
+  readonly classes?: ReadonlySet<'all' | 'success' | 'denial' | 'error'>
+}
+
+export interface QueryLogOptions extends QueryFilter {
+  readonly log: Log
+  /** Of so many queries that fit, one is logged; default 1. */
+  readonly oneIn?: number
+}
+
+/** Writes a line per query. */
+export class QueryLog {
+  readonly #options: QueryLogOptions
+  #left = 0
+
+  constructor(options: QueryLogOptions) {
+    this.#options = options
+  }
+
+  seen(query: SeenQuery): void {
+    const { log, oneIn = 1 } = this.#options
+    if (!fits(query, this.#options) || --this.#left > 0) return
+    this.#left = oneIn
+    const { client, name, type, rcode, from, tcp, seconds } = query
+    const fields = {
+      client,
+      name: nameText(name),
+      type: typeName(type),
+      rcode: rcodeName(rcode),
+      by: from,
+      proto: tcp ? 'tcp' : 'udp',
+      ms: Math.round(seconds * 1e6) / 1000,
+      ...(oneIn > 1 && { oneIn }),
+    }
+    log.info(fields, 'DNS query')
+  }
+}
+
+function fits({ client, name, type, rcode }: SeenQuery, filter: QueryFilter): boolean {
+  const { clients, names, types, classes } = filter
+  if (types && !types.has(type)) return false
+  if (filter.rcodes && !filter.rcodes.has(rcode)) return false
+  if (classes && !classes.has('all') && !classes.has(classOf(rcode))) return false
+  if (names && !names.some((zone) => isAtOrBelow(name.key, zone.key))) return false
+  if (!clients) return true
+  const [plain = ''] = client.split('%')
+  return isIP(plain) !== 0 && clients.some((range) => cidrContains(range, parseIp(plain)))
+}
+
+/** NODATA counts as a success here: what was sampled says nothing about records. */
+function classOf(rcode: number): 'success' | 'denial' | 'error' {
+  if (rcode === rcodes.NOERROR) return 'success'
+  return rcode === rcodes.NXDOMAIN ? 'denial' : 'error'
+}
