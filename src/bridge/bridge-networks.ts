@@ -12,6 +12,8 @@ import { FullnessTeller } from './bridge-full.ts'
 import { BridgePlans } from './bridge-plans.ts'
 import { BridgeRepair } from './bridge-repair.ts'
 import { BusyPorts } from './busy-ports.ts'
+import type { ClusterPeers } from './cluster-peers.ts'
+import { readPeers, writePeers } from './peers-file.ts'
 import { EndpointCreations } from './endpoint-creations.ts'
 import { readEndpointStates, type EndpointState } from './endpoint-state.ts'
 import { enableForwarding } from './forwarding.ts'
@@ -67,11 +69,13 @@ export class BridgeNetworks implements AsyncDisposable {
   /** Networks come and go one after the other, for each must fit the others. */
   #changing: Promise<unknown> = Promise.resolve()
   readonly #fullness: FullnessTeller
+  #peers: ClusterPeers
 
   /** Use `openBridgeNetworks`. */
   constructor(networks: readonly Network[], journal: LeaseJournal, options: BridgeNetworksOptions) {
     this.#journal = journal
     this.#options = options
+    this.#peers = readPeers(options.stateDir, options.log)
     const { kernel, log, clock, serviceAddresses = [], reserved = [], elsewhere } = options
     this.#pools = new NetworkPools(networks, { leases: journal.leases.values(), serviceAddresses })
     this.#plans = new BridgePlans({
@@ -88,6 +92,7 @@ export class BridgeNetworks implements AsyncDisposable {
       ...options,
       networks: () => this.networks,
       leases: () => this.#plans.ownLeases,
+      peers: () => this.#peers,
     })
     const parts = { pools: this.#pools, plans: this.#plans, busy: this.#busy, deletions: this.#deletions }
     this.#repair = new BridgeRepair({ kernel, log, clock, journal, ...parts })
@@ -133,6 +138,13 @@ export class BridgeNetworks implements AsyncDisposable {
   /** The families in which a lease's endpoint leads out; none for leases of other networks. */
   leadsOut(lease: Lease): readonly IpFamily[] {
     return this.#plans.leadsOut(lease)
+  }
+
+  /** Lets the pods of other nodes reach those of this one's network, and the other way round. Throws NftablesError, IptablesError. */
+  async setPeers(peers: ClusterPeers): Promise<void> {
+    this.#peers = peers
+    writePeers(this.#options.stateDir, peers)
+    await this.#firewall.update()
   }
 
   /** Networks with the use of their pools. */

@@ -13,6 +13,7 @@ import {
   type Statement,
   type TableState,
 } from '../nftables/objects.ts'
+import { clusterBridges, peerSets } from './cluster-peers.ts'
 import { isClosed, planPublications, type GuardedNetwork, type PublishingEndpoint } from './firewall-plan.ts'
 
 /*
@@ -175,6 +176,16 @@ function forwardRules(): Rule[] {
       })),
     ),
     { statements: [toOurs, translated, { kind: 'accept' }] },
+    // Other nodes of the cluster, and their pods. What says to be from there and comes out of a pod, the source guard drops.
+    ...ipFamilies.flatMap((family) =>
+      [peerSets[family].pods, peerSets[family].nodes].map(({ key, name }): Rule => ({
+        statements: [
+          { kind: 'in-set', key: clusterBridges.key, set: clusterBridges.name },
+          { kind: 'in-set', key, set: name },
+          { kind: 'accept' },
+        ],
+      })),
+    ),
     ...ipFamilies.flatMap((family): Rule[] => {
       const { openPorts, routed } = firewallSets[family]
       return [

@@ -4,6 +4,7 @@ import { formatRule, type Rule } from '../iptables/rule.ts'
 import { cidrFamily, type Cidr } from '../net/cidr.ts'
 import { ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { NetworkError } from './check-network.ts'
+import { clusterNetwork, noPeers, type ClusterPeers } from './cluster-peers.ts'
 import { isClosed, planGuards, planMasquerade, planPublications, type OpenPort } from './firewall-plan.ts'
 import type { Lease } from './leases.ts'
 import type { Network } from './network.ts'
@@ -51,19 +52,25 @@ const toHost = '-m addrtype --dst-type LOCAL'
 /** Ports by chance, as in nftables: two connections of one moment seldom want the same. */
 const masquerade = 'MASQUERADE --random-fully'
 
+interface Cluster {
+  readonly family: IpFamily
+  readonly peers: ClusterPeers
+}
+
 /** Rules of one family. With `guardSources`, also who may send what. Pure. Throws NetworkError for names that rules cannot have. */
 export function compileIptablesFirewall(
   networks: readonly Network[],
   leases: Iterable<Lease>,
-  options: { readonly family: IpFamily; readonly guardSources: boolean },
+  options: { readonly family: IpFamily; readonly guardSources: boolean; readonly peers?: ClusterPeers },
 ): readonly WantedTable[] {
   for (const network of networks) checkBridgeName(network)
-  const { family } = options
+  const { family, peers = noPeers } = options
   const all = [...leases]
+  const cluster = { family, peers }
   const tables: Record<'raw' | 'mangle' | 'nat', Omit<WantedTable, 'table' | 'owns'>> = {
     raw: compileRaw(networks, all, options),
-    mangle: compileMangle(networks, all, family),
-    nat: compileNat(networks, all, family),
+    mangle: compileMangle(networks, all, cluster),
+    nat: compileNat(networks, all, cluster),
   }
   return (['raw', 'mangle', 'nat'] as const).map((table) => ({ table, ...tables[table], owns: isBridgeChain }))
 }
@@ -109,11 +116,11 @@ function compileRaw(
 function compileMangle(
   networks: readonly Network[],
   leases: readonly Lease[],
-  family: IpFamily,
+  { family, peers }: Cluster,
 ): Omit<WantedTable, 'table' | 'owns'> {
   const chains: TableRules = new Map([
     [bridgeChains.forward, texts(forwardRules(networks, family))],
-    [bridgeChains.toPods, texts(toPodsRules(networks, leases, family))],
+    [bridgeChains.toPods, texts([...peerRules(networks, { family, peers }), ...toPodsRules(networks, leases, family)])],
     [
       bridgeChains.noIcc,
       texts([
@@ -139,6 +146,14 @@ function forwardRules(networks: readonly Network[], family: IpFamily): Rule[] {
     ...closed.map(({ bridge }): Rule => ({ output: bridge, target: 'DROP' })),
     ...networks.map(({ bridge }): Rule => ({ output: bridge, goto: bridgeChains.toPods })),
   ]
+}
+
+/** Other nodes of the cluster, and their pods. */
+function peerRules(networks: readonly Network[], { family, peers }: Cluster): Rule[] {
+  const network = clusterNetwork(networks, peers)
+  if (!network) return []
+  const sources = [...peers.pods, ...peers.nodes.map(hostCidr)].filter((source) => cidrFamily(source) === family)
+  return sources.map((source) => ({ source, output: network.bridge, target: 'RETURN' }))
 }
 
 /** What somebody translated on purpose, and what the network opens. */
@@ -169,7 +184,7 @@ function openPortRules(networks: readonly Network[], leases: readonly Lease[], f
 function compileNat(
   networks: readonly Network[],
   leases: readonly Lease[],
-  family: IpFamily,
+  { family, peers }: Cluster,
 ): Omit<WantedTable, 'table' | 'owns'> {
   const here: Rule[] = []
   const everywhere: Rule[] = []
@@ -196,6 +211,7 @@ function compileNat(
       ? bridges.map((bridge): Rule => ({ source: loopback[4], output: bridge, target: masquerade }))
       : []),
     ...bridges.map((bridge): Rule => ({ output: bridge, target: 'RETURN' })),
+    ...untranslated(networks, { family, peers }),
     ...masqueradeRules(networks, family),
   ]
   return {
@@ -221,6 +237,13 @@ function publishedJump(family: IpFamily, { exceptLoopback }: { readonly exceptLo
     matches: toHost,
     target: bridgeChains.published,
   })
+}
+
+/** From the cluster's pods of this node to those of others nothing is translated. */
+function untranslated(networks: readonly Network[], { family, peers }: Cluster): Rule[] {
+  const own = clusterNetwork(networks, peers)?.subnets.filter(({ cidr }) => cidrFamily(cidr) === family) ?? []
+  const others = peers.pods.filter((cidr) => cidrFamily(cidr) === family)
+  return own.flatMap(({ cidr }) => others.map((destination) => ({ source: cidr, destination, target: 'RETURN' })))
 }
 
 /** A source of its own comes first, as in nftables. */

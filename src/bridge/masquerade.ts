@@ -2,6 +2,7 @@ import { cidrFamily } from '../net/cidr.ts'
 import { ipFamilies, type IpFamily } from '../net/ip-address.ts'
 import { addressRange, registerBytes } from '../nftables/keys.ts'
 import type { Elements, NftSet, Rule, Statement, TableState } from '../nftables/objects.ts'
+import { peerSets } from './cluster-peers.ts'
 import { planMasquerade } from './firewall-plan.ts'
 import { bridgeTable } from './names.ts'
 import type { Network } from './network.ts'
@@ -55,6 +56,20 @@ export function compileMasquerade(networks: readonly Network[]): TableState {
       [masqueraded[6].name, elements[6]],
     ]),
   }
+}
+
+/** From the cluster's pods of this node to those of others nothing is translated: each sees who the other is. */
+export function peerMasqueradeRules(): readonly Rule[] {
+  return ipFamilies.map((family): Rule => {
+    const { own, pods } = peerSets[family]
+    return {
+      statements: [
+        { kind: 'in-set', key: own.key, set: own.name },
+        { kind: 'in-set', key: [family === 4 ? 'ip daddr' : 'ip6 daddr'], set: pods.name },
+        { kind: 'accept' },
+      ],
+    }
+  })
 }
 
 const outwards: Statement = { kind: 'in-set', key: bridgesSet.key, set: bridgesSet.name, negate: true }

@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { compileBridgeTable } from './bridge-table.ts'
+import type { ClusterPeers } from './cluster-peers.ts'
 import type { FirewallRules } from './firewall-rules.ts'
 import { KeptTable } from './kept-table.ts'
 import type { Lease } from './leases.ts'
@@ -14,6 +15,8 @@ export interface FirewallSource {
   /** As they are at the moment of asking. */
   readonly networks: () => readonly Network[]
   readonly leases: () => Iterable<Lease>
+  /** The other nodes of the cluster. Absent: there are none. */
+  readonly peers?: () => ClusterPeers
   readonly log: Log
   readonly clock?: Clock
 }
@@ -24,12 +27,12 @@ export class NftablesFirewall implements FirewallRules {
   readonly #guard: KeptTable
 
   constructor(options: FirewallSource & { readonly nft: NftClient }) {
-    const { networks, leases } = options
+    const { networks, leases, peers } = options
     this.#table = new KeptTable({
       ...options,
       family: 'inet',
       name: bridgeTable,
-      compile: () => compileBridgeTable(networks(), leases()),
+      compile: () => compileBridgeTable(networks(), leases(), peers?.()),
     })
     this.#guard = sourceGuard(options)
   }

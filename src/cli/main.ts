@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander'
+import { apiCommand } from './api.ts'
 import { applyCommand, deleteCommand, getCommand, watchCommand } from './api-commands.ts'
 import { cleanupCommand } from './cleanup.ts'
 import { ControlError } from './control-client.ts'
@@ -48,6 +49,7 @@ for (const command of [
   watchCommand(),
   deleteCommand(),
   eventsCommand(),
+  apiCommand(),
   planCommand(),
   modeCommand(),
   reloadCommand(),

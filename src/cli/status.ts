@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import type { ServiceConnectionsView, StatusView, SyncView } from '../daemon/control-api.ts'
+import type { ClusterView, ServiceConnectionsView, StatusView, SyncView } from '../daemon/control-api.ts'
 import { callDaemon } from './control-client.ts'
 import { socketOption } from './socket-option.ts'
 
@@ -18,7 +18,7 @@ export function statusCommand(): Command {
 
 /** The status for people. */
 export function formatStatus(status: StatusView): string {
-  const { sources, services, network, dns, api } = status
+  const { sources, services, network, dns, api, cluster } = status
   const lines = [
     `fairlead ${status.version} on ${status.node}: ${status.ready ? 'ready' : `waiting for ${status.waitingFor.join(', ')}`}`,
     `  up ${formatDuration(status.uptimeSeconds)}, pid ${status.pid}, memory ${(status.rssBytes / 1e6).toFixed(0)} MB`,
@@ -46,7 +46,29 @@ export function formatStatus(status: StatusView): string {
       `dns       ${dns.addresses.join(', ')} for ${dns.zone}: ${dns.queries} queries, ${dns.forwarded} forwarded`,
     )
   if (api) lines.push(`api       ${api.url}; KUBECONFIG=${api.kubeconfig}, socket ${api.socket}`)
+  if (cluster) lines.push(...formatCluster(cluster))
   return lines.join('\n')
+}
+
+/** The other nodes, at most ten of them. */
+function formatCluster({ registered, renewedSeconds, nodes, routes, problems }: ClusterView): string[] {
+  const others = nodes.filter(({ self }) => !self)
+  const ready = nodes.filter((node) => node.ready === 'True').length
+  const heard =
+    renewedSeconds === undefined ? 'not yet heard by the API' : `heard by the API ${formatDuration(renewedSeconds)} ago`
+  const lines = [
+    `cluster   ${nodes.length} nodes, ${ready} ready; this one is ${registered ? heard : 'not registered'}`,
+  ]
+  for (const { name, addresses, podCIDRs, ready } of others.slice(0, 10)) {
+    const via = routes
+      .filter(({ node }) => node === name)
+      .map(({ destination, via, link }) => `${destination} via ${via} on ${link}`)
+    const where =
+      via.join(', ') || `${podCIDRs.join(', ') || 'no pods'} at ${addresses.join(', ') || 'no address'}, no route`
+    lines.push(`  ${name.padEnd(10)}  ${ready === 'True' ? 'ready' : 'not ready'}: ${where}`)
+  }
+  if (others.length > 10) lines.push(`  and ${others.length - 10} more nodes (--json has all)`)
+  return [...lines, ...problems.map((problem) => `  ! ${problem}`)]
 }
 
 /** At most ten endpoints: a rolling update of everything has thousands. */

@@ -2,6 +2,7 @@ import type { KubeObject } from '../api/kube-object.ts'
 import type { ObjectStore, StoreEvent } from '../api/object-store.ts'
 import { qualifiedName, resourceTypeOf } from '../api/resources.ts'
 import { parseManifest, type ManifestObject } from '../model/parse-manifest.ts'
+import { runAnnotation } from '../nodes/pod-object.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { managedByLabel, publisher } from './publish-slices.ts'
 
@@ -13,8 +14,10 @@ export class ApiSource extends MemorySource implements Disposable {
   readonly #unsubscribe: () => void
   readonly #waiting = new Map<string, KubeObject | undefined>()
 
-  constructor(store: ObjectStore) {
+  /** `nodeName`: the pods that this node wrote there itself are left out. */
+  constructor(store: ObjectStore, { nodeName }: { readonly nodeName: string }) {
     super('embedded API', { synced: false })
+    const isOurs = (object: KubeObject): boolean => isOwnSlice(object) || isOwnPod(object, nodeName)
     const names = new Set(kinds.map((kind) => qualifiedName(resourceTypeOf(kind))))
     for (const name of names) {
       for (const object of store.list(name)) if (!isOurs(object)) this.#waiting.set(idOf(object), object)
@@ -50,8 +53,13 @@ export class ApiSource extends MemorySource implements Disposable {
 }
 
 /** Slices that the daemon wrote there itself say nothing new. */
-function isOurs({ metadata }: KubeObject): boolean {
+function isOwnSlice({ metadata }: KubeObject): boolean {
   return metadata.labels?.[managedByLabel] === publisher
+}
+
+/** Of the pods that run here, the daemon knows before the API does. */
+function isOwnPod({ kind, metadata, spec }: KubeObject, nodeName: string): boolean {
+  return kind === 'Pod' && spec?.['nodeName'] === nodeName && metadata.annotations?.[runAnnotation] !== undefined
 }
 
 function idOf({ kind, metadata }: KubeObject): string {

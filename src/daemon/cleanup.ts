@@ -4,6 +4,7 @@ import { removeDockerUserRules } from '../bridge/docker-user-rules.ts'
 import { openBridgeKernel } from '../bridge/kernel.ts'
 import { removeIptablesFirewall } from '../bridge/other-firewall.ts'
 import { readBootId } from '../linux/boot-id.ts'
+import { removePodRoutes } from '../nodes/pod-routes.ts'
 import { openRtnetlink } from '../rtnetlink/rtnetlink.ts'
 import { removeIpvs } from '../proxy-ipvs/ipvs-cleanup.ts'
 import { removeServiceRules } from '../proxy-iptables/iptables-cleanup.ts'
@@ -30,19 +31,29 @@ export async function cleanupMachine(options: {
   // First: our table says which virtual servers are ours.
   const balanced = await removeIpvs(nft, { log: silentLog })
   const relays = new RelayAddresses({ rtnetlink: openRtnetlink, log: silentLog })
-  const [ours, dockers, relayed, rules, guards] = await Promise.allSettled([
+  const [ours, dockers, relayed, rules, guards, routes] = await Promise.allSettled([
     cleanupBridge({ kernel, nft, remembered: { ...options, bootId: readBootId() } }),
     removeDockerUserRules(nft),
     relays.remove(),
     removeServiceRules({ kubeProxy: options.kubeProxyRules ?? false }),
     removeIptablesFirewall({ nft }),
+    removePodRoutes(kernel.rtnetlink),
   ])
   if (ours.status === 'rejected') throw ours.reason
   if (dockers.status === 'rejected') throw dockers.reason
   if (relayed.status === 'rejected') throw relayed.reason
   if (rules.status === 'rejected') throw rules.reason
   if (guards.status === 'rejected') throw guards.reason
+  if (routes.status === 'rejected') throw routes.reason
   const addresses = relayed.value.map((ip) => `address ${ip} of lo`)
-  const removed = [...balanced, ...ours.value, ...dockers.value, ...addresses, ...rules.value.removed, ...guards.value]
+  const removed = [
+    ...balanced,
+    ...ours.value,
+    ...dockers.value,
+    ...addresses,
+    ...rules.value.removed,
+    ...guards.value,
+    ...routes.value,
+  ]
   return { removed, left: rules.value.left }
 }

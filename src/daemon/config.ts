@@ -23,6 +23,7 @@ import { kubeProxyKubernetes, readKubernetes, type KubernetesConfig } from './ku
 import { apiKeys, readApi, type ApiConfig } from './api-config.ts'
 import { dockerKeys, readDocker, type DockerConfig } from './docker-config.ts'
 import { dnsKeys, readDns, type DnsConfig } from './dns-config.ts'
+import { nodeKeys, noNode, readNode, type NodeConfig } from './node-config.ts'
 import { readServices, servicesKeys, type ServicesConfig } from './services-config.ts'
 import { shownProblems, unknownKeys } from './unknown-keys.ts'
 
@@ -44,6 +45,8 @@ export interface Config {
   }
   /** The embedded API server. Default: there is one, unless another one is followed. */
   readonly api: ApiConfig | undefined
+  /** What this machine is to other nodes. */
+  readonly node: NodeConfig
   /** The default network, whose bridge has the cluster DNS addresses. */
   readonly network: BridgeSettings | undefined
   /** Further networks. */
@@ -79,6 +82,7 @@ export const knownKeys = {
   controlSocket: true,
   sources: { files: true, kubernetes: { kubeconfig: true, context: true, inCluster: true }, docker: dockerKeys },
   api: apiKeys,
+  node: nodeKeys,
   network: { enabled: true, dockerUser: true, firewall: true, name: true, ...bridgeNetworkFields },
   // Its elements have the same keys.
   networks: true,
@@ -121,6 +125,7 @@ export function parseKubeProxyConfig(raw: unknown, from: { origin: string }): Co
     nodeName,
     sources: { files: [], kubernetes: kubeProxyKubernetes(raw) },
     api: undefined,
+    node: noNode,
     network: undefined,
     networks: [],
     dockerUser: 'off',
@@ -147,8 +152,10 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
 
   const sources = reader.object('sources')
   const kubernetes = readKubernetes(sources.object('kubernetes'), absolute)
+  const nodeName = reader.parsedText('nodeName', parseNotEmpty) ?? hostname()
+  const api = readApi(reader.object('api'), { absolute, followsOther: kubernetes !== undefined })
   const config: Config = {
-    nodeName: reader.parsedText('nodeName', parseNotEmpty) ?? hostname(),
+    nodeName,
     stateDir: reader.parsedText('stateDir', absolute) ?? '/var/lib/fairlead',
     controlSocket: reader.parsedText('controlSocket', absolute) ?? '/run/fairlead/control.sock',
     sources: {
@@ -156,7 +163,12 @@ export function parseConfig(raw: unknown, from: { origin: string; relativeTo: st
       kubernetes,
       docker: readDocker(sources.object('docker'), absolute),
     },
-    api: readApi(reader.object('api'), { absolute, followsOther: kubernetes !== undefined }),
+    api,
+    node: readNode(reader.object('node'), {
+      nodeName,
+      ownApi: api !== undefined,
+      followsOther: kubernetes !== undefined,
+    }),
     network: readNetwork(reader.object('network')),
     networks: readNetworks(reader),
     dockerUser: reader.object('network').oneOf('dockerUser', ['auto', 'off']) ?? 'auto',

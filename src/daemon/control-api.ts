@@ -109,6 +109,41 @@ export interface StatusView {
   readonly network: NetworkView | undefined
   readonly dns: DnsView | undefined
   readonly api: ApiView | undefined
+  /** Undefined: this machine is by itself. */
+  readonly cluster: ClusterView | undefined
+}
+
+/** This machine as a node, and the others. */
+export interface ClusterView {
+  /** Its Node, Lease and Pods are written to the API. */
+  readonly registered: boolean
+  /** Since its Lease was renewed; undefined: it never was. */
+  readonly renewedSeconds: number | undefined
+  readonly nodes: readonly NodeView[]
+  /** To the pods of other nodes. */
+  readonly routes: readonly {
+    readonly node: string
+    readonly destination: string
+    readonly via: string
+    readonly link: string
+  }[]
+  /** How often routes were put back. */
+  readonly repairs: number
+  readonly problems: readonly string[]
+}
+
+/** A node as the API has it. */
+export interface NodeView {
+  readonly name: string
+  readonly addresses: readonly string[]
+  readonly podCIDRs: readonly string[]
+  readonly ready: 'True' | 'False' | 'Unknown'
+  readonly self: boolean
+}
+
+/** `GET /api/nodes` */
+export interface NodeTokensView {
+  readonly tokens: readonly { readonly node: string; readonly issued: string; readonly pending: boolean }[]
 }
 
 /** Where the embedded API is reached. */

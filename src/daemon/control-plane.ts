@@ -13,6 +13,8 @@ import type { ApiView } from './control-api.ts'
 import { listenOnSocket } from './control.ts'
 import { formatListen } from './listen-address.ts'
 import type { SnapshotStream } from '../sources/merge.ts'
+import { NodeLifecycle } from './node-lifecycle.ts'
+import type { NodeTokenControl } from './node-tokens.ts'
 import { EndpointsMirror } from './mirror-endpoints.ts'
 import { SlicePublisher } from './publish-slices.ts'
 import { closeServer, listenTcp } from './listen-tcp.ts'
@@ -22,6 +24,10 @@ export interface ControlPlaneOptions {
   /** Where the command line reaches it, unless `api.socket` says otherwise. */
   readonly socket: string
   readonly stateDir: string
+  readonly nodeName: string
+  /** Addresses by which other machines reach this one, for the certificate. */
+  readonly addresses: readonly IpAddress[]
+  readonly nodeTokens: NodeTokenControl
   /** Empty: that of Kubernetes' own default. */
   readonly serviceCIDRs: readonly Cidr[]
   /** Addresses that no Service is given. */
@@ -69,7 +75,9 @@ export class ControlPlane implements AsyncDisposable {
     stack.defer(() => closeServer(local))
 
     const host = reachable(listen.host)
-    const hosts = [...new Set(['127.0.0.1', '::1', 'localhost', host, ...names])]
+    const reached = [...names, ...options.addresses]
+    const named = /^[a-z0-9.-]+$/.test(options.nodeName) ? [options.nodeName] : []
+    const hosts = [...new Set(['127.0.0.1', '::1', 'localhost', host, ...reached, ...named])]
     const credentials = openCredentials(folder, { hosts, now: clock.now() })
     const remote = server.createListener((request) => credentials.authenticate(request), credentials.server)
     try {
@@ -89,9 +97,11 @@ export class ControlPlane implements AsyncDisposable {
       authority: credentials.authority,
       token: credentials.tokens.admin,
     })
+    options.nodeTokens.serve({ credentials, listen, hosts: reached })
     const view: ApiView = { url, kubeconfig, socket }
     log.info({ ...view, revision: server.store.revision }, 'the API server listens')
-    const source = stack.use(new ApiSource(server.store))
+    const source = stack.use(new ApiSource(server.store, options))
+    stack.use(new NodeLifecycle(server.api, { clock, log }))
     return new ControlPlane({ source, api: server.api, log, view, stack: stack.move() })
   }
 

@@ -8,7 +8,10 @@ import type { Daemon } from './start.ts'
 
 /** The routes of the control socket; see control-api.ts. */
 export function controlRoutes(
-  daemon: Pick<Daemon, 'status' | 'pods' | 'networks' | 'modes' | 'inspection' | 'configuration' | 'events'>,
+  daemon: Pick<
+    Daemon,
+    'status' | 'pods' | 'networks' | 'modes' | 'inspection' | 'configuration' | 'nodeTokens' | 'events'
+  >,
 ): Routes {
   const name = ({ params }: Request): [string, string] => [params['namespace'] ?? '', params['name'] ?? '']
   return {
@@ -22,6 +25,15 @@ export function controlRoutes(
       json: await daemon.modes.set((body as { mode?: unknown } | undefined)?.mode),
     }),
     'POST /reload': async () => ({ json: await daemon.configuration.reload() }),
+    'GET /api/nodes': () => ({ json: daemon.nodeTokens.list() }),
+    'POST /api/nodes/:node/token': ({ params, body }) => ({
+      status: 201,
+      json: daemon.nodeTokens.issue(params['node'] ?? '', body),
+    }),
+    'DELETE /api/nodes/:node/token': ({ params }) => {
+      daemon.nodeTokens.revoke(params['node'] ?? '')
+      return { json: {} }
+    },
     'GET /networks': () => ({ json: { networks: daemon.networks.list() } }),
     'POST /networks': async ({ body }) => ({
       status: 201,

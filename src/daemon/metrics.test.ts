@@ -16,6 +16,7 @@ const status: StatusView = {
   network: undefined,
   dns: undefined,
   api: undefined,
+  cluster: undefined,
 }
 
 test('createMetrics() has exactly the names that docs/metrics.md lists', () => {

@@ -28,7 +28,7 @@ describe('SlicePublisher', () => {
       log: silentLog,
       version: 'test',
     })
-    using source = new ApiSource(server.store)
+    using source = new ApiSource(server.store, { nodeName: 'n1' })
     const pods = new MemorySource('pods')
     using merged = mergeSources({ sources: [pods, source], log: silentLog })
     using publisher = new SlicePublisher(server.api, { log: silentLog })

@@ -28,11 +28,13 @@ import type { Pod } from '../model/pod.ts'
 import { findModes } from './find-modes.ts'
 import type { KubeProxyParts } from './kube-proxy-configuration.ts'
 import { formatCidr } from '../net/cidr.ts'
+import { isLoopback, parseIp } from '../net/ip-address.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openServiceConnections, type ServiceConnections } from '../proxy/service-connections.ts'
 import { ensureAnchor } from '../proxy/ensure-anchor.ts'
 import { HealthCheckServers } from '../proxy/health-check-servers.ts'
 import { AccessError } from '../kubernetes/api-error.ts'
+import type { ClusterLocation } from '../kubernetes/cluster-access.ts'
 import { watchFiles } from '../sources/files.ts'
 import { MemorySource } from '../sources/memory.ts'
 import { mergeSources, type MergedSources } from '../sources/merge.ts'
@@ -57,15 +59,17 @@ import { ServiceInspection } from './inspect-services.ts'
 import { ModeControl } from './mode-control.ts'
 import { ModeRecord } from './mode-record.ts'
 import { openDocker } from './open-docker.ts'
+import { NodeTokenControl } from './node-tokens.ts'
 import { openKubernetes } from './open-kubernetes.ts'
+import { nodeAddresses, openNode } from './open-node.ts'
 import { openUsableNftables } from './open-nftables.ts'
 import { applyOomScore } from './oom-score.ts'
 import { proxyHealthRoutes } from './proxy-health.ts'
 import { ConfigFollower, keysForRestart, type ConfigSource } from './reload.ts'
 import { ReloadControl } from './reload-control.ts'
 import { ServiceProxy } from './service-proxy.ts'
-import { createSourceSilence } from './source-silence.ts'
 import { settleMemory } from './settle-memory.ts'
+import { createSourceSilence } from './source-silence.ts'
 import { DaemonStatus } from './status.ts'
 import { reportReady, type Supervisor } from './supervisor.ts'
 import { viewSource } from './view-source.ts'
@@ -76,6 +80,7 @@ export interface Daemon {
   readonly pods: PodControl
   readonly networks: NetworkControl
   readonly modes: ModeControl
+  readonly nodeTokens: NodeTokenControl
   readonly inspection: ServiceInspection
   readonly configuration: ReloadControl
   status(): StatusView
@@ -95,6 +100,7 @@ interface Context {
   readonly config: Config
   readonly log: Log
   readonly events: EventLog
+  readonly nodeTokens: NodeTokenControl
   readonly metrics: Metrics
   readonly status: DaemonStatus
   /** Undefined where the kernel has none, and nothing here needs it. */
@@ -119,10 +125,7 @@ export interface StartOptions {
 }
 
 /** Starts a daemon: the one place where parts are made and handed to each other. Throws {@link StartError}. */
-export async function startDaemon(
-  config: Config,
-  options: StartOptions,
-): Promise<Daemon> {
+export async function startDaemon(config: Config, options: StartOptions): Promise<Daemon> {
   await using stack = new AsyncDisposableStack()
   try {
     const daemon = await startParts(config, { ...options, stack })
@@ -168,12 +171,22 @@ async function startParts(
   status.pods = pods
   const networkControl = new NetworkControl(events)
   const modes = new ModeControl(events)
+  const nodeTokens = new NodeTokenControl(events)
   const inspection = new ServiceInspection(() => pods.list())
   const configuration = new ReloadControl(supervisor)
 
   // First the control socket: it keeps a second daemon away. What is not there yet is said to be starting.
   const control = createHttpServer(
-    controlRoutes({ status: () => status.view(), pods, networks: networkControl, modes, inspection, configuration, events }),
+    controlRoutes({
+      status: () => status.view(),
+      pods,
+      networks: networkControl,
+      modes,
+      nodeTokens,
+      inspection,
+      configuration,
+      events,
+    }),
     (error) => {
       log.error({ err: error }, 'cannot answer on the control socket')
     },
@@ -183,13 +196,24 @@ async function startParts(
 
   const nft = stack.use(await openNftablesFor(config, log))
   const restores = new OwnRestores()
-  const context: Context = { config, log, events, metrics, status, nft, restores, isUnit: options.isUnit ?? false, stack }
+  const context: Context = {
+    config,
+    log,
+    events,
+    nodeTokens,
+    metrics,
+    status,
+    nft,
+    restores,
+    isUnit: options.isUnit ?? false,
+    stack,
+  }
 
   const podSource = new MemorySource('pods of this machine', { synced: false })
   const opened = await startNetwork(context, podSource, pods)
   const networks = opened?.networks.bridges
   podSource.markSynced()
-  const sources = await startSources(context, podSource, version)
+  const { sources, location } = await startSources(context, { podSource, networks, version })
   const proxy = await startServices(context, networks)
   networkControl.serve(
     opened && {
@@ -211,6 +235,18 @@ async function startParts(
   stack.use(networkControl)
   stack.defer(follow)
   await startHttp(context)
+  status.cluster = stack.use(
+    openNode({
+      config,
+      location,
+      networks,
+      podSource,
+      sources,
+      complaints: () => status.complaints(),
+      version,
+      log: log.child({ part: 'node' }),
+    }),
+  )
   const kubeProxy = await startKubeProxy(context, proxy)
   modes.serve(proxy)
   inspection.serve(proxy)
@@ -224,6 +260,7 @@ async function startParts(
     networks: networkControl,
     modes,
     inspection,
+    nodeTokens,
     configuration,
     status: () => status.view(),
     whenReady: (signal) => whenReady(status, signal),
@@ -386,18 +423,26 @@ function replacePods(source: MemorySource, pods: readonly Pod[]): void {
   )
 }
 
-async function startSources(context: Context, podSource: MemorySource, version: string): Promise<MergedSources> {
+async function startSources(
+  context: Context,
+  options: {
+    readonly podSource: MemorySource
+    readonly networks: BridgeNetworks | undefined
+    readonly version: string
+  },
+): Promise<{ readonly sources: MergedSources; readonly location: ClusterLocation | undefined }> {
+  const { podSource, networks, version } = options
   const { config, log, stack, status } = context
   const { services, dns } = config
   const sourceLog = log.child({ part: 'sources' })
   const files = config.sources.files.map((path) => stack.use(watchFiles(path, { log: sourceLog })))
   const kubernetes = stack.use(await openKubernetes(config, { log: sourceLog, version }))
-  const api = await openControlPlane(context, version)
   const docker = stack.use(await openDocker(config, { log: sourceLog }))
   // Of two that have one object the first counts: what is nearest to this machine's owner (docs/config.md).
   const followed = [podSource, ...files, ...[api?.source, kubernetes, docker].filter((source) => source !== undefined)]
   const sources = stack.use(
     mergeSources({
+  const api = await openControlPlane(context, { networks, version })
       sources: followed,
       log: sourceLog,
       // A proxy beside a control plane takes the addresses that Services have, and gives none.
@@ -411,11 +456,16 @@ async function startSources(context: Context, podSource: MemorySource, version: 
   status.api = api?.view
   status.sources = sources
   status.followed = followed
-  return sources
+  // A daemon with an API of its own is a node of that.
+  const own = api && ({ kind: 'kubeconfig', path: api.view.kubeconfig } as const)
+  return { sources, location: own ?? config.sources.kubernetes?.location }
 }
 
-async function openControlPlane({ config, log, stack }: Context, version: string) {
-  const { api, services, dns, stateDir, controlSocket } = config
+async function openControlPlane(
+  { config, log, stack, nodeTokens }: Context,
+  { networks, version }: { readonly networks: BridgeNetworks | undefined; readonly version: string },
+) {
+  const { api, services, dns, stateDir, nodeName, controlSocket } = config
   if (!api) return undefined
   // Only where it is wanted: it brings SQLite and the types of all kinds along.
   const { ControlPlane } = await import('./control-plane.ts')
@@ -426,6 +476,10 @@ async function openControlPlane({ config, log, stack }: Context, version: string
       serviceCIDRs: services?.serviceCIDRs ?? [],
       reserved: dns?.addresses ?? [],
       version,
+      nodeName,
+      nodeTokens,
+      // Nobody uses them to reach a server that listens on loopback only.
+      addresses: isLoopback(parseIp(api.listen.host)) ? [] : await nodeAddresses(config, { networks }),
       clock: systemClock,
       log: log.child({ part: 'api' }),
     }),

@@ -6,7 +6,6 @@ import { ipFamilyOf } from '../net/ip-address.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
 import type { HealthCheckServers } from '../proxy/health-check-servers.ts'
 import type { SyncLoop, SyncOutcome } from '../proxy/sync-loop.ts'
-import type { KubernetesSource } from '../sources/kubernetes.ts'
 import type { MergedSources } from '../sources/merge.ts'
 import { formatProblem, type FollowingSource, type Source } from '../sources/source.ts'
 import type { Config } from './config.ts'
@@ -21,6 +20,7 @@ import type {
   SyncView,
 } from './control-api.ts'
 import type { PodControl } from './pod-control.ts'
+import type { ClusterMember } from './open-node.ts'
 import { viewSource } from './view-source.ts'
 
 /** A change older than this that is not in the kernel makes the daemon unhealthy, ms. Twice kube-proxy's sync period. */
@@ -38,6 +38,7 @@ export class DaemonStatus {
   healthChecks: HealthCheckServers | undefined
   connections: ServiceConnections | undefined
   api: ApiView | undefined
+  cluster: ClusterMember | undefined
   readonly #counts = new SliceCounts()
   readonly #config: Config
   readonly #version: string
@@ -90,6 +91,7 @@ export class DaemonStatus {
       network: this.#network(),
       dns: this.#dns(),
       api: this.api,
+      cluster: this.cluster?.view(),
     }
   }
 

@@ -1,5 +1,5 @@
 import { request as httpRequest, type IncomingMessage, type RequestOptions } from 'node:http'
-import { request as httpsRequest } from 'node:https'
+import { Agent, request as httpsRequest } from 'node:https'
 import { ApiError } from './api-error.ts'
 import type { ClusterAccess, RequestAccess } from './cluster-access.ts'
 
@@ -13,17 +13,27 @@ export interface ApiRequest {
   readonly accept?: string
 }
 
+/** One write, and its answer is read to the end. */
+export interface ApiWrite {
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE'
+  readonly path: string
+  readonly query?: Readonly<Record<string, string>>
+  readonly body?: { readonly type: string; readonly value: unknown }
+  readonly signal: AbortSignal
+}
+
 /** Until an answer begins, ms. */
 const headerTimeoutMs = 30_000
 /** Of an error's body, more is not read. */
 const errorLimit = 64 * 1024
 
 /**
- * Asks an API server. Each request has its own connection and its own credentials: there are a few per minute, and one that
- * hangs or whose certificate was replaced stands in nobody's way.
+ * Asks an API server. Each list and watch has its own connection and its own credentials: there are a few per minute, and one that
+ * hangs or whose certificate was replaced stands in nobody's way. Writes share a few connections. Dispose it to close them.
  */
-export class ApiClient {
+export class ApiClient implements Disposable {
   readonly #access: ClusterAccess
+  readonly #writers = new Agent({ keepAlive: true, maxSockets: 4 })
   readonly #userAgent: string
 
   constructor(access: ClusterAccess, options: { readonly userAgent: string }) {
@@ -40,14 +50,43 @@ export class ApiClient {
     return await succeed(await this.#send(request, await this.#access.read()))
   }
 
-  async #send(request: ApiRequest, access: RequestAccess): Promise<IncomingMessage> {
+  /** The object that answers a write. Throws {@link ApiError}, AccessError, or the error of the connection. */
+  async write(write: ApiWrite): Promise<unknown> {
+    const request = { query: {}, ...write }
+    const first = await this.#sendAgain(request, await this.#access.read())
+    if (first.statusCode !== 401) return JSON.parse(await readText(await succeed(first)))
+    first.resume()
+    this.#access.refused()
+    return JSON.parse(await readText(await succeed(await this.#send(request, await this.#access.read()))))
+  }
+
+  [Symbol.dispose](): void {
+    this.#writers.destroy()
+  }
+
+  /** A connection that lay idle may have been closed by the server in this moment: nothing was lost but the connection. */
+  async #sendAgain(request: Sent, access: RequestAccess): Promise<IncomingMessage> {
+    try {
+      return await this.#send(request, access)
+    } catch (error) {
+      if (!(error instanceof ReusedConnectionError)) throw error
+      return await this.#send(request, access)
+    }
+  }
+
+  async #send(request: Sent, access: RequestAccess): Promise<IncomingMessage> {
     const { server, authorization, tls } = access
+    const { method = 'GET', body } = request
+    const text = body && JSON.stringify(body.value)
     const url = new URL(server.pathname.replace(/\/$/, '') + request.path, server)
     for (const [name, value] of Object.entries(request.query)) url.searchParams.set(name, value)
     const options: RequestOptions = {
-      agent: false,
+      agent: request.method !== undefined && url.protocol === 'https:' ? this.#writers : false,
+      method,
       signal: request.signal,
       headers: {
+        ...(text !== undefined &&
+          body && { 'content-type': body.type, 'content-length': String(Buffer.byteLength(text)) }),
         accept: request.accept ?? 'application/json',
         'user-agent': this.#userAgent,
         ...(authorization !== undefined && { authorization }),
@@ -66,17 +105,31 @@ export class ApiClient {
       })
       sent.on('error', (error) => {
         clearTimeout(timer)
-        reject(error)
+        const isReset = (error as NodeJS.ErrnoException).code === 'ECONNRESET' && sent.reusedSocket
+        reject(isReset ? new ReusedConnectionError(error.message, { cause: error }) : error)
       })
-      sent.end()
+      sent.end(text)
     })
   }
+}
+
+type Sent = ApiRequest & Partial<Pick<ApiWrite, 'method' | 'body'>>
+
+/** The server closed a connection that was kept from an earlier write. */
+class ReusedConnectionError extends Error {
+  override readonly name = 'ReusedConnectionError'
+}
+
+async function readText(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk)
+  return Buffer.concat(chunks).toString()
 }
 
 /** Redirects are not followed: the token would go along. */
 async function succeed(response: IncomingMessage): Promise<IncomingMessage> {
   const status = response.statusCode ?? 0
-  if (status === 200) return response
+  if (status === 200 || status === 201) return response
   const chunks: Buffer[] = []
   let length = 0
   for await (const chunk of response as AsyncIterable<Buffer>) {

@@ -8,6 +8,8 @@ export interface Node {
   /** InternalIP before ExternalIP, in the object's order. */
   readonly addresses: readonly IpAddress[]
   readonly podCIDRs: readonly Cidr[]
+  /** The condition Ready. Absent: nobody has said anything. */
+  readonly ready?: 'True' | 'False' | 'Unknown'
   /** Keys of `spec.taints`. Absent: none. */
   readonly taints?: readonly string[]
   /** When its deletion was asked for. Absent: it was not. */

@@ -16,6 +16,7 @@ export function parseNode(manifest: unknown, options?: ReadOptions): Node {
     labels: metadata.labels,
     addresses: readAddresses(reader.object('status')),
     podCIDRs: readPodCIDRs(spec),
+    ...readReady(reader.object('status')),
     ...readTaints(spec),
     ...readDeletion(reader.object('metadata')),
   }
@@ -42,6 +43,15 @@ function readPodCIDRs(spec: ManifestReader): readonly Cidr[] {
   if (cidrs.length > 0) return cidrs
   const single = spec.raw('podCIDR') === '' ? undefined : spec.parsedText('podCIDR', parse)
   return single === undefined ? [] : [single]
+}
+
+function readReady(status: ManifestReader): Pick<Node, 'ready'> {
+  for (const condition of status.objects('conditions')) {
+    if (condition.text('type') !== 'Ready') continue
+    const ready = condition.oneOf('status', ['True', 'False', 'Unknown'])
+    return ready === undefined ? {} : { ready }
+  }
+  return {}
 }
 
 function readTaints(spec: ManifestReader): Pick<Node, 'taints'> {

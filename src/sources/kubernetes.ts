@@ -16,8 +16,12 @@ import { StringPool } from './string-pool.ts'
 export interface KubernetesOptions {
   readonly location: ClusterLocation
   readonly view: ClusterView
-  /** Of the nodes, only this one is followed. */
+  /** Of the nodes, only this one is followed, */
   readonly nodeName: string
+  /** unless this is true. @default false */
+  readonly allNodes?: boolean
+  /** Its EndpointSlices are all there is of its Services: none are made from pods of this machine. @default false */
+  readonly makesSlices?: boolean
   /** The environment: of credential plugins, and where a pod finds the API server. */
   readonly env: Readonly<Record<string, string | undefined>>
   /** `fairlead/0.1.0` */
@@ -52,6 +56,7 @@ export class KubernetesSource implements Source, Disposable {
   readonly name: string
   readonly #stop = new AbortController()
   readonly #followed: readonly { readonly cache: ResourceCache; readonly reflector: Reflector }[]
+  readonly makesSlices: boolean
   readonly #log: Log
   readonly #problemLog: ProblemLog
   readonly #strings = new StringPool({ cut: false })
@@ -64,8 +69,9 @@ export class KubernetesSource implements Source, Disposable {
     this.name = name
     this.#log = options.log
     this.#problemLog = new ProblemLog(options.log)
+    this.makesSlices = options.makesSlices ?? false
     const client = new ApiClient(access, { userAgent: options.userAgent })
-    this.#followed = clusterResources(options.view, options.nodeName).map((resource) => {
+    this.#followed = clusterResources(options.view, options.nodeName, options).map((resource) => {
       const { intern } = this.#strings
       const cache = new ResourceCache(resource, { source: name, intern, onChange: (change) => this.#take(change) })
       const reflector = new Reflector({

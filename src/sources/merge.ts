@@ -65,6 +65,8 @@ export class MergedSources implements SnapshotStream, Disposable {
   readonly #unsubscribe: (() => void)[]
   /** The objects as the sources give them. */
   #given: Snapshot = emptySnapshot
+  /** Services whose EndpointSlices are made here. */
+  #selecting: SharedMap<Service> = SharedMap.empty()
   #current: Snapshot = emptySnapshot
   #synced = false
 
@@ -113,7 +115,10 @@ export class MergedSources implements SnapshotStream, Disposable {
     const services = this.#allocate(before.services, this.#given.services)
     const { pods, nodes, namespaces, networks, serviceCIDRs } = this.#given
     const made = this.#controller.slices
-    const slices = this.#controller.update(services, pods)
+    this.#selecting = replaceKeys(this.#selecting, SharedMap.changedKeys(this.#current.services, services), (key) =>
+      this.#sourceOf(key)?.makesSlices === true ? undefined : services.get(key),
+    )
+    const slices = this.#controller.update(this.#selecting, pods)
     const stale = SharedMap.changedKeys(before.slices, this.#given.slices)
     for (const key of SharedMap.changedKeys(made, slices)) stale.add(key)
     const snapshot: Snapshot = {
@@ -131,6 +136,10 @@ export class MergedSources implements SnapshotStream, Disposable {
     if (!first && sameSnapshot(snapshot, this.#current)) return
     this.#current = snapshot
     for (const listener of this.#listeners) listener(snapshot)
+  }
+
+  #sourceOf(service: ObjectKey): Source | undefined {
+    return this.#sources.find((source) => source.current.snapshot.services.has(service))
   }
 
   /** Brings what the sources give up to date, looking only at what changed in each. */

@@ -30,6 +30,8 @@ export interface Source {
   /** For messages: `files /etc/fairlead/manifests`. */
   readonly name: string
   readonly current: SourceState
+  /** Its EndpointSlices are all there is of its Services: none are made of pods here. @default false */
+  readonly makesSlices?: boolean
   /** Calls `listener` after each change, and returns what ends that. The present state is in `current`. */
   subscribe(listener: (state: SourceState) => void): () => void
 }

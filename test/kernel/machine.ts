@@ -72,13 +72,7 @@ export class Machine implements AsyncDisposable {
 
   /** Runs a command on the machine to its end. */
   run(...argv: readonly string[]): Promise<Ran> {
-    const [program = '', ...rest] = [...this.prefix, ...argv]
-    return new Promise((resolve) => {
-      execFile(program, rest, { timeout: patience(170_000), maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
-        const code = error ? (typeof error.code === 'number' ? error.code : 255) : 0
-        resolve({ code, stdout, stderr })
-      })
-    })
+    return runToEnd([...this.prefix, ...argv])
   }
 
   /** Starts a process on the machine. */
@@ -164,6 +158,16 @@ export class DaemonProcess {
     await exited
     return this.child.exitCode
   }
+}
+
+/** Runs a command to its end, however that is. */
+export function runToEnd([program = '', ...rest]: readonly string[]): Promise<Ran> {
+  return new Promise((resolve) => {
+    execFile(program, rest, { timeout: patience(170_000), maxBuffer: 64 << 20 }, (error, stdout, stderr) => {
+      const code = error ? (typeof error.code === 'number' ? error.code : 255) : 0
+      resolve({ code, stdout, stderr })
+    })
+  })
 }
 
 export function sleep(ms: number): Promise<void> {
