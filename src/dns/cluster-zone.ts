@@ -148,8 +148,10 @@ export class ClusterZone {
     return this.#fixed
   }
 
+  /** Whether there is such a Service, with names or without. */
   has(service: ObjectKey): boolean {
-    return this.#snapshot.services.has(service)
+    const namespace = this.#snapshot.services.get(service)?.namespace
+    return namespace !== undefined && (this.#exposed?.has(namespace) ?? true)
   }
 
   /** The names of a Service by their keys; undefined when it does not exist, empty when it has none. */

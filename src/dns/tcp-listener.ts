@@ -13,6 +13,8 @@ export interface TcpListenerOptions extends ListenerOptions {
   readonly maxPerClient?: number
   /** Milliseconds without a whole query until a connection is closed (RFC 7766 section 6.2.3); default 10000. */
   readonly idleTimeout?: number
+  /** Whether other sockets of this user may be at the same address (SO_REUSEPORT), now or later; default false. */
+  readonly reusePort?: boolean
   readonly clock?: Clock
 }
 
@@ -50,7 +52,13 @@ export async function listenTcp(options: TcpListenerOptions): Promise<Listener> 
   })
   server.maxConnections = maxConnections
   server.on('drop', (client) => log.debug({ client }, 'Too many DNS connections: one was closed'))
-  server.listen({ port, host: address, ipv6Only: ipFamilyOf(address) === 6, exclusive: true })
+  server.listen({
+    port,
+    host: address,
+    ipv6Only: ipFamilyOf(address) === 6,
+    exclusive: true,
+    reusePort: options.reusePort ?? false,
+  })
   try {
     await once(server, 'listening')
   } catch (error) {

@@ -4,6 +4,8 @@ import { objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import type { Service } from '../model/service.ts'
 import type { Snapshot } from '../model/snapshot.ts'
+import { nameText, readName } from '../dns-message/name.ts'
+import { headerSize, read16, readQuestion } from '../dns-message/query.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { parsePort } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
@@ -125,4 +127,23 @@ function makePorts(specs: readonly string[] = []) {
 function splitKey(key: string): { namespace: string; name: string } {
   const [namespace = '', name = ''] = key.split('/')
   return { namespace, name }
+}
+
+/** A response in which the records of each section are sorted, so that two of them can be compared whatever order sets were sent in. */
+export function sortRotated(response: Buffer): string[] {
+  const parts = [response.toString('hex', 0, headerSize)]
+  if (read16(response, 4) === 0) return [...parts, response.toString('hex', headerSize)]
+  let at = readQuestion(response).end
+  parts.push(response.toString('hex', headerSize, at))
+  for (const section of [6, 8, 10]) {
+    const records: string[] = []
+    for (let left = read16(response, section); left > 0; left--) {
+      // What an owner is compressed against depends on the order.
+      const { name, end } = readName(response, at)
+      at = end + 10 + read16(response, end + 8)
+      records.push(`${nameText(name)} ${response.toString('hex', end, at)}`)
+    }
+    parts.push(...records.toSorted())
+  }
+  return [...parts, response.toString('hex', at)]
 }

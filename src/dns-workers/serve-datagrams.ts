@@ -1,0 +1,193 @@
+import { DatagramBatch } from '../linux/datagram-batch.ts'
+import { AnswerFinder, verdicts } from './answer-finder.ts'
+import type { AnswerMemory } from './answer-memory.ts'
+import type { PassedQueries } from './passed-queries.ts'
+
+/** A socket as a worker knows it. */
+export interface ServedSocket {
+  readonly fd: number
+  readonly packetInfo: boolean
+  readonly ipv6: boolean
+}
+
+/** Words of the memory by which a worker is told to end, and tells what it did besides answering. */
+export const workerWords = {
+  /** 1: answer what waits, then end. */
+  stop: 0,
+  /** Answers that the kernel did not take. */
+  unsent: 1,
+  /** Messages at which the worker itself failed; they were passed on. */
+  faults: 2,
+  end: 16,
+} as const
+
+/** One answered question. The same object each time. */
+export interface AnsweredQuery {
+  ipv6: boolean
+  type: number
+  requestSize: number
+  dnssecOk: boolean
+  rcode: number
+  responseSize: number
+  /** From its arrival in the worker until the answers of its batch were sent. */
+  seconds: number
+}
+
+export interface ServeOptions {
+  readonly sockets: readonly ServedSocket[]
+  readonly memory: AnswerMemory
+  readonly passed: PassedQueries
+  /** {@link workerWords} */
+  readonly control: Int32Array
+  /** Called when the thread is ready, and when {@link PassedQueries.write} says so. */
+  readonly call: () => void
+  readonly counter: {
+    add(query: AnsweredQuery): void
+    addDropped(): void
+  }
+  /** Told of each answered query while its question is still there; `name` is where its name stands in `bytes`. */
+  readonly sampler?: {
+    isWanted(): boolean
+    take(query: AnsweredQuery, name: { bytes: Uint8Array; start: number; end: number; address: Uint8Array }): void
+  }
+  /** Datagrams at a time; default 64. */
+  readonly batch?: number
+}
+
+/** How long a worker that is to end waits for datagrams that the kernel was just putting into its queue, in milliseconds. */
+const lastWait = 3
+
+/**
+ * Answers the datagrams of some sockets until it is told to end and nothing waits any more. It holds the thread all the
+ * while: with one socket it waits in recvmmsg(2), with several in poll(2).
+ */
+export function serveDatagrams(options: ServeOptions): void {
+  const { sockets, control } = options
+  const server = new BatchServer(options)
+  const fds = sockets.map(({ fd }) => fd)
+  options.call()
+  while (Atomics.load(control, workerWords.stop) === 0) {
+    if (sockets.length > 1) server.wait(fds)
+    for (let i = 0; i < sockets.length; i++) server.serve(i, { wait: sockets.length === 1 })
+  }
+  const nothing = new Int32Array(new SharedArrayBuffer(4))
+  for (let last = false; ;) {
+    let served = 0
+    for (let i = 0; i < sockets.length; i++) served += server.serve(i, { wait: false })
+    if (served > 0) continue
+    if (last) return
+    Atomics.wait(nothing, 0, 0, lastWait)
+    last = true
+  }
+}
+
+class BatchServer {
+  readonly #options: ServeOptions
+  readonly #batch: DatagramBatch
+  readonly #finder: AnswerFinder
+  /** Of each queued answer: what {@link ServeOptions.counter} is told. */
+  readonly #types: Uint16Array
+  readonly #rcodes: Uint8Array
+  readonly #requestSizes: Uint16Array
+  readonly #responseSizes: Uint16Array
+  readonly #query: AnsweredQuery = {
+    ipv6: false,
+    type: 0,
+    requestSize: 0,
+    dnssecOk: false,
+    rcode: 0,
+    responseSize: 0,
+    seconds: 0,
+  }
+  #answered = 0
+
+  constructor(options: ServeOptions) {
+    this.#options = options
+    this.#batch = new DatagramBatch(options.batch)
+    this.#finder = new AnswerFinder(options.memory, this.#batch.bytes)
+    const { capacity } = this.#batch
+    this.#types = new Uint16Array(new ArrayBuffer(capacity * 2))
+    this.#rcodes = new Uint8Array(new ArrayBuffer(capacity))
+    this.#requestSizes = new Uint16Array(new ArrayBuffer(capacity * 2))
+    this.#responseSizes = new Uint16Array(new ArrayBuffer(capacity * 2))
+  }
+
+  wait(fds: readonly number[]): void {
+    this.#batch.wait(fds)
+  }
+
+  /** Serves one batch of a socket and returns how many datagrams it had. */
+  serve(index: number, { wait }: { readonly wait: boolean }): number {
+    const socket = this.#options.sockets[index]!
+    const batch = this.#batch
+    const received = batch.receive(socket.fd, { wait, packetInfo: socket.packetInfo })
+    if (received === 0) return 0
+    const began = performance.now()
+    this.#answered = 0
+    for (let i = 0; i < received; i++) this.#take(i, index)
+    const unsent = batch.send(socket.fd, received)
+    if (unsent > 0) Atomics.add(this.#options.control, workerWords.unsent, unsent)
+    this.#count(socket.ipv6, (performance.now() - began) / 1000)
+    return received
+  }
+
+  #take(i: number, socket: number): void {
+    const batch = this.#batch
+    const length = batch.length(i)
+    let answer: number = verdicts.pass
+    try {
+      answer = batch.isCut(i) ? verdicts.pass : this.#finder.answer(batch.start(i), length)
+    } catch {
+      // The general path answers what this one cannot; the count is told to people by the thread that owns the log.
+      Atomics.add(this.#options.control, workerWords.faults, 1)
+    }
+    if (answer > 0) this.#answer(i, length, answer)
+    else if (answer === verdicts.drop) this.#options.counter.addDropped()
+    else if (this.#options.passed.write(batch, i, { socket, length })) this.#options.call()
+  }
+
+  #answer(i: number, requestSize: number, responseSize: number): void {
+    const finder = this.#finder
+    const n = this.#answered++
+    this.#batch.queue(i, responseSize)
+    this.#types[n] = finder.type
+    this.#rcodes[n] = finder.rcode | (finder.dnssecOk ? 0x80 : 0)
+    this.#requestSizes[n] = requestSize
+    this.#responseSizes[n] = responseSize
+    if (this.#options.sampler?.isWanted()) this.#sample(i, n)
+  }
+
+  #sample(i: number, n: number): void {
+    const { bytes, addresses } = this.#batch
+    const from = i * 28
+    const ipv6 = addresses[from] === 10
+    this.#fill(n, { ipv6, seconds: 0 })
+    this.#options.sampler?.take(this.#query, {
+      bytes,
+      start: this.#batch.start(i) + 12,
+      end: this.#finder.nameEnd,
+      address: ipv6 ? addresses.slice(from + 8, from + 24) : addresses.slice(from + 4, from + 8),
+    })
+  }
+
+  /** Counted when the answers are on their way, so that counting delays nobody. */
+  #count(ipv6: boolean, seconds: number): void {
+    const { counter } = this.#options
+    for (let n = 0; n < this.#answered; n++) {
+      this.#fill(n, { ipv6, seconds })
+      counter.add(this.#query)
+    }
+  }
+
+  #fill(n: number, { ipv6, seconds }: { readonly ipv6: boolean; readonly seconds: number }): void {
+    const query = this.#query
+    const rcode = this.#rcodes[n]!
+    query.ipv6 = ipv6
+    query.type = this.#types[n]!
+    query.requestSize = this.#requestSizes[n]!
+    query.dnssecOk = (rcode & 0x80) !== 0
+    query.rcode = rcode & 0x7f
+    query.responseSize = this.#responseSizes[n]!
+    query.seconds = seconds
+  }
+}
