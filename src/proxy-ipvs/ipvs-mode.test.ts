@@ -288,6 +288,47 @@ describe('IpvsMode', () => {
     expect(ipvs.commands).toEqual([])
   })
 
+  test('explain() follows a packet to its virtual server, and says what is not as it should be', async () => {
+    const { mode, ipvs, device } = machine()
+    const services = compile(web(['10.0.0.1', '10.0.0.2']))
+    await mode.sync(services)
+    const source = parseIp('198.51.100.9')
+    const packet = {
+      protocol: 'tcp',
+      source,
+      destination: at.ip,
+      port: at.port,
+      origin: 'outside',
+      toNode: true,
+      iifname: 'eth0',
+    } as const
+    const host = { isLocal: (ip: IpAddress) => device.own?.has(ip) ?? false }
+    expect(await mode.explain(services, packet, host)).toMatchInlineSnapshot(`
+      {
+        "differences": [],
+        "lines": [
+          "input: meta nfproto ipv4 goto services-4",
+          "services-4: ip daddr . meta l4proto . th dport @masquerade-others-4 jump mark-by-source-4",
+          "  @masquerade-others-4: 10.96.0.5 . tcp . 80",
+          "mark-by-source-4: ip saddr != @local-pods-4 meta mark set meta mark | 0x00004000",
+          "services-4: ip daddr . meta l4proto . th dport @frontends-4 return",
+          "  @frontends-4: 10.96.0.5 . tcp . 80",
+          "IPVS: virtual server TCP 10.96.0.5:80 rr",
+          "  real server 10.0.0.1:8080 weight 1: 0 active, 0 inactive connections",
+          "  real server 10.0.0.2:8080 weight 1: 0 active, 0 inactive connections",
+          "postrouting: meta mark & 0x00004000 != 0x00000000 meta mark set meta mark ^ 0x00004000 masquerade fully-random",
+        ],
+      }
+    `)
+    await ipvs.run([{ op: 'set-real', at, real: { ip: parseIp('10.0.0.2'), port: parsePort(8080), weight: 0 } }])
+    expect((await mode.explain(services, packet, host)).differences).toEqual([
+      'wanted: to 10.0.0.2:8080, which the kernel does not do',
+      'the kernel differs from what is wanted in 1 places ("fairlead verify" lists them)',
+    ])
+    const other = await mode.explain(services, { ...packet, port: parsePort(22) }, host)
+    expect(other.lines.at(-1)).toContain('vips-4')
+  })
+
   test('the table of nftables: sets, chains and rules', async () => {
     const { mode, nft } = machine()
     await mode.sync(compile(web(['10.0.0.1'])))

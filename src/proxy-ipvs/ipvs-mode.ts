@@ -7,12 +7,23 @@ import type { IpAddress } from '../net/ip-address.ts'
 import { diffTable } from '../nftables/diff.ts'
 import { formatTransaction } from '../nftables/format.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
-import type { CleanupOptions, Dataplane, Plan, ProbeResult, SyncOptions, SyncResult } from '../proxy/dataplane.ts'
+import type {
+  CleanupOptions,
+  Dataplane,
+  Evidence,
+  ExplainHost,
+  PacketAtNode,
+  Plan,
+  ProbeResult,
+  SyncOptions,
+  SyncResult,
+} from '../proxy/dataplane.ts'
 import { drainSeconds } from '../proxy/draining.ts'
 import { anchorTable, anchorTableName } from '../proxy/nftables-anchor.ts'
 import { countChanges } from '../proxy-nftables/nftables-changes.ts'
 import { applyChanges, compareHeld, heldAfter, isOurs, withoutReals, type Held } from './ipvs-changes.ts'
 import { IpvsDraining } from './ipvs-draining.ts'
+import { explainIpvs } from './ipvs-explain.ts'
 import { ipvsLimits } from './ipvs-limits.ts'
 import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
 import { ipvsTable } from './ipvs-table.ts'
@@ -127,6 +138,14 @@ export class IpvsMode implements Dataplane, Disposable {
 
   async sync(services: CompiledServices, options: SyncOptions = {}): Promise<SyncResult> {
     return await this.#exclusive(async () => await this.#syncNow(services, options))
+  }
+
+  async explain(services: CompiledServices, packet: PacketAtNode, host: ExplainHost): Promise<Evidence> {
+    const { held, others } = await this.#read(this.#ready())
+    const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
+    const { servers, rules, late, addVips, removeVips } = compareHeld(held, wanted, { counted: true })
+    const places = servers.commands.length + rules.length + late.length + addVips.length + removeVips.length
+    return explainIpvs(services, { held, wanted, places }, { packet, host })
   }
 
   watch(listener: () => void): void {
