@@ -11,7 +11,7 @@ import { textAt, type JsonObject, type KubeObject } from './kube-object.ts'
 import type { ObjectList } from './list-objects.ts'
 import { negotiate, type Representation } from './negotiate.ts'
 import type { NodeRole } from './node-tokens.ts'
-import { openApiIndex, openApiV2, openApiV3 } from './open-api.ts'
+import { openApiIndex, openApiProtobufType, openApiV2, openApiV2Protobuf, openApiV3 } from './open-api.ts'
 import { parsePath, type ApiPath } from './parse-path.ts'
 import type { Removal } from './remove-object.ts'
 import { mediaType, readBody } from './request-body.ts'
@@ -73,6 +73,11 @@ interface Exchange {
   readonly body: () => Promise<unknown>
 }
 
+interface Sides {
+  readonly request: IncomingMessage
+  readonly response: ServerResponse
+}
+
 async function serve(options: HandlerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const [path = '', search = ''] = (request.url ?? '').split('?', 2)
   const target = parsePath(path)
@@ -87,7 +92,7 @@ async function serve(options: HandlerOptions, request: IncomingMessage, response
   const reads = request.method === 'GET' || request.method === 'HEAD'
   const writer = role === 'admin' || nodeOf(role) !== undefined
   if (!writer && !reads) throw new ApiError('Forbidden', `this token may not ${request.method} ${path}`)
-  if (target.kind === 'openapi') return serveOpenApi(options, target.path, response)
+  if (target.kind === 'openapi') return serveOpenApi(options, target.path, { request, response })
   const accepts = negotiate(request.headers.accept)
   const body = (): Promise<unknown> => readBody(request)
   const exchange = { request, response, query: new URLSearchParams(search), accepts, role, options, body }
@@ -137,8 +142,11 @@ function serveDiscovery(
   }
 }
 
-/** OpenAPI is JSON, whatever was asked for but protobuf: kubectl goes on with what it knows then. */
-function serveOpenApi({ api }: HandlerOptions, path: string, response: ServerResponse): void {
+function serveOpenApi({ api }: HandlerOptions, path: string, { request, response }: Sides): void {
+  if (path === 'openapi/v2' && /proto-openapi\.spec\.v2.*\+protobuf$/.test(request.headers.accept ?? '')) {
+    response.writeHead(200, { 'content-type': openApiProtobufType }).end(openApiV2Protobuf())
+    return
+  }
   if (path === 'openapi/v2') return answer(response, 200, openApiV2(api.schema))
   if (path === 'openapi/v3') return answer(response, 200, openApiIndex(api.schema))
   const version = path.replace(/^openapi\/v3\/(api|apis)\//, '')

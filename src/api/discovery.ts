@@ -1,9 +1,25 @@
+import { reviewTypes } from './access-review.ts'
 import { eventsGroup } from './events-group.ts'
 import { groupVersion, resourceTypes, type ResourceType } from './resources.ts'
 
-/** All that is served, in the order in which it is listed. */
-const served: readonly ResourceType[] = [...resourceTypes, eventsGroup]
+/** A kind, and what can be done with its objects. */
+type Served = ResourceType & { readonly verbs: readonly string[] }
+
 const verbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch']
+/** All that is served, in the order in which it is listed. */
+const served: readonly Served[] = [
+  ...[...resourceTypes, eventsGroup].map((type) => ({ ...type, verbs })),
+  ...reviewTypes.map((review) => ({
+    ...review,
+    verbs: ['create'],
+    singular: review.kind.toLowerCase(),
+    shortNames: [],
+    namespaced: false,
+    hasStatus: false,
+    hasGeneration: false,
+    selectableFields: [],
+  })),
+]
 const statusVerbs = ['get', 'patch', 'update']
 
 /** `APIVersions`: the versions of the core group (`/api`). */
@@ -25,7 +41,7 @@ export function describeGroup(group: string): object | undefined {
 /** `APIResourceList` (`/api/v1`, `/apis/GROUP/VERSION`). */
 export function describeResources(version: string): object {
   const resources = typesOf(version).flatMap((type) => {
-    const { kind, plural, singular, namespaced, shortNames, categories } = type
+    const { kind, plural, singular, namespaced, shortNames, categories, verbs } = type
     const whole = {
       name: plural,
       singularName: singular,
@@ -54,8 +70,8 @@ export function describeAll(which: 'core' | 'named', version: 'v2' | 'v2beta1'):
   return { kind: 'APIGroupDiscoveryList', apiVersion: `apidiscovery.k8s.io/${version}`, metadata: {}, items }
 }
 
-function aggregated(type: ResourceType): object {
-  const { group, version, kind, plural, singular, shortNames, categories, hasStatus, namespaced } = type
+function aggregated(type: Served): object {
+  const { group, version, kind, plural, singular, shortNames, categories, hasStatus, namespaced, verbs } = type
   const responseKind = { group, version, kind }
   return {
     resource: plural,
@@ -77,7 +93,7 @@ function versionsOf(group: string): string[] {
   return [...new Set(served.filter((type) => type.group === group).map(groupVersion))]
 }
 
-function typesOf(version: string): readonly ResourceType[] {
+function typesOf(version: string): readonly Served[] {
   return served.filter((type) => groupVersion(type) === version)
 }
 

@@ -124,12 +124,12 @@ export class KubeApi {
   }
 
   create(target: Target, body: unknown, options: WriteOptions): Promise<Written> {
-    return this.#write(options, (transaction) => this.#create(transaction, target, { body, options }))
+    return this.#writeOne(target, options, (transaction) => this.#create(transaction, target, { body, options }))
   }
 
   update(target: Target, body: unknown, options: WriteOptions): Promise<Written> {
     const { type, namespace, name } = target
-    return this.#write(options, (transaction) => {
+    return this.#writeOne(target, options, (transaction) => {
       const before = transaction.get(qualifiedName(type), namespace, name)
       const given = this.#decode(target, body, options)
       given.metadata.name ||= name
@@ -152,7 +152,7 @@ export class KubeApi {
   }
 
   patch(target: Target, patch: Patch, options: WriteOptions): Promise<Written> {
-    return this.#write(options, (transaction) => {
+    return this.#writeOne(target, options, (transaction) => {
       if (patch.kind === 'apply') return this.#apply(transaction, target, { ...patch, options })
       const { type, namespace, name } = target
       const before = transaction.get(qualifiedName(type), namespace, name) ?? notFound(type, name)
@@ -187,6 +187,26 @@ export class KubeApi {
       )
       return chosen.map((object) => removeObject(transaction, { type, object, now }))
     })
+  }
+
+  /** What a dry run answers has the revision that the object has, if any: there is none of the write. */
+  async #writeOne(
+    { type, namespace }: Target,
+    options: WriteOptions,
+    job: (transaction: Transaction) => Written,
+  ): Promise<Written> {
+    const written = await this.#write(options, job)
+    if (!options.dryRun) return written
+    const { resourceVersion: _, ...metadata } = written.object.metadata
+    const there = this.store.get(qualifiedName(type), namespace, metadata.name)?.metadata
+    const { resourceVersion } = there ?? {}
+    return {
+      ...written,
+      object: {
+        ...written.object,
+        metadata: { ...metadata, ...(resourceVersion !== undefined && { resourceVersion }) },
+      },
+    }
   }
 
   /** A dry run does everything, and then undoes it. */

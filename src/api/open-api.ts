@@ -24,6 +24,17 @@ export function openApiV3(schema: Schema, version: string): object | undefined {
   return { openapi: '3.0.0', info: { title: 'fairlead', version: 'v1' }, paths, components: { schemas } }
 }
 
+/** The media type of OpenAPI 2 in protobuf, which kubectl asks for where it meets a kind that the server does not have. */
+export const openApiProtobufType = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf'
+
+/** An OpenAPI 2 document without definitions (gnostic's Document): enough for kubectl to say that the kind is not there. */
+export function openApiV2Protobuf(): Buffer {
+  const text = (number: number, value: Buffer): Buffer =>
+    Buffer.concat([Buffer.from([(number << 3) | 2, value.length]), value])
+  const info = Buffer.concat([text(1, Buffer.from('fairlead')), text(2, Buffer.from('v1'))])
+  return Buffer.concat([text(1, Buffer.from('2.0')), text(2, info)])
+}
+
 /** The OpenAPI 2 document of everything. */
 export function openApiV2(schema: Schema): object {
   const paths = Object.fromEntries(resourceTypes.flatMap((type) => describePaths(type, 2)))

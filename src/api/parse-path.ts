@@ -1,3 +1,4 @@
+import { reviewTypes } from './access-review.ts'
 import { eventsGroup } from './events-group.ts'
 import { groupVersion, resourceTypes, type ResourceType } from './resources.ts'
 
@@ -62,7 +63,8 @@ export function parsePath(path: string): ApiPath {
 
 function parseResource(version: string, parts: readonly string[]): ApiPath {
   const types = [...resourceTypes, eventsGroup].filter((type) => groupVersion(type) === version)
-  if (types.length === 0) return { kind: 'unknown' }
+  const reviews = reviewTypes.some((type) => `${type.group}/${type.version}` === version)
+  if (types.length === 0 && !reviews) return { kind: 'unknown' }
   if (parts.length === 0) return { kind: 'resources', groupVersion: version }
   // `namespaces/NAME/status` is of the namespace itself, `namespaces/NAME/services` is inside it.
   const inside = parts[0] === 'namespaces' && parts.length > 2 && !['status', 'finalize'].includes(parts[2] ?? '')

@@ -1,5 +1,5 @@
 import { execFile, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -62,6 +62,11 @@ describe.skipIf(!kubectlThere)('kubectl with the embedded API (skipped where the
 
   test.each<[line: string, expected: RegExp, input?: string]>([
     ['api-resources', /services +svc +v1 +true +Service[\s\S]*networks +net +fairlead\.dev\/v1alpha1 +false +Network/],
+    ['api-resources', /selfsubjectaccessreviews +authorization\.k8s\.io\/v1 +false/],
+    ['api-versions', /discovery\.k8s\.io\/v1\n[\s\S]*fairlead\.dev\/v1alpha1\n/],
+    ['auth can-i create services', /^yes\n$/],
+    ['auth can-i --list', /\*\.\* +\[\] +\[\] +\[\*\]/],
+    ['auth whoami', /Username +fairlead:admin\n/],
     ['get namespaces', /default +Active/],
     ['apply -f -', /service\/web created/, web(8080)],
     ['apply -f -', /service\/web unchanged/, web(8080)],
@@ -69,6 +74,8 @@ describe.skipIf(!kubectlThere)('kubectl with the embedded API (skipped where the
     ['get service web -o wide', /web +ClusterIP +10\.96\.0\.\d+ +<none> +80\/TCP +\d+s +app=web/],
     ['get svc web -o jsonpath={.spec.ports[0].targetPort}', /^9090$/],
     ['get svc -o yaml', /kind: List/],
+    ['get svc web -o json', /"targetPort": 9090[\s\S]*"selector": \{\n +"app": "web"/],
+    ['apply view-last-applied svc web', /targetPort: 9090/],
     ['describe service web', /TargetPort: +9090\/TCP/],
     ['label svc web tier=front', /labeled/],
     ['annotate svc web note=x', /annotated/],
@@ -84,6 +91,25 @@ describe.skipIf(!kubectlThere)('kubectl with the embedded API (skipped where the
     ['apply --server-side --field-manager=other --force-conflicts -f -', /serverside-applied/, web(7070)],
     ['apply --server-side -f -', /conflict with "other"/, web(9090)],
     ['create -f -', /services "web" already exists/, web(80)],
+    [
+      'apply -f -',
+      /error converting YAML to JSON: yaml: line 3: mapping values are not allowed/,
+      'kind: Service\nmetadata:\n  a: b: c',
+    ],
+    ['apply -f -', /no matches for kind "Thing" in version "v1"/, 'apiVersion: v1\nkind: Thing\nmetadata: {name: a}'],
+    ['apply -f -', /spec\.ports\[0\]\.port: "http" is not int32/, web(80).replace('port: 80', 'port: http')],
+    [
+      'replace -f -',
+      /Conflict|object has been modified/,
+      web(80).replace('{name: web,', '{name: web, resourceVersion: "1",'),
+    ],
+    [
+      'create --dry-run=server -o jsonpath={.metadata.resourceVersion}{.spec.clusterIP} -f -',
+      /^10\.96\.0\.\d+$/,
+      web(80).replaceAll('web', 'dry'),
+    ],
+    ['get svc dry', /services "dry" not found/],
+    ['apply --server-side --dry-run=server -f -', /conflict with "other"/, web(6060)],
     ['apply --validate=strict -f -', /unknown field "spec\.prots"/, web(80, '  prots: []')],
     ['apply -f -', /spec\.ports\[0\]\.port: Invalid value/, web(80).replace('port: 80', 'port: 70000')],
     ['apply --dry-run=server -f -', /configured \(server dry run\)/, web(6060)],
@@ -93,10 +119,28 @@ describe.skipIf(!kubectlThere)('kubectl with the embedded API (skipped where the
     ['get pods -o wide', /pod1 +0\/1 +Pending/],
     ['patch pod pod1 --subresource=status --type=merge -p {"status":{"podIP":"10.1.2.3"}}', /patched/],
     ['get pod pod1 -o jsonpath={.status.podIP}', /^10\.1\.2\.3$/],
+    ['wait --for=jsonpath={.status.podIP}=10.1.2.3 pod/pod1 --timeout=5s', /pod\/pod1 condition met/],
+    ['wait --for=condition=Ready pod/pod1 --timeout=1s', /timed out waiting/],
+    ['describe pod pod1', /Image: +none[\s\S]*IP: +10\.1\.2\.3|IP: +10\.1\.2\.3[\s\S]*Image: +none/],
+    ['expose pod pod1 --port=80 --name=exposed', /service\/exposed exposed/],
+    ['set selector svc exposed app=other', /selector updated/],
+    ['get svc exposed -o jsonpath={.spec.selector.app}', /^other$/],
+    [
+      'apply -f -',
+      /endpoints\/typed created/,
+      'apiVersion: v1\nkind: Endpoints\nmetadata: {name: typed}\nsubsets: [{addresses: [{ip: 192.0.2.7}], ports: [{port: 90}]}]',
+    ],
+    ['get endpoints typed', /typed +192\.0\.2\.7:90/],
+    ['get all', /pod\/pod1 [\s\S]*service\/exposed /],
+    ['delete svc exposed --wait', /deleted/],
     ['explain service.spec.ports.targetPort', /by number or by name/],
+    ['explain network', /FIELDS:[\s\S]*spec/],
+    ['explain endpointslice.endpoints.conditions --recursive', /serving\t<boolean>/],
+    ['explain service.spec.prots', /field "prots" does not exist/],
     ['create namespace shop', /created/],
     ['-n shop create service clusterip inside --tcp=80', /created/],
     ['delete namespace shop', /deleted/],
+    ['wait --for=delete namespace/shop --timeout=5s', /^$/],
     ['get svc -A', /default +web/],
     ['delete namespace default', /may not be deleted/],
     ['delete svc web typed', /service "web" deleted[\s\S]*service "typed" deleted/],
@@ -105,6 +149,27 @@ describe.skipIf(!kubectlThere)('kubectl with the embedded API (skipped where the
   ])('%s', async (line, expected, input) => {
     const { out, err } = await kubectl(line, input)
     expect(out + err).toMatch(expected)
+  })
+
+  test('delete waits for finalizers', async () => {
+    await kubectl('create service clusterip held --tcp=80')
+    await kubectl('patch svc held --type=merge -p {"metadata":{"finalizers":["example.org/hold"]}}')
+    const early = await kubectl('delete svc held --wait --timeout=1s')
+    expect(early).toMatchObject({ code: 1, err: expect.stringMatching(/timed out waiting/) as string })
+    const deleted = kubectl('wait --for=delete svc/held --timeout=20s')
+    // It waits before what it waits for happens.
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    expect((await kubectl('patch svc held --type=merge -p {"metadata":{"finalizers":null}}')).out).toContain('patched')
+    expect(await deleted).toMatchObject({ code: 0 })
+    expect((await kubectl('get svc held')).err).toContain('not found')
+  })
+
+  test('a read-only token may look, and no more', async () => {
+    const token = readFileSync(join(folder, 'read-only.token'), 'utf8').trim()
+    expect((await kubectl(`auth can-i delete services --token=${token}`)).out).toMatch(/^no/)
+    expect((await kubectl(`get namespaces --token=${token}`)).out).toMatch(/default/)
+    expect((await kubectl(`create namespace x --token=${token}`)).err).toMatch(/Forbidden/)
+    expect((await kubectl('get namespaces --token=wrong')).err).toMatch(/must be logged in|Unauthorized/)
   })
 
   test('edit and diff work on what is there', async () => {
