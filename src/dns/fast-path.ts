@@ -64,9 +64,7 @@ export class FastPath implements AsyncDisposable {
     const { zone } = resolver
     const { stages, rewriter, search, passesOn } = resolver.options
     const isPlain =
-      (stages ?? []).every((stage) => zone !== undefined && stage.touches?.(zone.name.key) === false) &&
-      !rewriter &&
-      !refuses
+      (stages ?? []).every((stage) => zone !== undefined && stage.touches?.(zone.name.key) === false) && !rewriter
     const mayAnswer = zone !== undefined && zone.name.wire.length > 1 && isPlain && options.isAlone(zone.name.key)
     this.#count = mayAnswer ? wanted : 0
     if (!zone || this.#count === 0) return
