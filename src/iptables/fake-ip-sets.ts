@@ -10,6 +10,10 @@ export class FakeIpSets implements IpSets {
     return Promise.resolve(set && new Set(set))
   }
 
+  size(name: string): Promise<number | undefined> {
+    return Promise.resolve(this.sets.get(name)?.size)
+  }
+
   create({ name }: AddressSet): Promise<void> {
     if (!this.sets.has(name)) this.sets.set(name, new Set())
     return Promise.resolve()

@@ -17,6 +17,8 @@ export interface AddressSet {
 export interface IpSets extends Disposable {
   /** The set's addresses; undefined when there is no such set. Throws NetlinkError. */
   read(name: string): Promise<ReadonlySet<IpAddress> | undefined>
+  /** How many addresses the set has, without reading them; undefined when there is no such set. */
+  size(name: string): Promise<number | undefined>
   /** Makes an empty set; one that exists stays as it is. */
   create(set: AddressSet): Promise<void>
   add(set: AddressSet, addresses: Iterable<IpAddress>): Promise<void>
@@ -54,11 +56,19 @@ const setAttributes = {
   typeName: { id: 3, type: 'string' },
   revision: { id: 4, type: 'u8' },
   family: { id: 5, type: 'u8' },
+  flags: { id: 6 | NLA_F_NET_BYTEORDER, type: 'u32be' },
   options: { id: 7, type: 'nest', of: { maxElements: { id: 19 | NLA_F_NET_BYTEORDER, type: 'u32be' } } },
 } as const satisfies AttributeTable
 
 const listedAttributes = {
   elements: { id: 8, type: 'list', child: 7, of: { ip: { id: 1, type: 'nest', of: addressAnswer } } },
+} as const satisfies AttributeTable
+
+/** IPSET_FLAG_LIST_HEADER: a set without its elements. */
+const headerOnly = 1 << 2
+
+const headerAttributes = {
+  header: { id: 7, type: 'nest', of: { elements: { id: 24, type: 'u32be' } } },
 } as const satisfies AttributeTable
 
 /** Opens ip_set of this thread's namespace, or of `netns`. Whether the kernel has it shows at the first request. */
@@ -85,6 +95,17 @@ export class IpSetsClient implements IpSets {
         }
       }
       return found
+    } catch (error) {
+      if (isNotFound(error)) return undefined
+      throw error
+    }
+  }
+
+  async size(name: string): Promise<number | undefined> {
+    try {
+      const messages = await this.#socket.dump(request('list', name, encode({ name, flags: headerOnly })))
+      const [first] = messages
+      return first && decodeAttributes(headerAttributes, first.payload.subarray(4)).header?.elements
     } catch (error) {
       if (isNotFound(error)) return undefined
       throw error

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { patience } from '../../test/lab/patience.ts'
 import { silentLog, type Log } from '../base/log.ts'
 import type { Variant } from '../iptables/client.ts'
+import { openIpSets } from '../iptables/ip-set.ts'
 import { run } from '../linux/exec.ts'
 import { createAnonymousNetns, type Netns } from '../linux/netns.ts'
 import { parseCidr } from '../net/cidr.ts'
@@ -18,6 +19,7 @@ import { exampleService, exampleSlice, exampleSnapshot } from '../proxy/example-
 import { removeServiceRules } from './iptables-cleanup.ts'
 import { IptablesMode } from './iptables-mode.ts'
 import { openIptablesParts } from './iptables-parts.ts'
+import { clusterIpSet } from './iptables-tables.ts'
 
 const settings: ProxySettings = {
   ...defaultProxySettings,
@@ -122,6 +124,24 @@ describe.each(['legacy', 'nft'] as const)('IptablesMode with the %s tools', (var
     expect(result).toMatchObject({ kind: 'full', repaired: true })
     expect(warnings).toHaveLength(1)
     expect(await saved(netns, variant)).toBe(before)
+  })
+
+  test('notices within a second that somebody takes an address out of its set, and puts it back', async () => {
+    using netns = createAnonymousNetns()
+    using mode = openMode(netns, variant)
+    using sets = openIpSets({ netns })
+    const services = compile()
+    await mode.sync(services)
+    const { name } = clusterIpSet(4)
+    const before = await sets.read(name)
+    const noticed = Promise.withResolvers<void>()
+    mode.watch(() => noticed.resolve())
+    const began = performance.now()
+    await sets.remove({ name, family: 4 }, [...before!].slice(0, 1))
+    await noticed.promise
+    expect(performance.now() - began).toBeLessThan(patience(1000))
+    expect(await mode.sync(services)).toMatchObject({ kind: 'full', repaired: true, rules: 0, elements: 1 })
+    expect(await sets.read(name)).toEqual(before)
   })
 
   test.runIf(variant === 'nft')('puts all right after nft flush ruleset, at the next sync', async () => {

@@ -21,6 +21,7 @@ import { changeFamily, programmedFamily, type ProgrammedFamily } from './iptable
 import { findServiceRules, toolName } from './iptables-cleanup.ts'
 import { explainRules } from './iptables-explain.ts'
 import type { IptablesParts } from './iptables-parts.ts'
+import { SetWatch } from './set-watch.ts'
 import {
   clusterIpSet,
   clusterIpsOf,
@@ -68,6 +69,7 @@ export class IptablesMode implements Dataplane, Disposable {
   readonly #clock: Clock
   #parts: Promise<IptablesParts> | undefined
   #watch: TableWatch | undefined
+  #setWatch: SetWatch | undefined
   /** Undefined until the first sync, and after anything that makes us unsure of the kernel. */
   #programmed: Programmed | undefined
   /** Somebody else changed the tables since the last sync. */
@@ -117,10 +119,12 @@ export class IptablesMode implements Dataplane, Disposable {
     const useful = trusted && trusted.services.settings === services.settings ? trusted : undefined
     // Until this sync has succeeded, nothing is known: one family may be written and the other not.
     this.#programmed = undefined
+    this.#setWatch?.pause()
     const enough = useful?.families.every(({ context }) => context.terse === isLarge(services, context.family))
     const result = await (useful && enough === true
       ? this.#syncChanges(parts, services, { before: useful, ...options })
       : this.#syncAll(parts, services, { before, ...options }))
+    if (parts.sets) await this.#setWatch?.expect(parts.clients.map(({ family }) => clusterIpSet(family).name))
     if (this.#drift) this.#listener?.()
     return result
   }
@@ -152,6 +156,8 @@ export class IptablesMode implements Dataplane, Disposable {
   [Symbol.dispose](): void {
     this.#watch?.[Symbol.dispose]()
     this.#watch = undefined
+    this.#setWatch?.[Symbol.dispose]()
+    this.#setWatch = undefined
     const parts = this.#parts
     this.#parts = undefined
     // One that is still being opened is closed when it is there; if it fails, there is nothing to close.
@@ -171,6 +177,10 @@ export class IptablesMode implements Dataplane, Disposable {
         clock: this.#clock,
         onChange: (by) => this.#noteDrift(by),
       })
+      const { sets } = parts
+      if (sets) {
+        this.#setWatch ??= new SetWatch(sets, { clock: this.#clock, onChange: () => this.#noteDrift(undefined) })
+      }
       return parts
     } catch (error) {
       if (this.#parts === opening) this.#parts = undefined
