@@ -9,5 +9,7 @@ export const ipvsLimits = {
   affinityAnew: 'session affinity: after another mode, clients are chosen anew',
   otherPorts:
     'other ports of load balancer and external IPs are refused, since these are addresses of this machine: where the host is to answer there, give it the address on a device of its own',
+  udpPolicy:
+    'UDP: a client outside that keeps its socket stays with its endpoint when externalTrafficPolicy becomes Local, as long as pods have that endpoint, until it is silent for IPVS’s UDP timeout (five minutes)',
   modeSwitch: 'connections that this mode made end when another mode takes over',
 } as const

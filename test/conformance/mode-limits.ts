@@ -10,7 +10,7 @@ interface Known {
   readonly limit: string
 }
 
-const { affinityByAddress, affinityLingers, otherPorts } = ipvsLimits
+const { affinityByAddress, affinityLingers, otherPorts, udpPolicy } = ipvsLimits
 
 const known: Partial<Record<Mode, readonly Known[]>> = {
   ipvs: [
@@ -21,6 +21,7 @@ const known: Partial<Record<Mode, readonly Known[]>> = {
     },
     { file: 'affinity-scope-service', flow: /^the pod at the second port/, limit: affinityByAddress },
     { file: 'session-affinity', flow: /^one connection every three seconds$/, limit: affinityLingers },
+    { file: 'udp-flows-policy', flow: /^external client$/, limit: udpPolicy },
     { file: 'load-balancer-addresses', flow: /^another port of it$/, limit: otherPorts },
   ],
 }

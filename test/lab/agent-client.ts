@@ -21,7 +21,8 @@ export class Agent implements AsyncDisposable {
   }
 
   static async start(): Promise<Agent> {
-    const worker = new Worker(new URL('agent.ts', import.meta.url))
+    // Its SCTP sockets are no descriptors that Node opened.
+    const worker = new Worker(new URL('agent.ts', import.meta.url), { trackUnmanagedFds: false })
     const agent = new Agent(worker)
     await new Promise<void>((resolve, reject) => {
       agent.#pending.set(0, { resolve: () => resolve(), reject })
