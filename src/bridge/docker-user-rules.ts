@@ -3,8 +3,9 @@ import { BoundedRunner } from '../base/bounded-runner.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { run, RunError } from '../linux/exec.ts'
+import { cidrFamily, formatCidr, type Cidr } from '../net/cidr.ts'
 import type { NftClient } from '../nftables/client.ts'
-import { diffDockerUser, dockerBridges, dockerUserChain, dockerUserRules } from './docker-user.ts'
+import { diffDockerUser, dockerBridges, dockerUserChain, dockerUserRules, type ServicePackets } from './docker-user.ts'
 
 /** How often the list of our bridges is compared with the one that the rules were made for, ms. */
 const lookInterval = 1000
@@ -34,6 +35,7 @@ export class IptablesError extends Error {
  */
 export class DockerUserRules implements AsyncDisposable {
   readonly #bridges: () => readonly string[]
+  readonly #services: readonly Cidr[] | undefined
   readonly #nft: NftClient | undefined
   readonly #log: Log
   readonly #runner: BoundedRunner
@@ -46,6 +48,8 @@ export class DockerUserRules implements AsyncDisposable {
   /** `bridges` gives the names of our bridges at the time (asked again from time to time). */
   constructor(options: {
     readonly bridges: () => readonly string[]
+    /** Ranges of cluster IPs, where Services may lead to Docker's containers. Absent: they do not. */
+    readonly services?: readonly Cidr[] | undefined
     /** Undefined where the kernel has no nf_tables: Docker's rules are in the legacy tables then. */
     readonly nft: NftClient | undefined
     readonly log: Log
@@ -53,8 +57,9 @@ export class DockerUserRules implements AsyncDisposable {
     /** @default {@link readLegacyTables} */
     readonly legacyTables?: LegacyTables
   }) {
-    const { bridges, nft, log, clock, legacyTables = readLegacyTables } = options
+    const { bridges, services, nft, log, clock, legacyTables = readLegacyTables } = options
     this.#bridges = bridges
+    this.#services = services
     this.#nft = nft
     this.#log = log
     this.#clock = clock
@@ -93,7 +98,7 @@ export class DockerUserRules implements AsyncDisposable {
     for (const backend of await backendsWithDocker(this.#nft, this.#legacyTables)) {
       const { program } = backend
       const listing = await listRules(backend)
-      const wanted = dockerUserRules(this.#known, dockerBridges(listing))
+      const wanted = dockerUserRules(this.#known, dockerBridges(listing), this.#packets(backend))
       const commands = diffDockerUser(listing, wanted)
       for (const words of commands) await iptables(backend, words)
       if (commands.length > 0) {
@@ -101,6 +106,11 @@ export class DockerUserRules implements AsyncDisposable {
         this.#log.info({ program, changes }, `Docker's chain ${dockerUserChain} lets packets of our bridges through`)
       }
     }
+  }
+
+  #packets({ family }: Backend): ServicePackets {
+    const ranges = (this.#services ?? []).filter((range) => cidrFamily(range) === (family === 'ip' ? 4 : 6))
+    return { ranges: ranges.map(formatCidr), nodePorts: this.#services !== undefined }
   }
 
   /** Whether something may be different that nobody told us of. */

@@ -39,6 +39,14 @@ describe('dockerUserRules()', () => {
   })
 })
 
+test('dockerUserRules() lets connections to Services through to containers first', () => {
+  expect(dockerUserRules(['fl0'], ['docker0'], { ranges: ['10.96.0.0/12'], nodePorts: true })).toEqual([
+    `-m conntrack --ctstate DNAT --ctorigdst 10.96.0.0/12 ${mark} -j ACCEPT`,
+    `-m conntrack --ctstate DNAT --ctorigdstport 30000:32767 ${mark} -j ACCEPT`,
+    ...wanted,
+  ])
+})
+
 describe('dockerBridges()', () => {
   test.each([
     [

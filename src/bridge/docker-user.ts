@@ -13,17 +13,37 @@ const mark = '-m comment --comment fairlead'
 /** Words for iptables(8), without the program's name. */
 export type IptablesWords = readonly string[]
 
+/** Connections to Services, which are let through to wherever they lead. */
+export interface ServicePackets {
+  /** Ranges of cluster IPs: `10.96.0.0/12`. */
+  readonly ranges: readonly string[]
+  /** Those to node ports. */
+  readonly nodePorts: boolean
+}
+
 /**
  * The rules that should stand in DOCKER-USER, as `iptables -S` prints them without `-A DOCKER-USER`. What goes to our
  * bridges is guarded by our own table, so it is let through. What our pods send is let through too, except to Docker's
  * bridges: whether a container's port is published is Docker's to say, in its rules after these. Pure.
  */
-export function dockerUserRules(ours: readonly string[], dockers: readonly string[]): string[] {
-  return ours.flatMap((bridge) => [
-    `-o ${bridge} ${mark} -j ACCEPT`,
-    ...dockers.map((docker) => `-i ${bridge} -o ${docker} ${mark} -j RETURN`),
-    `-i ${bridge} ${mark} -j ACCEPT`,
-  ])
+export function dockerUserRules(
+  ours: readonly string[],
+  dockers: readonly string[],
+  services: ServicePackets = { ranges: [], nodePorts: false },
+): string[] {
+  // Before the rules that leave containers to Docker: who labelled one for a Service wants it reached by the Service.
+  const translated = [
+    ...services.ranges.map((range) => `--ctorigdst ${range}`),
+    ...(services.nodePorts ? ['--ctorigdstport 30000:32767'] : []),
+  ]
+  return [
+    ...translated.map((original) => `-m conntrack --ctstate DNAT ${original} ${mark} -j ACCEPT`),
+    ...ours.flatMap((bridge) => [
+      `-o ${bridge} ${mark} -j ACCEPT`,
+      ...dockers.map((docker) => `-i ${bridge} -o ${docker} ${mark} -j RETURN`),
+      `-i ${bridge} ${mark} -j ACCEPT`,
+    ]),
+  ]
 }
 
 /** Bridges that Docker has rules for, by `iptables -S`: those whose incoming packets its chains decide about. */

@@ -212,6 +212,7 @@ async function startParts(
   const podSource = new MemorySource('pods of this machine', { synced: false })
   const opened = await startNetwork(context, podSource, pods)
   const networks = opened?.networks.bridges
+  if (networks ?? config.sources.docker) await startDockerUser(context, networks)
   podSource.markSynced()
   const { sources, location } = await startSources(context, { podSource, networks, version })
   const proxy = await startServices(context, networks)
@@ -331,7 +332,6 @@ async function startNetwork(
   const forwarding = { kernel, log: networkLog, stateDir, bootId, clock: systemClock }
   stack.use(followSysctls(() => networks.bridges.settledNetworks, forwarding))
   await removeOtherFirewall(context, networkLog)
-  await startDockerUser(context, networks.bridges)
   status.networks = networks
   const opened = stack.use(
     await openPods({
@@ -399,11 +399,15 @@ function rememberedNetworks(
 }
 
 /** Whatever goes wrong with Docker's chain keeps no network from working: it is tried again. */
-async function startDockerUser({ config, log, nft, stack }: Context, networks: BridgeNetworks): Promise<void> {
+async function startDockerUser(
+  { config, log, nft, stack }: Context,
+  networks: BridgeNetworks | undefined,
+): Promise<void> {
   const dockerLog = log.child({ part: 'docker' })
   if (config.dockerUser === 'auto') {
-    const bridges = (): string[] => networks.networks.map(({ bridge }) => bridge)
-    stack.use(new DockerUserRules({ bridges, nft, log: dockerLog, clock: systemClock })).follow()
+    const bridges = (): string[] => networks?.networks.map(({ bridge }) => bridge) ?? []
+    const services = config.sources.docker && config.services?.serviceCIDRs
+    stack.use(new DockerUserRules({ bridges, services, nft, log: dockerLog, clock: systemClock })).follow()
     return
   }
   try {

@@ -93,6 +93,29 @@ describe.skipIf(obstacle !== undefined)(`sources.docker${obstacle ? ` (skipped: 
         expect(await answers(machine, `http://[${six}]/`)).toBe('hello from shop_web_1'),
       )
 
+      // Docker drops what its own rules do not name: connections to the Service come through, others do not.
+      await machine.run('iptables', '-P', 'FORWARD', 'DROP')
+      expect(await machine.fairlead('pod', 'run', 'client')).toMatchObject({ code: 0 })
+      const fromPod = (url: string) =>
+        machine.run('ip', 'netns', 'exec', 'fl-default.client', 'curl', '-s', '--max-time', '1', url)
+      const labels = [...compose('shop', 'node'), '--label=fairlead.port=80:8080', '--label=fairlead.node-port=30080']
+      await run(engine, 'shop_node_1', '--network=shop_default', ...labels)
+      const outside = ['ip', 'netns', 'exec', 'outside', 'curl', '-s', '--max-time', '1', 'http://192.0.2.2:30080/']
+      await within(promiseMs, async () =>
+        expect((await machine.run(...outside)).stdout.trim()).toBe('hello from shop_node_1'),
+      )
+      expect((await fromPod(`http://${vip}/`)).stdout.trim()).toBe('hello from shop_web_1')
+      const { stdout: own } = await engine.docker(
+        'inspect',
+        '--format={{.NetworkSettings.Networks.shop_default.IPAddress}}',
+        'shop_web_1',
+      )
+      expect((await fromPod(`http://${own.trim()}:8080/`)).code).toBe(28)
+      await engine.docker('network', 'create', 'elsewhere')
+      await run(engine, 'stranger', '--network=elsewhere')
+      const ask = `printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 2 ${vip} 80`
+      expect((await engine.docker('exec', 'stranger', 'sh', '-c', ask)).stdout).toContain('hello from shop_web_1')
+
       // A second one is in rotation at once, one that is unhealthy or paused is not.
       const health = ['--health-cmd=test -e /www/ok', '--health-interval=200ms', '--health-retries=1']
       await run(engine, 'shop_web_2', ...web, ...health)
