@@ -85,7 +85,7 @@ describe('readContainerLabels', () => {
 
 test('isForUs() looks for labels of ours', () => {
   expect(isForUs({ app: 'web', 'fairlead.port': '80' })).toBe(true)
-  expect(isForUs({ app: 'web', fairleadish: '1' })).toBe(false)
+  expect(isForUs({ app: 'web', fairleadish: '1', 'fairlead.dev/weight': '3' })).toBe(false)
 })
 
 test.each([

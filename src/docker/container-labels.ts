@@ -41,9 +41,14 @@ const known = 'enable service namespace port protocol network address weight clu
 const composeProject = 'com.docker.compose.project'
 const composeService = 'com.docker.compose.service'
 
+/** `fairlead.port`, but not `fairlead.dev/weight`, which is a label of Kubernetes' form. */
+export function isOurs(label: string): boolean {
+  return label.startsWith(prefix) && !label.includes('/')
+}
+
 /** Whether a container with these labels wants anything of us. */
 export function isForUs(labels: Readonly<Record<string, string>>): boolean {
-  return Object.keys(labels).some((label) => label.startsWith(prefix))
+  return Object.keys(labels).some(isOurs)
 }
 
 /**
@@ -69,7 +74,7 @@ export function readContainerLabels(
     }
   }
   for (const label of Object.keys(labels)) {
-    if (!label.startsWith(prefix) || known.includes(label)) continue
+    if (!isOurs(label) || known.includes(label)) continue
     problems.push({ path: label, reason: `is not known here (expected one of ${known.join(', ')})` })
   }
   const enabled = read('enable', (text) => parseWord(text, ['true', 'false'])) ?? 'true'

@@ -4,7 +4,7 @@ import { parseService } from '../model/parse-service.ts'
 import type { Pod } from '../model/pod.ts'
 import type { Service } from '../model/service.ts'
 import { ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
-import { labelOf, readContainerLabels, type ContainerWish, type PortWish } from './container-labels.ts'
+import { isOurs, labelOf, readContainerLabels, type ContainerWish, type PortWish } from './container-labels.ts'
 import type { Container } from './container.ts'
 
 /** The label by which a Service selects its containers' pods. */
@@ -127,7 +127,7 @@ function targetName({ protocol, port }: Pick<PortWish, 'protocol' | 'port'>): st
 }
 
 function isLabel(key: string, value: string): boolean {
-  if (key.startsWith('fairlead.')) return false
+  if (isOurs(key)) return false
   const name = '[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?'
   return new RegExp(`^([a-z0-9.-]{1,253}/)?${name}$`).test(key) && new RegExp(`^(${name})?$`).test(value)
 }
