@@ -235,7 +235,6 @@ async function startParts(
   })
   stack.use(networkControl)
   stack.defer(follow)
-  await startHttp(context)
   status.cluster = stack.use(
     openNode({
       config,
@@ -248,6 +247,7 @@ async function startParts(
       log: log.child({ part: 'node' }),
     }),
   )
+  await startHttp(context)
   const kubeProxy = await startKubeProxy(context, proxy)
   modes.serve(proxy)
   inspection.serve(proxy)
@@ -260,8 +260,8 @@ async function startParts(
     pods,
     networks: networkControl,
     modes,
-    inspection,
     nodeTokens,
+    inspection,
     configuration,
     status: () => status.view(),
     whenReady: (signal) => whenReady(status, signal),
@@ -442,11 +442,11 @@ async function startSources(
   const files = config.sources.files.map((path) => stack.use(watchFiles(path, { log: sourceLog })))
   const kubernetes = stack.use(await openKubernetes(config, { log: sourceLog, version }))
   const docker = stack.use(await openDocker(config, { log: sourceLog }))
+  const api = await openControlPlane(context, { networks, version })
   // Of two that have one object the first counts: what is nearest to this machine's owner (docs/config.md).
   const followed = [podSource, ...files, ...[api?.source, kubernetes, docker].filter((source) => source !== undefined)]
   const sources = stack.use(
     mergeSources({
-  const api = await openControlPlane(context, { networks, version })
       sources: followed,
       log: sourceLog,
       // A proxy beside a control plane takes the addresses that Services have, and gives none.
@@ -476,14 +476,14 @@ async function openControlPlane(
   return stack.use(
     await ControlPlane.open(api, {
       stateDir,
-      socket: join(dirname(controlSocket), 'api.sock'),
-      serviceCIDRs: services?.serviceCIDRs ?? [],
-      reserved: dns?.addresses ?? [],
-      version,
       nodeName,
       nodeTokens,
       // Nobody uses them to reach a server that listens on loopback only.
       addresses: isLoopback(parseIp(api.listen.host)) ? [] : await nodeAddresses(config, { networks }),
+      socket: join(dirname(controlSocket), 'api.sock'),
+      serviceCIDRs: services?.serviceCIDRs ?? [],
+      reserved: dns?.addresses ?? [],
+      version,
       clock: systemClock,
       log: log.child({ part: 'api' }),
     }),
