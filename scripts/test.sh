@@ -12,7 +12,7 @@ ensure_tool dnsmasq dnsmasq-base "tests of the DHCP client use it as the server"
 [ -d /run/systemd/system ] || ensure_tool dockerd docker.io "tests run it beside fairlead" || true
 ensure_tool busybox busybox-static "is what containers of tests are made of" || true
 ensure_tool iptables-save iptables "tests compare Docker's rules with it" || true
-[ "${FAIRLEAD_TEST_VM:-}" != 1 ] || ensure_guest_tools || true
+[ "${FAIRLEAD_TEST_VM:-}" = 0 ] || ensure_guest_tools || true
 # Tools found through `env node` must find ours.
 PATH=$PWD/node_modules/.bin:$PATH
 export PATH

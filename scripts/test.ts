@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { countResults, formatCounts, formatResult, type Counts, type FlowResult } from '../test/conformance/report.ts'
 import { guestObstacle } from '../test/vm/guest.ts'
+import { cacheFolder, ensureKernel } from '../test/vm/kernel-package.ts'
 
 interface Outcome {
   passed: number
@@ -26,14 +27,19 @@ interface VitestReport {
 }
 
 const bin = (name: string): string => join('node_modules/.bin', name)
+/** Runs the words after it in the guest. */
+const guestRunner = ['test/vm/main.ts'] as const
 const total: Outcome = { passed: 0, failed: 0, skipped: new Map() }
 
 /**
- * What runs in the guest of test/vm too: our start from nothing (doctor, hello) and packets through Services, because modules
- * that load on demand and a kernel without br_netfilter show there. An emulated guest takes minutes for it, so only with
- * FAIRLEAD_TEST_VM=1: `npm test` alone takes eight. All of the kernel project in the guest: `npm run test:vm`.
+ * What runs in the guest of test/vm, beside all flow cases in mode ipvs: what this machine's kernel may not have. With FAIRLEAD_TEST_VM=1
+ * also our start from nothing (doctor, hello) and the other modes' packets, because modules that load on demand and a kernel without
+ * br_netfilter show there; FAIRLEAD_TEST_VM=0 leaves the guest out. All of the kernel project in the guest: `npm run test:vm`.
  */
-const guestFiles = ['test/vm', 'src/proxy']
+const guestFiles =
+  process.env['FAIRLEAD_TEST_VM'] === '1'
+    ? ['test/vm', 'src/ipvs', 'src/proxy']
+    : ['test/vm/features', 'src/ipvs', 'src/proxy-ipvs']
 
 const steps: [string, () => void][] = [
   ['types', () => check('types', [bin('tsc'), '-p', '.'])],
@@ -75,22 +81,40 @@ function skip(reason: string, count = 1): void {
 }
 
 function guest(): void {
-  if (process.env['FAIRLEAD_TEST_VM'] !== '1') return skip('vm: takes minutes; FAIRLEAD_TEST_VM=1 npm test runs it too')
-  const obstacle = process.getuid?.() === 0 ? guestObstacle() : 'needs root, to read what the tests read'
-  if (obstacle !== undefined) skip(`vm: ${obstacle}`)
-  else vitest('vm', ['--project', 'kernel', ...guestFiles], ['test/vm/main.ts', '--limit', '900'])
+  const obstacle = whyNoGuest()
+  if (obstacle !== undefined) return skip(`vm: ${obstacle}`)
+  vitest('vm', ['--project', 'kernel', ...guestFiles], [...guestRunner, '--limit', '900'])
+  cases('in mode ipvs', 'flows', [...flowRunner('ipvs'), '--warm'], [...guestRunner, '--limit', '900'])
+}
+
+function whyNoGuest(): string | undefined {
+  if (process.env['FAIRLEAD_TEST_VM'] === '0') return 'FAIRLEAD_TEST_VM=0 leaves the guest out, and mode ipvs with it'
+  if (process.getuid?.() !== 0) return 'needs root, to read what the tests read'
+  const obstacle = guestObstacle()
+  if (obstacle !== undefined) return obstacle
+  try {
+    ensureKernel(cacheFolder(process.env), console.log)
+    return undefined
+  } catch (error) {
+    return `its kernel cannot be had: ${error instanceof Error ? error.message : String(error)}`
+  }
 }
 
 function conformance(mode: string): void {
-  cases(`in mode ${mode}`, 'flows', ['test/conformance/main.ts', '--mode', mode])
+  cases(`in mode ${mode}`, 'flows', flowRunner(mode))
+}
+
+function flowRunner(mode: string): readonly string[] {
+  return ['test/conformance/main.ts', '--mode', mode]
 }
 
 /** Case files: ours, and those of the contract where they lie beside the repository. A flow or query counts as a test. */
-function cases(what: string, kind: 'flows' | 'dns', runner: readonly string[]): void {
+function cases(what: string, kind: 'flows' | 'dns', runner: readonly string[], guest: readonly string[] = []): void {
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-test-'))
   const file = join(folder, 'results.json')
   const paths = [`test/cases/${kind}`, `../shared/cases/${kind}`].filter((path) => existsSync(path))
-  const words = [...runner, '--json', file, ...paths]
+  const inGuest = guest.length > 0 ? [...guest, '--share', folder, process.execPath] : []
+  const words = [...inGuest, ...runner, '--json', file, ...paths]
   try {
     spawnSync(process.execPath, words, { stdio: ['ignore', 'ignore', 'inherit'] })
     const lines = readFileSync(file, 'utf8')
