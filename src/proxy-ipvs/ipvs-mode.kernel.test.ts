@@ -3,6 +3,7 @@ import type { Host, Outcome } from '../../test/lab/host.ts'
 import { patience } from '../../test/lab/patience.ts'
 import { createServiceNode, families } from '../../test/lab/service-node.ts'
 import { silentLog } from '../base/log.ts'
+import { virtualKey } from '../ipvs/objects.ts'
 import { openIpvs } from '../ipvs/open-client.ts'
 import { createAnonymousNetns } from '../linux/netns.ts'
 import { writeSysctl } from '../linux/sysctl.ts'
@@ -20,6 +21,7 @@ import { openIpvsParts } from './ipvs-parts.ts'
 const available = await hasIpvs()
 
 const [v4, v6] = families
+type Pod = 'web1' | 'web2'
 const settings: ProxySettings = {
   ...defaultProxySettings,
   localPods: [parseCidr('10.0.0.0/24'), parseCidr('fd00:10::/64')],
@@ -31,18 +33,26 @@ const empty = exampleService('empty', {
   ports: ['http=80:30081/tcp', 'dns=53:30054/udp'],
 })
 
-function slices(service: Service, pods: readonly ('web1' | 'web2')[]) {
+function slices(service: Service, pods: readonly Pod[], nodeOf: (pod: Pod) => string) {
   return families.map((f) =>
     exampleSlice(
       service,
-      pods.map((pod) => ({ address: f.pods[pod], nodeName: 'this-node' })),
+      pods.map((pod) => ({ address: f.pods[pod], nodeName: nodeOf(pod) })),
       { name: `${service.name}-${f.name}`, ports: ['http=8080/tcp', 'dns=5353/udp'] },
     ),
   )
 }
 
-function compile(pods: readonly ('web1' | 'web2')[], annotations: Readonly<Record<string, string>> = {}) {
-  const snapshot = exampleSnapshot([[{ ...web, annotations }, ...slices(web, pods)], [empty]])
+function compile(
+  pods: readonly Pod[],
+  annotations: Readonly<Record<string, string>> = {},
+  {
+    policy = 'Cluster',
+    nodeOf = () => 'this-node',
+  }: { policy?: 'Cluster' | 'Local'; nodeOf?: (pod: Pod) => string } = {},
+) {
+  const service = { ...web, annotations, externalTrafficPolicy: policy }
+  const snapshot = exampleSnapshot([[service, ...slices(web, pods, nodeOf)], [empty]])
   return compileServices(snapshot, { nodeName: 'this-node', settings })
 }
 
@@ -134,21 +144,54 @@ describe.skipIf(!available)('IpvsMode with packets (where the kernel has IPVS: n
       }
     })
 
-    test('20 connections to an endpoint that goes live on, and are counted as they end', async () => {
+    test('20 connections to an endpoint that goes live on, are counted as they end, and the last one takes the real server along', async () => {
       await mode.sync(compile(['web1']))
       const held = await Promise.all(Array.from({ length: 20 }, () => pods.asking.openTcp(f.vip, 80)))
+      const at = { ip: parseIp(f.vip), port: parsePort(80), protocol: 'tcp' } as const
+      using ipvs = openIpvs({ netns: node.netns })
+      const realServers = async () => (await ipvs.reals(at)).map(({ ip, weight }) => `${ip} ${weight}`).sort()
       const left = (): number[] => mode.draining.map(({ real }) => real.counts.active).filter((count) => count > 0)
       await mode.sync(compile(['web2']))
       expect(await ask(() => pods.asking.connectTcp(f.vip, 80))).toMatchObject({ replies: ['web2'] })
       await expect.poll(left, { timeout: patience(5000) }).toEqual([20])
       expect(await established(f.pods.web1, f.vip)).toBe(20)
       for (const connection of held) expect(await connection.echo('still here')).toBe('ok')
-      for (const connection of held.splice(0, 10)) await connection[Symbol.asyncDispose]()
+      for (const connection of held.splice(0, 10)) await connection.abort()
       await expect.poll(left, { timeout: patience(5000) }).toEqual([10])
-      for (const connection of held) await connection[Symbol.asyncDispose]()
+      expect(await established(f.pods.web1, f.vip)).toBe(10)
+      expect(await realServers()).toEqual([`${f.pods.web1} 0`, `${f.pods.web2} 1`].sort())
+      for (const connection of held) await connection.abort()
       await expect.poll(left, { timeout: patience(5000) }).toEqual([])
-      // What was closed is inactive for two minutes more (TIME_WAIT): until then the real server stays.
-      expect(mode.draining.some(({ real }) => real.counts.inactive >= 20)).toBe(true)
+      // IPVS remembers a connection that was reset for ten seconds, and one that was closed for two minutes.
+      await expect.poll(realServers, { timeout: 20_000 + patience(2000) }).toEqual([`${f.pods.web2} 1`])
+      expect(mode.draining.filter(({ virtual }) => virtualKey(virtual.at) === virtualKey(at))).toEqual([])
+      await mode.sync(compile(['web1', 'web2']))
+    })
+
+    test('what ipvsadm or ip take away is put back within a second', async () => {
+      let asked = 0
+      mode.watch(() => asked++)
+      const at = { ip: parseIp(f.vip), port: parsePort(80), protocol: 'tcp' } as const
+      using ipvs = openIpvs({ netns: node.netns })
+      const takeAway = [
+        () => ipvs.run([{ op: 'delete-virtual', at }]),
+        () => node.exec(['ip', 'address', 'del', f.vip, 'dev', 'kube-ipvs0']),
+      ]
+      for (const [index, take] of takeAway.entries()) {
+        await take()
+        await expect.poll(() => asked, { timeout: patience(1000) }).toBe(index + 1)
+        expect(await mode.sync(compile(['web1', 'web2']))).toMatchObject({ repaired: true })
+        expect(await ask(() => pods.asking.connectTcp(f.vip, 80))).toMatchObject(all)
+      }
+    })
+
+    test('policy Local: a neighbour meets this node’s endpoints with its own address, pods meet all', async () => {
+      const elsewhere = (pod: 'web1' | 'web2') => (pod === 'web1' ? 'this-node' : 'other-node')
+      await mode.sync(compile(['web1', 'web2'], {}, { policy: 'Local', nodeOf: elsewhere }))
+      const seen = await ask(() => neighbour.connectTcp(f.node, 30080))
+      expect(seen.replies).toEqual(['web1'])
+      expect(seen.sources).toEqual([f.neighbour])
+      expect(await ask(() => pods.asking.connectTcp(f.node, 30080))).toMatchObject(all)
       await mode.sync(compile(['web1', 'web2']))
     })
   })

@@ -29,7 +29,8 @@ interface Listening {
 export type AgentCall =
   | ({ readonly kind: 'listen-tcp' } & Listening)
   | ({ readonly kind: 'listen-udp' | 'listen-sctp' } & Listening)
-  | { readonly kind: 'close'; readonly handle: number }
+  /** `reset`: by RST instead of FIN. */
+  | { readonly kind: 'close'; readonly handle: number; readonly reset?: boolean }
   | ({ readonly kind: 'connect-tcp'; readonly keep: boolean } & Target)
   | ({ readonly kind: 'ask-sctp' } & Target)
   /** With `handle`, from the socket that an earlier call with `keep` left. */

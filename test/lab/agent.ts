@@ -56,7 +56,7 @@ async function answer(call: AgentCall): Promise<AgentReply> {
     case 'ask-sctp':
       return await askSctp(call)
     case 'close':
-      return await close(call.handle)
+      return await close(call)
     case 'connect-tcp':
       return await connectTcp(call)
     case 'ask-udp':
@@ -115,12 +115,13 @@ function listenSctp(call: Extract<AgentCall, { kind: 'listen-udp' | 'listen-sctp
   return { handle, port: call.port }
 }
 
-function close(handle: number): Promise<AgentReply> {
+function close({ handle, reset = false }: Extract<AgentCall, { kind: 'close' }>): Promise<AgentReply> {
   const server = servers.get(handle)
   const connection = connections.get(handle)
   servers.delete(handle)
   connections.delete(handle)
-  connection?.destroy()
+  if (reset) connection?.resetAndDestroy()
+  else connection?.destroy()
   keptUdp.get(handle)?.close()
   keptUdp.delete(handle)
   sctpListeners.get(handle)?.[Symbol.dispose]()

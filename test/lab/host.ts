@@ -45,6 +45,8 @@ export interface Listener extends AsyncDisposable {
 export interface Connection extends Answer, AsyncDisposable {
   /** Sends text and waits for its echo. */
   echo(text: string, options?: { timeout?: number }): Promise<'ok' | Failure>
+  /** Closes it with RST, which leaves nothing in TIME_WAIT. */
+  abort(): Promise<void>
 }
 
 /** A UDP socket that is kept over several questions; disposing closes it. */
@@ -193,6 +195,9 @@ export class Host implements Disposable {
       async echo(text, { timeout = defaultTimeout } = {}) {
         const { failure } = await agent.call(netns, { kind: 'echo', handle, text, timeout })
         return failure ?? 'ok'
+      },
+      async abort() {
+        await agent.call(netns, { kind: 'close', handle, reset: true })
       },
       async [Symbol.asyncDispose]() {
         await agent.call(netns, { kind: 'close', handle })
