@@ -176,12 +176,14 @@ export class NodeAgent implements AsyncDisposable {
     const isSaid = hasFields((object as { status?: unknown }).status, status) && hasConditions(object, conditions)
     if (isSaid && clock.monotonic() - this.#reported < reportMs) return
     const body = {
-      apiVersion: 'v1',
-      kind: 'Node',
-      metadata: { name: nodeName },
-      status: { ...status, conditions: withTimes(conditions, { object, now: clock.now(), heartbeat: true }) },
+      status: {
+        ...status,
+        // Two addresses of one type are one to a merge (core/v1, NodeStatus.addresses): a kubelet writes them like this, too.
+        addresses: [...status.addresses, { $patch: 'replace' }],
+        conditions: withTimes(conditions, { object, now: clock.now(), heartbeat: true }),
+      },
     }
-    this.#nodes.put(await this.#api.apply(`${path}/status`, body))
+    this.#nodes.put(await this.#api.patch(`${path}/status`, body))
     this.#reported = clock.monotonic()
   }
 

@@ -40,6 +40,13 @@ export class NodeApi {
     return parseKubeObject(await this.#client.write({ method: 'PATCH', path, query, body, signal: this.#signal }))
   }
 
+  /** A strategic merge patch: lists are merged by their keys, unless one of their elements says `$patch: replace`. */
+  async patch(path: string, value: object): Promise<KubeObject> {
+    const body = { type: 'application/strategic-merge-patch+json', value }
+    const query = { fieldManager }
+    return parseKubeObject(await this.#client.write({ method: 'PATCH', path, query, body, signal: this.#signal }))
+  }
+
   /** Removes this object, and no later one of its name. */
   async remove(path: string, uid: string): Promise<void> {
     const body = { type: 'application/json', value: { preconditions: { uid } } }
