@@ -65,6 +65,12 @@ for (const command of [
   program.addCommand(adopt(command, program))
 }
 
+// Who reads our output may have seen enough (`| head`): that is the end, as with other programs, and no failure to tell of.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(0)
+})
+
 try {
   await program.parseAsync(withoutArrow(process.argv))
 } catch (error) {
