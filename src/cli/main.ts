@@ -74,7 +74,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 try {
   await program.parseAsync(withoutArrow(process.argv))
 } catch (error) {
-  process.exitCode = report(error)
+  // Not only the code: a daemon whose start failed half-way would go on trying to repair what it has.
+  process.exit(report(error))
 }
 
 /** `explain FROM -> TO`: the arrow as a word of its own would be read as an option. */
