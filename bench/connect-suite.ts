@@ -6,6 +6,7 @@ import { concludeConnect } from './connect-conclusions.ts'
 import { directTargets, ruleOrder, serviceTargets, udpEndpoints, type Target } from './connect-targets.ts'
 import { compileManifests, matchCost } from './match-cost.ts'
 import { startContender } from './contender.ts'
+import { ControlPlane } from './control-plane.ts'
 import { contenderNames, type ContenderName } from './contender-names.ts'
 import { runRounds, type Arm } from './rounds.ts'
 import type { FigureKey } from './series.ts'
@@ -62,6 +63,10 @@ async function measureSize(
   const compiled = await compileManifests(manifests)
   const lab = stack.use(await TrafficLab.open(process.env['PATH'] ?? ''))
   await lab.listen('udp', unservedAddress, endpointPort)
+  const plane =
+    options.peers.length > 0 && services > 0
+      ? stack.use(await ControlPlane.open(lab, { folder: join(folder, 'api'), manifests }))
+      : undefined
   const standing: Standing[] = []
   for (const [index, name] of contenderNames(options).entries()) {
     progress.say(
@@ -70,7 +75,16 @@ async function measureSize(
     )
     try {
       const lane = stack.use(await lab.addNode())
-      stack.use(await startContender(name, { lane, folder: join(folder, name.name), manifests, options, signal }))
+      stack.use(
+        await startContender(name, {
+          lab,
+          lane,
+          folder: join(folder, name.name),
+          ...(name.peer ? plane && { plane } : { manifests }),
+          options,
+          signal,
+        }),
+      )
       const targets = name.name === 'direct' ? directTargets() : serviceTargets(set, await ruleOrder(lane.node))
       for (const ip of udpEndpoints(set, targets)) await lab.listen('udp', ip, endpointPort)
       standing.push({ name, lane, targets })

@@ -1,14 +1,21 @@
 import type { ContenderName } from './contender-names.ts'
+import type { ControlPlane } from './control-plane.ts'
+import { clusterIp } from './generate-services.ts'
 import type { BenchOptions } from './options.ts'
+import { startPeer } from './peer.ts'
 import { startProxyDaemon } from './proxy-daemon.ts'
-import type { TrafficNode } from './traffic-lab.ts'
+import type { TrafficLab, TrafficNode } from './traffic-lab.ts'
 
 /** What a contender is started with. */
 export interface StartContender {
+  readonly lab: TrafficLab
   readonly lane: TrafficNode
   readonly folder: string
-  /** The Services, as a folder of manifests. */
-  readonly manifests: string
+  /** Where Services come from: manifests, or an API server. Peers need one. */
+  readonly manifests?: string
+  readonly plane?: ControlPlane
+  /** A Service that answers once a peer is ready. Default: the first that is generated. */
+  readonly probe?: { readonly ip: string; readonly port: number }
   readonly options: BenchOptions
   readonly signal: AbortSignal
 }
@@ -16,18 +23,20 @@ export interface StartContender {
 /** Starts a contender on a node, and waits until all Services are programmed. */
 export async function startContender(
   { mode, peer, name }: ContenderName,
-  { lane, folder, manifests, options, signal }: StartContender,
+  start: StartContender,
 ): Promise<AsyncDisposable> {
-  if (mode === 'direct') return { [Symbol.asyncDispose]: () => Promise.resolve() }
-  if (peer) throw new Error(`${name}: peers are not there yet`)
-  if (!mode) throw new Error(`${name} is neither a mode nor a peer`)
+  const { lab, lane, folder, manifests, plane, options, signal, probe: given } = start
   const { startLimitMs } = options
-  return await startProxyDaemon({
-    mode,
-    netns: lane.node,
-    folder,
-    sources: { files: [manifests] },
-    startLimitMs,
-    signal,
-  })
+  if (mode === 'direct') return { [Symbol.asyncDispose]: () => Promise.resolve() }
+  if (peer && plane) {
+    const kubeconfig = plane.kubeconfigFor(lane)
+    const probe = { ip: given?.ip ?? clusterIp(0), port: given?.port ?? 80 }
+    return await startPeer(peer, { lab, lane, folder, kubeconfig, probe, startLimitMs, signal })
+  }
+  const sources =
+    manifests === undefined
+      ? plane && { kubernetes: { kubeconfig: plane.kubeconfigFor(lane) } }
+      : { files: [manifests] }
+  if (!mode || !sources) throw new Error(`${name}: there is nothing to follow`)
+  return await startProxyDaemon({ mode, netns: lane.node, folder, sources, startLimitMs, signal })
 }

@@ -18,17 +18,22 @@ export const fewestValues = 5
 
 /** All figures of a run: medians over rounds that count, with 95 % bootstrap intervals, and what suites worked out. */
 export function figuresOf({ suites, options }: BenchResults): Figure[] {
-  const random = new Random(options.seed)
   return suites.flatMap((result) => {
     const { suite } = result
-    const counts = countingRounds(result)
-    const measured = result.series.map((series): Figure => {
-      const { rounds, values, raw: _raw, ...key } = series
-      const kept = values.filter((_value, i) => counts(key.services, rounds[i] ?? 0))
-      return { ...key, suite, id: keyOf(suite, key), times: kept.length, ...bootstrapMedian(kept, { random }) }
-    })
     const derived = result.derived.map((one): Figure => ({ ...one, suite, id: keyOf(suite, one), times: undefined }))
-    return [...measured, ...derived]
+    return [...figuresOfSeries(result, options), ...derived]
+  })
+}
+
+/** What one suite measured. */
+export function figuresOfSeries(result: SuiteResult, { seed }: { readonly seed: number }): Figure[] {
+  const random = new Random(seed)
+  const { suite } = result
+  const counts = countingRounds(result)
+  return result.series.map((series): Figure => {
+    const { rounds, values, raw: _raw, ...key } = series
+    const kept = values.filter((_value, i) => counts(key.services, rounds[i] ?? 0))
+    return { ...key, suite, id: keyOf(suite, key), times: kept.length, ...bootstrapMedian(kept, { random }) }
   })
 }
 

@@ -99,7 +99,8 @@ spec:
 `
 }
 
-function sliceManifest(index: number, addresses: readonly string[], protocol = 'TCP'): string {
+/** The EndpointSlice of Service `index`. */
+export function sliceManifest(index: number, addresses: readonly string[], protocol = 'TCP'): string {
   return `apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:

@@ -79,6 +79,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
     const startMs = performance.now() - began
     const cold = { ...firstSync(ready), cpuSeconds: daemon.cpuSeconds() }
 
+    await daemon.settle()
     const changes: MeasuredSync[] = []
     for (let round = 0; round < rounds; round++) {
       const index = Math.floor((services * round) / rounds)
@@ -192,6 +193,8 @@ interface RunningDaemon {
   status(): Promise<StatusView>
   /** The first status that `done` takes. */
   until(done: (status: StatusView) => boolean, options?: { readonly withinMs?: number }): Promise<StatusView>
+  /** Waits until there was no sync for a while: a late one would be taken for that of a change. */
+  settle(): Promise<void>
   /** The one sync that `change` leads to. */
   sync(change: () => void): Promise<MeasuredSync>
   /** All syncs that `change` leads to, until there was none for a while, as if they were one. */
@@ -211,7 +214,7 @@ function startDaemon(folder: string, netns: Netns): RunningDaemon {
   const daemon: RunningDaemon = {
     child,
     status,
-    async until(done, { withinMs = 300_000 } = {}) {
+    async until(done, { withinMs = 60_000 } = {}) {
       const deadline = performance.now() + withinMs
       for (;;) {
         if (child.exitCode !== null)
@@ -220,6 +223,14 @@ function startDaemon(folder: string, netns: Netns): RunningDaemon {
         if (current && done(current)) return current
         if (performance.now() > deadline) throw new ProgramTimeout(`not there after ${Math.round(withinMs / 1000)} s`)
         await new Promise((resolve) => setTimeout(resolve, 20))
+      }
+    },
+    async settle() {
+      for (let known = -1; ;) {
+        const { services } = await status()
+        if (services?.syncs === known) return
+        known = services?.syncs ?? 0
+        await new Promise((resolve) => setTimeout(resolve, 300))
       }
     },
     async sync(change) {

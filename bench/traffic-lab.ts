@@ -12,13 +12,13 @@ import { scriptBeside } from './script-beside.ts'
 import type { TrafficReply, TrafficTask } from './traffic-task.ts'
 
 /**
- * The address plan. Between client and node 172.16.N.0/30, between node and backends 172.17.N.0/30. Backends have every address of
+ * The address plan. Between client and node 172.16.N.0/30 (and clients of 172.18.N.0/24), between node and backends 172.17.N.0/30. Backends have every address of
  * {@link backendNetworks} (AnyIP): endpoints of Services (10.128.0.0/9), those that take their place (10.64.0.0/11), and
  * something that is no Service at all (192.0.2.0/24).
  */
 export const backendNetworks = ['10.128.0.0/9', '10.64.0.0/11', '192.0.2.0/24'] as const
 /** Clients count as pods, so that connections to cluster IPs keep their source address. */
-export const clientNetwork = '172.16.0.0/16'
+export const clientNetwork = '172.16.0.0/12'
 /** An address of the backends that no Service has. */
 export const unservedAddress = '192.0.2.1'
 /** The port of all endpoints. */
@@ -28,6 +28,10 @@ export const endpointPort = 8080
 export interface TrafficNode extends Disposable {
   readonly client: Netns
   readonly node: Netns
+  /** Where the node reaches what runs beside the backends. */
+  readonly apiAddress: string
+  /** A /24 of which the client has every address: clients that are told apart by their address. */
+  readonly sources: string
 }
 
 /**
@@ -131,6 +135,12 @@ export class TrafficLab implements AsyncDisposable {
       address: `172.17.${number}.2/30`,
       netns: this.backend,
     })
+    const sources = `172.18.${number}.0`
+    const all = parseCidr(`${sources}/24`)
+    const { index: dev } = await clientLinks.links.get('lo')
+    await clientLinks.routes.add({ destination: all, type: 'local', table: 255, dev })
+    await nodeLinks.routes.add({ destination: all, via: parseIp(`172.16.${number}.2`) })
+    await this.#backendLinks.routes.add({ destination: all, via: parseIp(`172.17.${number}.1`) })
     await clientLinks.routes.add({ destination: parseCidr('0.0.0.0/0'), via: parseIp(`172.16.${number}.1`) })
     for (const network of backendNetworks) {
       await nodeLinks.routes.add({ destination: parseCidr(network), via: parseIp(`172.17.${number}.2`) })
@@ -142,7 +152,7 @@ export class TrafficLab implements AsyncDisposable {
       via: parseIp(`172.17.${number}.1`),
     })
     const owned = stack.move()
-    return { client, node, [Symbol.dispose]: () => owned.dispose() }
+    return { client, node, sources, apiAddress: `172.17.${number}.2`, [Symbol.dispose]: () => owned.dispose() }
   }
 
   /** Lets the client do something, and waits for what came of it. */

@@ -1,6 +1,6 @@
 /**
- * The endpoints of all Services, as one process: greets every TCP connection with a byte and echoes what comes, and echoes
- * datagrams. It blocks, and so answers as fast as the kernel wakes it. Lines on standard input: `tcp IP PORT`, `udp IP PORT`; each is
+ * The endpoints of all Services, as one process: greets every TCP connection with the address that it came to (4 bytes) and echoes what
+ * comes, and echoes datagrams. It blocks, and so answers as fast as the kernel wakes it. Lines on standard input: `tcp IP PORT`, `udp IP PORT`; each is
  * answered with a line `ok` when it listens.
  */
 import { readSync, writeSync } from 'node:fs'
@@ -9,7 +9,6 @@ import { SyscallError } from '../src/linux/errno.ts'
 
 const stdin = 0
 const bytes = Buffer.alloc(65_536)
-const greeting = Buffer.from('+')
 const listeners = new Map<number, BlockingSocket>()
 const datagrams = new Map<number, BlockingSocket>()
 const connections = new Map<number, BlockingSocket>()
@@ -26,7 +25,7 @@ function serve(fd: number): void {
   if (listener) {
     const connection = listener.accept()
     connections.set(connection.fd, connection)
-    return passOver(() => connection.send(greeting))
+    return passOver(() => connection.send(connection.ownAddress()))
   }
   const datagram = datagrams.get(fd)
   if (datagram) {

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs'
 import { constants } from 'node:os'
 import koffi from 'koffi'
 import { SyscallError } from './errno.ts'
-import { bindSocket, setSocketOption, socket } from './libc.ts'
+import { bindSocket, getSocketName, setSocketOption, socket } from './libc.ts'
 
 const libc = koffi.load('libc.so.6')
 
@@ -71,6 +71,11 @@ export class BlockingSocket implements Disposable {
     }
   }
 
+  /** Binds to a sockaddr. Throws {@link SyscallError}. */
+  bind(address: Uint8Array): void {
+    bindSocket(this.fd, address)
+  }
+
   /** Returns when the handshake is over (TCP). Throws {@link SyscallError}. */
   connect(address: Uint8Array): void {
     check(connectFunction(this.fd, address, address.length), 'connect')
@@ -113,6 +118,11 @@ export class BlockingSocket implements Disposable {
   resetOnClose(): void {
     const linger = Buffer.from([1, 0, 0, 0, 0, 0, 0, 0])
     check(setsockoptBytes(this.fd, SOL_SOCKET, SO_LINGER, linger, linger.length), 'setsockopt')
+  }
+
+  /** The four bytes of the address that the socket is bound to. */
+  ownAddress(): Buffer {
+    return getSocketName(this.fd)?.subarray(4, 8) ?? Buffer.alloc(4)
   }
 
   [Symbol.dispose](): void {

@@ -1,0 +1,78 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { writeKubeconfig } from '../src/api/credentials.ts'
+import type { PlaneChanged, PlaneReady, PlaneTask } from './api-plane-task.ts'
+import { scriptBeside } from './script-beside.ts'
+import type { TrafficLab, TrafficNode } from './traffic-lab.ts'
+
+/** The API server of a run: all nodes follow it, each by its own cable. */
+export class ControlPlane implements AsyncDisposable {
+  readonly #child: ChildProcess
+  readonly #folder: string
+  readonly #ready: PlaneReady
+
+  private constructor(child: ChildProcess, options: { readonly folder: string; readonly ready: PlaneReady }) {
+    this.#child = child
+    this.#folder = options.folder
+    this.#ready = options.ready
+  }
+
+  /** Starts it beside the backends with the objects of a folder of manifests. */
+  static async open(
+    lab: TrafficLab,
+    options: { readonly folder: string; readonly manifests: string },
+  ): Promise<ControlPlane> {
+    const { folder, manifests } = options
+    mkdirSync(folder, { recursive: true })
+    const addresses = Array.from({ length: 16 }, (_, number) => `172.17.${number}.2`)
+    const child = lab.backend.enter(() =>
+      fork(scriptBeside(import.meta.url, 'api-plane'), [folder, manifests, ...addresses], {
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      }),
+    )
+    try {
+      return new ControlPlane(child, { folder, ready: await answer<PlaneReady>(child) })
+    } catch (error) {
+      child.kill('SIGKILL')
+      throw error
+    }
+  }
+
+  /** Writes the kubeconfig that leads a node here, and returns its path. */
+  kubeconfigFor({ apiAddress }: TrafficNode): string {
+    const file = join(this.#folder, `kubeconfig-${apiAddress}`)
+    const { authority, token } = this.#ready
+    writeKubeconfig(file, { url: `https://${apiAddress}:6443`, authority, token })
+    return file
+  }
+
+  /** Updates the objects of a file of manifests; resolves with when watchers had them. */
+  async change(file: string): Promise<PlaneChanged> {
+    const task: PlaneTask = { file }
+    this.#child.send(task)
+    return await answer<PlaneChanged>(this.#child)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    this.#child.kill('SIGKILL')
+    await once(this.#child, 'exit')
+  }
+}
+
+async function answer<T>(child: ChildProcess): Promise<T> {
+  const stop = new AbortController()
+  try {
+    const [message] = (await Promise.race([
+      once(child, 'message', { signal: stop.signal }),
+      once(child, 'exit', { signal: stop.signal }).then(() =>
+        Promise.reject(new Error('the API server of the benchmark ended')),
+      ),
+    ])) as [T]
+    return message
+  } finally {
+    stop.abort()
+  }
+}
