@@ -154,9 +154,10 @@ export class ClusterZone {
     return namespace !== undefined && (this.#exposed?.has(namespace) ?? true)
   }
 
-  /** The names of a Service by their keys; undefined when it does not exist, empty when it has none. */
-  namesOf(service: ObjectKey): ReadonlyMap<NameKey, NameEntry> | undefined {
-    return this.#compiledService(service)?.entries
+  /** The names of a Service by their keys; undefined when it does not exist, empty when it has none. `own`: but for those of endpoints. */
+  namesOf(service: ObjectKey, extent: 'own' | 'all'): ReadonlyMap<NameKey, NameEntry> | undefined {
+    const compiled = this.#compiledService(service)
+    return extent === 'own' ? compiled?.own : compiled?.entries
   }
 
   /** What is said about a name of the zone that does not exist. */
@@ -217,13 +218,13 @@ export class ClusterZone {
     if ((kind !== 'svc' && kind !== 'pod') || !this.#namespaces.has(namespace)) return undefined
     if (kind === 'pod') return deeper.length > 0 ? undefined : this.#podEntry(name, namespace, third)
     if (third === '') return emptyEntry
-    const entries = this.#compiledService(objectKey({ namespace, name: third }))?.entries
-    const entry = entries?.get(name.key)
+    const compiled = this.#compiledService(objectKey({ namespace, name: third }))
+    const entry = compiled?.own.get(name.key) ?? (deeper.length > 0 ? compiled?.entries.get(name.key) : undefined)
     // CoreDNS takes `http.tcp.web` for `_http._tcp.web`.
     const [protocol = '_', port = '_', ...rest] = deeper
     if (entry || rest.length > 0 || protocol.startsWith('_') || port.startsWith('_')) return entry
     const underscored = nameOfLabels([`_${port}`, `_${protocol}`, third, namespace, 'svc', ...this.#options.zone])
-    return underscored && entries?.get(underscored.key)
+    return underscored && compiled?.own.get(underscored.key)
   }
 
   #podEntry(name: Name, namespace: string, label: string): NameEntry | undefined {

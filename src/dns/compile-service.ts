@@ -19,6 +19,9 @@ export interface NameEntry {
 
 /** What one Service puts into DNS. */
 export interface CompiledService {
+  /** Its own name and those of its ports: most questions are about these. */
+  readonly own: ReadonlyMap<NameKey, NameEntry>
+  /** All of its names; made when first asked for, as are the pointers. */
   readonly entries: ReadonlyMap<NameKey, NameEntry>
   /** Names of its addresses, for reverse records. */
   readonly pointers: ReadonlyMap<NameKey, readonly Name[]>
@@ -47,7 +50,7 @@ interface NamedPort {
   readonly port: Port
 }
 
-const nothing: CompiledService = { entries: new Map(), pointers: new Map() }
+const nothing: CompiledService = { own: new Map(), entries: new Map(), pointers: new Map() }
 
 /**
  * The records of one Service: Kubernetes DNS specification 1.1.0, sections 2.3 to 2.5, and what CoreDNS adds to it
@@ -63,31 +66,63 @@ export function compileService(
   if (!name) return nothing
   if (service.type === 'ExternalName') return compileExternalName(service, name, options.ttl)
 
-  const endpoints = endpointBackends(service, slices, { base, podNames: options.endpointPodNames ?? false })
+  const endpoints = once(() => endpointBackends(service, slices, { base, podNames: options.endpointPodNames ?? false }))
   const frontends = service.clusterIPs.map((address): Backend => ({ target: name, address, ports: service.ports }))
-  const backends = service.headless ? endpoints : frontends
+  const backends = service.headless ? endpoints() : frontends
   // A headless Service without a ready endpoint does not exist in DNS (section 2.4.1).
-  if (backends.length === 0 || (options.ignoreEmptyService && endpoints.length === 0)) return nothing
+  if (backends.length === 0 || (options.ignoreEmptyService && endpoints().length === 0)) return nothing
 
-  const entries = new Map<NameKey, NameEntry>()
-  entries.set(name.key, compileBackends(backends, { owner: name, ttl: options.ttl, matches: () => true }))
-  for (const [target, group] of Map.groupBy(endpoints, (endpoint) => endpoint.target.key)) {
-    const owner = group[0]?.target
-    if (owner) entries.set(target, compileBackends(group, { owner, ttl: options.ttl, matches: () => true }))
+  const own = compileOwnNames(backends, { name, base, ttl: options.ttl })
+  const entries = once(() => {
+    const all = new Map(own)
+    for (const [target, group] of Map.groupBy(endpoints(), (endpoint) => endpoint.target.key)) {
+      const owner = group[0]?.target
+      if (owner) all.set(target, compileBackends(group, { owner, ttl: options.ttl, matches: () => true }))
+    }
+    return all
+  })
+  const pointers = once(() => compilePointers([...frontends, ...endpoints()]))
+  return {
+    own,
+    get entries() {
+      return entries()
+    },
+    get pointers() {
+      return pointers()
+    },
   }
+}
+
+/** The name of a Service, and those of its ports. */
+function compileOwnNames(
+  backends: readonly Backend[],
+  { name, base, ttl }: { readonly name: Name; readonly base: readonly string[]; readonly ttl: number },
+): Map<NameKey, NameEntry> {
+  const own = new Map<NameKey, NameEntry>()
+  own.set(name.key, compileBackends(backends, { owner: name, ttl, matches: () => true }))
   for (const { name: port, protocol } of backends.flatMap((backend) => backend.ports)) {
+    if (port === '') continue
     const parent = nameOfLabels([`_${protocol}`, ...base])
     const owner = nameOfLabels([`_${port}`, `_${protocol}`, ...base])
-    if (port === '' || !owner || !parent || entries.has(owner.key)) continue
-    if (!entries.has(parent.key)) entries.set(parent.key, { sets: new Map(), additional: [], alias: undefined })
+    if (!owner || !parent || own.has(owner.key)) continue
+    if (!own.has(parent.key)) own.set(parent.key, { sets: new Map(), additional: [], alias: undefined })
     const matches = (candidate: NamedPort) => candidate.name === port && candidate.protocol === protocol
     const having = backends.filter((backend) => backend.ports.some(matches))
-    entries.set(owner.key, compileBackends(having, { owner, ttl: options.ttl, matches }))
+    own.set(owner.key, compileBackends(having, { owner, ttl, matches }))
   }
+  return own
+}
+
+function compilePointers(backends: readonly Backend[]): Map<NameKey, Name[]> {
   const pointers = new Map<NameKey, Name[]>()
-  for (const [key, group] of Map.groupBy([...frontends, ...endpoints], ({ address }) => reverseKey(address)))
+  for (const [key, group] of Map.groupBy(backends, ({ address }) => reverseKey(address)))
     pointers.set(key, [...new Map(group.map(({ target }) => [target.key, target])).values()])
-  return { entries, pointers }
+  return pointers
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined
+  return () => (made ??= { value: make() }).value
 }
 
 /** The addresses that {@link compileService} makes reverse names of, without the cost of compiling. */
@@ -110,7 +145,8 @@ function compileExternalName(service: Service, owner: Name, ttl: number): Compil
   const alias = service.externalName === undefined ? undefined : readExternalName(service.externalName)
   if (!alias) return nothing
   const sets = new Map([[recordTypes.CNAME, nameSet(recordTypes.CNAME, [alias], { owner, ttl })]])
-  return { entries: new Map([[owner.key, { sets, additional: [], alias }]]), pointers: new Map() }
+  const entries = new Map([[owner.key, { sets, additional: [], alias }]])
+  return { own: entries, entries, pointers: new Map() }
 }
 
 function readExternalName(text: string): Name | undefined {

@@ -28,8 +28,8 @@ export class ZoneTable {
   readonly #zone: ClusterZone
   readonly #log: Log
   readonly #zoneLabels: readonly string[]
-  /** Services whose answers are finished. */
-  readonly #finished = new Set<ObjectKey>()
+  /** Services whose answers are finished: all, or but for those of their endpoints. */
+  readonly #finished = new Map<ObjectKey, Extent>()
   #passesOn = false
   #toldFull = false
 
@@ -74,11 +74,13 @@ export class ZoneTable {
     const [service, namespace, kind] = labels.slice(0, labels.length - this.#zoneLabels.length).slice(-3)
     if (kind !== 'svc' || service === undefined || namespace === undefined) return
     const key = objectKey({ namespace, name: service })
-    if (this.#finished.has(key)) return
-    const names = this.#finish(key)
+    const extent = labels.length > this.#zoneLabels.length + 3 ? 'all' : 'own'
+    const known = this.#finished.get(key)
+    if (known === extent || known === 'all') return
+    const names = this.#finish(key, extent)
     if (!names) return
     this.table.replace(names)
-    this.#finished.add(key)
+    this.#finished.set(key, extent)
     this.#tellFull()
   }
 
@@ -105,9 +107,10 @@ export class ZoneTable {
     const began = performance.now()
     const ready = new Map<ObjectKey, [FinishedName, ...FinishedName[]]>()
     for (const key of services) {
-      if (!this.#finished.has(key)) continue
+      const extent = this.#finished.get(key)
+      if (!extent) continue
       if (performance.now() - began > finishTime) break
-      const names = this.#finish(key)
+      const names = this.#finish(key, extent)
       if (names) ready.set(key, names)
     }
     return ready
@@ -125,16 +128,17 @@ export class ZoneTable {
     else this.table.remove(name)
   }
 
-  /** All names of a Service with their answers, its own name first; undefined when there is no such Service. */
-  #finish(service: ObjectKey): [FinishedName, ...FinishedName[]] | undefined {
-    const entries = this.#zone.namesOf(service)
+  /** The names of a Service with their answers, its own name first; undefined when there is no such Service. */
+  #finish(service: ObjectKey, extent: Extent): [FinishedName, ...FinishedName[]] | undefined {
+    const entries = this.#zone.namesOf(service, extent)
     const base = this.#serviceName(service)
     if (!entries || base === undefined) return undefined
     const first = entries.get(base)
+    const isClosed = extent === 'all'
     const names: [FinishedName, ...FinishedName[]] = [
       first
-        ? finishName(this.#zone, nameOfKey(base), { entry: first, isClosed: true })
-        : { key: base, kind: 'absent', isClosed: true, answers: [] },
+        ? finishName(this.#zone, nameOfKey(base), { entry: first, isClosed })
+        : { key: base, kind: 'absent', isClosed, answers: [] },
     ]
     for (const [key, entry] of entries) {
       if (key === base) continue
@@ -167,6 +171,9 @@ export class ZoneTable {
     )
   }
 }
+
+/** Names of endpoints are finished only for Services of which one was asked for: mostly those without a cluster IP. */
+type Extent = 'own' | 'all'
 
 const endpointTypes = [recordTypes.A, recordTypes.AAAA]
 const portTypes = [recordTypes.SRV, recordTypes.A, recordTypes.AAAA]
