@@ -26,10 +26,10 @@ export async function startForeground(config: Config, source?: ConfigSource): Pr
   }
 }
 
-/** Aborted by SIGINT, SIGTERM or SIGHUP. A second signal ends the process at once. */
-export function stopSignal(): AbortSignal {
+/** Aborted by one of the signals. A second one ends the process at once. */
+export function stopSignal(signals: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']): AbortSignal {
   const controller = new AbortController()
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  for (const signal of signals) {
     process.on(signal, () => {
       if (controller.signal.aborted) process.exit(130)
       controller.abort()

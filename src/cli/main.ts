@@ -1,8 +1,11 @@
 import { Command, CommanderError } from 'commander'
 import { apiCommand } from './api.ts'
 import { applyCommand, deleteCommand, getCommand, watchCommand } from './api-commands.ts'
+import { benchCommand } from './bench.ts'
 import { cleanupCommand } from './cleanup.ts'
 import { ControlError } from './control-client.ts'
+import { dnsCommand } from './dns.ts'
+import { describeCommand } from './describe.ts'
 import { doctorCommand } from './doctor.ts'
 import { eventsCommand } from './events.ts'
 import { explainCommand } from './explain.ts'
@@ -46,10 +49,11 @@ for (const command of [
   sourceCommand(),
   applyCommand(),
   getCommand(),
+  describeCommand(),
   watchCommand(),
   deleteCommand(),
-  eventsCommand(),
   apiCommand(),
+  eventsCommand(),
   planCommand(),
   modeCommand(),
   reloadCommand(),
@@ -57,9 +61,11 @@ for (const command of [
   podCommand(),
   cleanupCommand(),
   explainCommand(),
+  dnsCommand(),
   verifyCommand(),
   doctorCommand(),
   helloCommand(),
+  benchCommand(),
   versionCommand(),
 ]) {
   program.addCommand(adopt(command, program))

@@ -36,8 +36,9 @@ function served(): ServedBlock {
 }
 
 test("createCoreDnsMetrics() writes what CoreDNS's dashboards read", async () => {
-  const { registry, observeProgramming } = createCoreDnsMetrics('1.2.3', () => [served()])
-  observeProgramming('cluster_ip', 0.0005)
+  const metrics = createCoreDnsMetrics('1.2.3', () => [served()])
+  const { registry } = metrics
+  metrics.observeProgramming('cluster_ip', 0.0005)
   const text = await registry.metrics()
   for (const line of [
     'coredns_dns_requests_total{server="dns://:53",zone=".",view="",proto="udp",family="1",type="A"} 2',
@@ -68,7 +69,9 @@ test("createCoreDnsMetrics() writes what CoreDNS's dashboards read", async () =>
 })
 
 test('createCoreDnsMetrics() has exactly the names that docs/metrics.md lists', () => {
-  const documented = [...readFileSync('docs/metrics.md', 'utf8').matchAll(/`(coredns_\w+)`/g)].map(([, name]) => name)
+  const documented = [...readFileSync('docs/metrics.md', 'utf8').matchAll(/`(coredns_\w+)`/g)].map(
+    ([, name = '']) => name,
+  )
   const names = createCoreDnsMetrics('1.2.3', () => [])
     .registry.getMetricsAsArray()
     .map(({ name }) => name)

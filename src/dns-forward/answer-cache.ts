@@ -113,6 +113,15 @@ export class AnswerCache {
     }
   }
 
+  /** The answer with no TTL above what is believed here: clients shall not believe it for longer. As it is when nothing is remembered. */
+  capped(answer: Answer, type: number): Answer {
+    const { maxTtl, maxNegativeTtl, maxEntries } = this.#options
+    if (maxEntries === 0) return answer
+    const most = reaches(answer, type) ? maxTtl : maxNegativeTtl
+    const sets = [...answer.answer, ...answer.authority, ...answer.additional]
+    return sets.some(({ ttl }) => ttl > most) ? withTtls(answer, (ttl) => Math.min(ttl, most)) : answer
+  }
+
   clear(): void {
     for (const pool of [this.#positive, this.#negative]) {
       pool.entries.clear()

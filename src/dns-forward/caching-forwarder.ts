@@ -101,7 +101,7 @@ export class CachingForwarder implements Upstreams {
 
   async #ask(key: string, question: Question, flags: ForwardFlags): Promise<Answer> {
     const epoch = this.#lastEpoch
-    const answer = await this.#forwarder.forward(question, flags)
+    const answer = this.#cache.capped(await this.#forwarder.forward(question, flags), question.type)
     // Said by those who are no longer asked.
     if (epoch !== this.#lastEpoch) return answer
     const now = this.#clock.monotonic()

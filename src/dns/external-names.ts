@@ -28,8 +28,8 @@ export interface ExternalNamesOptions {
   readonly passesOn?: boolean
 }
 
-/** As in CoreDNS's k8s_external. */
-const soaTimers = { refresh: 14_400, retry: 3600, expire: 604_800, serial: 12_345 }
+/** As in CoreDNS's k8s_external; nobody transfers the zone. */
+const soaTimers = { refresh: 7200, retry: 1800, expire: 86_400 }
 
 /**
  * The addresses that Services have for the world, `<service>.<namespace>.<zone>`: those of their load balancer and their external
@@ -39,6 +39,7 @@ export class ExternalNames implements NameStage {
   readonly #options: ExternalNamesOptions
   readonly #ttl: number
   #snapshot: Snapshot = emptySnapshot
+  #serial = 1
 
   constructor(options: ExternalNamesOptions) {
     this.#options = options
@@ -50,7 +51,9 @@ export class ExternalNames implements NameStage {
   }
 
   update(snapshot: Snapshot): void {
+    if (this.#snapshot.services === snapshot.services) return
     this.#snapshot = snapshot
+    this.#serial = Math.max(this.#serial + 1, Math.floor(Date.now() / 1000))
   }
 
   answer(question: Question): Answer | undefined {
@@ -117,8 +120,10 @@ export class ExternalNames implements NameStage {
   }
 
   #soa(zone: Name, primary: Name): RecordSet {
-    const mailbox = nameOfLabels(['hostmaster', ...labelsOfKey(zone.key)]) ?? rootName
-    return soaSet({ owner: zone, ttl: this.#ttl, primary, mailbox, ...soaTimers, minimum: this.#ttl })
+    const { apex = 'dns' } = this.#options
+    const mailbox = nameOfLabels(['hostmaster', apex, ...labelsOfKey(zone.key)]) ?? rootName
+    const serial = this.#serial
+    return soaSet({ owner: zone, ttl: this.#ttl, primary, mailbox, serial, ...soaTimers, minimum: this.#ttl })
   }
 }
 

@@ -22,6 +22,8 @@ export interface KubernetesOptions {
   readonly allNodes?: boolean
   /** Its EndpointSlices are all there is of its Services: none are made from pods of this machine. @default false */
   readonly makesSlices?: boolean
+  /** Only Services with these labels are followed (views of names). */
+  readonly serviceLabels?: string | undefined
   /** The environment: of credential plugins, and where a pod finds the API server. */
   readonly env: Readonly<Record<string, string | undefined>>
   /** `fairlead/0.1.0` */
@@ -54,9 +56,9 @@ export async function followKubernetes(options: KubernetesOptions): Promise<Kube
 /** The objects of an API server. Made by {@link followKubernetes}; dispose it to stop. */
 export class KubernetesSource implements Source, Disposable {
   readonly name: string
+  readonly makesSlices: boolean
   readonly #stop = new AbortController()
   readonly #followed: readonly { readonly cache: ResourceCache; readonly reflector: Reflector }[]
-  readonly makesSlices: boolean
   readonly #log: Log
   readonly #problemLog: ProblemLog
   readonly #strings = new StringPool({ cut: false })
@@ -67,9 +69,9 @@ export class KubernetesSource implements Source, Disposable {
   /** Use {@link followKubernetes}. */
   constructor(name: string, access: ClusterAccess, options: KubernetesOptions & { readonly clock: Clock }) {
     this.name = name
+    this.makesSlices = options.makesSlices ?? false
     this.#log = options.log
     this.#problemLog = new ProblemLog(options.log)
-    this.makesSlices = options.makesSlices ?? false
     const client = new ApiClient(access, { userAgent: options.userAgent })
     this.#followed = clusterResources(options.view, options.nodeName, options).map((resource) => {
       const { intern } = this.#strings

@@ -1,0 +1,273 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Clock, systemClock, type Timer } from '../base/clock.ts'
+import { SharedMap } from '../base/shared-map.ts'
+import type { Log } from '../base/log.ts'
+import { ListenError } from '../dns/listen-error.ts'
+import type { Corefile, CorefileBlock } from '../dns-corefile/corefile.ts'
+import { CorefileError } from '../dns-corefile/corefile-error.ts'
+import { AccessError } from '../kubernetes/api-error.ts'
+import type { ClusterLocation } from '../kubernetes/cluster-access.ts'
+import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
+import { ParseError } from '../net/parse-error.ts'
+import type { KubernetesSource } from '../sources/kubernetes.ts'
+import type { ClusterView } from '../sources/kubernetes-resources.ts'
+import { type CoreDnsMetrics, createCoreDnsMetrics, type ServedBlock } from './coredns-metrics.ts'
+import { httpAddress, readMachineAddresses } from './corefile-addresses.ts'
+import { CorefileServers } from './corefile-servers.ts'
+import { DnsHttp, type DnsHttpAddress, DnsHttpError } from './dns-http.ts'
+import { loadCorefile } from './load-corefile.ts'
+import { createSourceSilence } from './source-silence.ts'
+import { viewSource } from './view-source.ts'
+
+export interface ServeCorefileOptions {
+  readonly file: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly version: string
+  readonly log: Log
+  readonly clock?: Clock
+}
+
+/** What keeps a Corefile from being served, said for its user. */
+export class ServeError extends Error {
+  override readonly name = 'ServeError'
+}
+
+/** A running server in CoreDNS's place. */
+export interface CorefileService {
+  /** Reads the file now, whether it changed or not (CoreDNS: SIGUSR1). What is wrong with it is logged, and the old one goes on. */
+  reload(): Promise<void>
+  /** Ends after the `lameduck` time of the Corefile, in which clients are still answered. */
+  close(): Promise<void>
+}
+
+/** Serves a Corefile in CoreDNS's place, and does nothing else. Throws {@link ServeError}. */
+export async function serveCorefile(options: ServeCorefileOptions): Promise<CorefileService> {
+  const service = new Service(options)
+  try {
+    await service.start()
+  } catch (error) {
+    await service.stop()
+    throw isMendable(error) ? new ServeError((error as Error).message, { cause: error }) : error
+  }
+  return service
+}
+
+/** Errors whose messages are for people. */
+function isMendable(error: unknown): boolean {
+  const kinds = [CorefileError, ListenError, DnsHttpError, AccessError, ParseError, ServeError]
+  return kinds.some((kind) => error instanceof kind) || (error as NodeJS.ErrnoException).code === 'ENOENT'
+}
+
+/** What is followed of which cluster; equal texts are the same. */
+interface ClusterChoice {
+  readonly location: ClusterLocation
+  readonly view: ClusterView
+  readonly labels: string | undefined
+}
+
+class Service implements CorefileService {
+  readonly #options: ServeCorefileOptions
+  readonly #clock: Clock
+  readonly #log: Log
+  readonly #metrics: CoreDnsMetrics
+  readonly #http: DnsHttp
+  #loaded: { readonly corefile: Corefile; readonly text: string } | undefined
+  #servers: CorefileServers | undefined
+  #cluster: { readonly choice: ClusterChoice; readonly source: KubernetesSource } | undefined
+  #snapshot: Snapshot = emptySnapshot
+  #timer: Timer | undefined
+  #reloading: Promise<void> | undefined
+  #closed = false
+
+  constructor(options: ServeCorefileOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? systemClock
+    this.#log = options.log
+    this.#metrics = createCoreDnsMetrics(options.version, (): readonly ServedBlock[] => this.#servers?.blocks ?? [])
+    this.#http = new DnsHttp({ metrics: this.#metrics, waitingFor: () => this.#waitingFor(), log: options.log })
+  }
+
+  async start(): Promise<void> {
+    const loaded = this.#load()
+    await this.#takeOver(loaded)
+    this.#scheduleLook()
+  }
+
+  async reload(): Promise<void> {
+    await this.#reloading
+    this.#reloading = this.#reloadNow().finally(() => (this.#reloading = undefined))
+    await this.#reloading
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#timer?.cancel()
+    this.#http.end()
+    const lameduckMs = Math.max(0, ...this.#blocks().map(({ health }) => health?.lameduckMs ?? 0))
+    if (lameduckMs > 0) {
+      this.#log.info({ lameduckMs }, 'Not ready any more; queries are still answered for a while')
+      await sleep(lameduckMs)
+    }
+    await this.stop()
+  }
+
+  async stop(): Promise<void> {
+    this.#closed = true
+    this.#timer?.cancel()
+    await this.#servers?.[Symbol.asyncDispose]()
+    this.#cluster?.source[Symbol.dispose]()
+    await this.#http[Symbol.asyncDispose]()
+  }
+
+  #blocks(): readonly CorefileBlock[] {
+    return this.#loaded?.corefile.blocks ?? []
+  }
+
+  #load(): { readonly corefile: Corefile; readonly text: string } {
+    const { file, env } = this.#options
+    const corefile = loadCorefile(file, env)
+    return { corefile, text: corefile.text }
+  }
+
+  async #reloadNow(): Promise<void> {
+    const { file } = this.#options
+    try {
+      const loaded = this.#load()
+      await this.#takeOver(loaded)
+      this.#log.info({ file }, 'The changed Corefile was taken over')
+    } catch (error) {
+      this.#metrics.countFailedReload()
+      if (!isMendable(error)) throw error
+      this.#log.error(
+        { err: error, file },
+        `The Corefile is not taken over, the one before goes on: ${(error as Error).message}`,
+      )
+    }
+  }
+
+  /** All or nothing, as far as sockets let it: what is new is opened before what is old is closed. */
+  async #takeOver(loaded: { readonly corefile: Corefile; readonly text: string }): Promise<void> {
+    const { corefile } = loaded
+    const { version } = this.#options
+    const servers = new CorefileServers(corefile, {
+      machine: readMachineAddresses(),
+      lostFor: createSourceSilence(() => (this.#cluster ? [viewSource(this.#cluster.source)] : []), this.#clock),
+      version,
+      log: this.#log,
+    })
+    const before = this.#servers
+    try {
+      await this.#followCluster(corefile)
+      await this.#http.configure(httpAddresses(corefile, this.#options.file))
+      if (this.#cluster) servers.update(this.#snapshot, this.#cluster.source.current.synced)
+      // Where nobody can listen beside the one before, it has to go first.
+      if (before && !before.canBeJoined) await before[Symbol.asyncDispose]()
+      await servers.listen()
+    } catch (error) {
+      await servers[Symbol.asyncDispose]()
+      throw error
+    }
+    this.#servers = servers
+    this.#loaded = loaded
+    if (before?.canBeJoined) await before[Symbol.asyncDispose]()
+    for (const note of corefile.notes) this.#log.info({}, note)
+    if (corefile.blocks.some(({ kubernetes }) => kubernetes) && this.#cluster)
+      servers.update(this.#cluster.source.current.snapshot, this.#cluster.source.current.synced)
+  }
+
+  async #followCluster(corefile: Corefile): Promise<void> {
+    const choice = clusterChoice(corefile, this.#options.file)
+    if (choice && this.#cluster && JSON.stringify(choice) === JSON.stringify(this.#cluster.choice)) return
+    const old = this.#cluster
+    if (choice) {
+      const { followKubernetes } = await import('../sources/kubernetes.ts')
+      const { env, version, log } = this.#options
+      const source = await followKubernetes({
+        location: choice.location,
+        view: choice.view,
+        serviceLabels: choice.labels,
+        nodeName: '',
+        env,
+        userAgent: `fairlead/${version}`,
+        log: log.child({ part: 'sources' }),
+      })
+      source.subscribe(({ snapshot, synced }) => this.#update(snapshot, synced))
+      this.#cluster = { choice, source }
+    } else this.#cluster = undefined
+    old?.source[Symbol.dispose]()
+  }
+
+  #update(snapshot: Snapshot, synced: boolean): void {
+    const before = this.#snapshot
+    this.#snapshot = snapshot
+    const began = this.#clock.monotonic()
+    this.#servers?.update(snapshot, synced)
+    const seconds = (this.#clock.monotonic() - began) / 1000
+    for (const key of SharedMap.changedKeys(before.slices, snapshot.slices)) {
+      const service = snapshot.services.get(key)
+      if (!service) continue
+      const headless = service.selector ? 'headless_with_selector' : 'headless_without_selector'
+      this.#metrics.observeProgramming(service.headless ? headless : 'cluster_ip', seconds)
+    }
+  }
+
+  #waitingFor(): readonly string[] {
+    return this.#cluster && !this.#cluster.source.current.synced ? ['kubernetes'] : []
+  }
+
+  /** As CoreDNS: every so often, not on each event, so that a ConfigMap has settled on all nodes. */
+  #scheduleLook(): void {
+    const reload = this.#blocks().find(({ reload }) => reload)?.reload
+    if (!reload || this.#closed) return
+    const jitter = Math.random() * Math.min(reload.jitterMs, reload.intervalMs / 2)
+    this.#timer = this.#clock.after(reload.intervalMs + jitter, () => void this.#look())
+  }
+
+  async #look(): Promise<void> {
+    try {
+      if (this.#load().text !== this.#loaded?.text) await this.reload()
+    } catch (error) {
+      // A broken file is tried again at each look, and says so each time, as in CoreDNS.
+      if (isMendable(error)) await this.reload()
+      else throw error
+    } finally {
+      this.#scheduleLook()
+    }
+  }
+}
+
+/** Throws {@link ServeError} when blocks want different clusters. */
+function clusterChoice({ blocks }: Corefile, file: string): ClusterChoice | undefined {
+  const choices = blocks.flatMap((block): { line: number; choice: Omit<ClusterChoice, 'view'>; pods: boolean }[] => {
+    const { kubernetes, line } = block
+    if (!kubernetes) return []
+    const { kubeconfig, labels } = kubernetes
+    const location: ClusterLocation = kubeconfig
+      ? {
+          kind: 'kubeconfig',
+          path: kubeconfig.path,
+          ...(kubeconfig.context !== undefined && { context: kubeconfig.context }),
+        }
+      : { kind: 'in-cluster' }
+    return [{ line, choice: { location, labels }, pods: kubernetes.pods === 'verified' || block.searchPaths }]
+  })
+  const [first] = choices
+  if (!first) return undefined
+  const other = choices.find(({ choice }) => JSON.stringify(choice) !== JSON.stringify(first.choice))
+  if (other)
+    throw new ServeError(
+      `${file}:${other.line}: kubernetes has another kubeconfig or other labels than in line ${first.line} (expected one cluster for all server blocks)`,
+    )
+  return { ...first.choice, view: choices.some(({ pods }) => pods) ? 'names-and-pods' : 'names' }
+}
+
+function httpAddresses({ blocks }: Corefile, file: string): DnsHttpAddress[] {
+  return blocks.flatMap(({ line, prometheus, ready, health }): DnsHttpAddress[] => {
+    const at = `${file}, server block of line ${line}`
+    return [
+      ...(prometheus ? [{ kind: 'metrics' as const, listen: httpAddress(prometheus), key: `${at}: prometheus` }] : []),
+      ...(ready ? [{ kind: 'ready' as const, listen: httpAddress(ready), key: `${at}: ready` }] : []),
+      ...(health ? [{ kind: 'health' as const, listen: httpAddress(health.listen), key: `${at}: health` }] : []),
+    ]
+  })
+}
