@@ -26,6 +26,7 @@ import {
   readValidation,
 } from './read-query.ts'
 import { groupVersion, resourceTypeOf, type ResourceType } from './resources.ts'
+import { backupPath, serveBackup } from './serve-backup.ts'
 import { describeTable, partial } from './table.ts'
 import { drained, type WatchHub } from './watch-objects.ts'
 
@@ -38,6 +39,8 @@ export interface HandlerOptions {
   readonly hub: WatchHub
   /** Who a request is from; undefined: nobody known. */
   readonly authenticate: (request: IncomingMessage) => Role | undefined
+  /** Makes a copy of everything and returns its path. */
+  readonly backup: () => Promise<string>
   /** Of the program, for `/version`. */
   readonly version: string
   readonly clock: Clock
@@ -84,6 +87,7 @@ async function serve(options: HandlerOptions, request: IncomingMessage, response
   const open = target.kind === 'health' || target.kind === 'version'
   const role = options.authenticate(request)
   if (role === undefined && !open) throw new ApiError('Unauthorized', 'Unauthorized')
+  if (path === backupPath && role === 'admin' && request.method === 'GET') return serveBackup(response, options.backup)
   const review = findReview(path)
   if (review && role !== undefined) {
     if (request.method !== 'POST') throw methodNotAllowed(request)

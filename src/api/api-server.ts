@@ -1,7 +1,11 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http'
 import { createServer as createTlsServer } from 'node:https'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { randomUUID } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
+import { ApiError } from './api-error.ts'
 import { createApiHandler, type Role } from './api-handler.ts'
 import type { ServerCertificate } from './certificate.ts'
 import { guardConnections, type ConnectionLimits } from './guard-connections.ts'
@@ -30,6 +34,9 @@ export interface ApiServerOptions {
 /** Of one listener. */
 const limits: ConnectionLimits = { maxStrangers: 1000, maxConnections: 4000 }
 
+/** Between the name of the file of the objects and a number: a copy of it that is being sent. */
+const copySuffix = '.backup-'
+
 /** An API server without its listeners. Dispose it when they are closed. */
 export class ApiServer implements Disposable {
   readonly store: ObjectStore
@@ -47,6 +54,7 @@ export class ApiServer implements Disposable {
 
   /** Reads the objects, and makes the namespaces that are always there. */
   static async open(options: ApiServerOptions): Promise<ApiServer> {
+    removeOldCopies(options.file)
     const store = new ObjectStore(openJournal(options.file))
     try {
       const server = new ApiServer(store, options)
@@ -73,6 +81,7 @@ export class ApiServer implements Disposable {
         if (role !== undefined) trust(request)
         return role
       },
+      backup: () => this.backup(),
       version,
       clock,
       log,
@@ -98,8 +107,26 @@ export class ApiServer implements Disposable {
     return server
   }
 
+  /** Writes a copy of everything beside the objects, while the server goes on; returns its path. */
+  async backup(): Promise<string> {
+    const { file } = this.#options
+    if (file === ':memory:')
+      throw new ApiError('BadRequest', 'the objects are in memory only: there is nothing to copy')
+    const copy = `${file}${copySuffix}${randomUUID()}`
+    await this.store.backup(copy)
+    return copy
+  }
+
   [Symbol.dispose](): void {
     this.hub[Symbol.dispose]()
     this.store[Symbol.dispose]()
   }
+}
+
+/** Of a process that was killed while it sent one. */
+function removeOldCopies(file: string): void {
+  const folder = dirname(file)
+  if (file === ':memory:' || !existsSync(folder)) return
+  for (const name of readdirSync(folder))
+    if (name.startsWith(`${basename(file)}${copySuffix}`)) rmSync(join(folder, name), { force: true })
 }

@@ -40,6 +40,11 @@ export interface Journal extends Disposable {
 /** The number of the layout; a newer one is refused. */
 const layout = 1
 
+/** The log is folded into the file when it has so many pages of 4 KiB: seldom, for it holds up whoever writes, some 50 ms. */
+const checkpointPages = 8000
+/** Bytes of the log that stay on the disk after that. */
+const maxLog = 64 << 20
+
 /**
  * Opens (or makes) the SQLite file of the objects. WAL with `synchronous=FULL`: a commit is on the disk when it returns
  * (https://sqlite.org/pragma.html#pragma_synchronous), and readers of the file, like a backup, hold up nobody.
@@ -50,6 +55,7 @@ export function openJournal(file: string): Journal {
     // The file holds whatever the user put into objects.
     if (file !== ':memory:') chmodSync(file, 0o600)
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL')
+    database.exec(`PRAGMA wal_autocheckpoint = ${checkpointPages}; PRAGMA journal_size_limit = ${maxLog}`)
     const version = database.prepare('PRAGMA user_version').get()?.['user_version']
     if (Number(version) > layout) {
       throw new Error(`${file} was written by a newer fairlead (layout ${String(version)}, known is ${layout})`)

@@ -21,7 +21,7 @@ export interface ApiCall {
 
 /** Asks the embedded API, and returns the JSON that it answers. Throws {@link ControlError} with what it refuses. */
 export async function callApi<T>(call: ApiCall): Promise<T> {
-  const response = await open(call)
+  const response = await openApi(call)
   const chunks: Buffer[] = []
   for await (const chunk of response as AsyncIterable<Buffer>) chunks.push(chunk)
   const answer = JSON.parse(Buffer.concat(chunks).toString('utf8')) as T & { message?: string }
@@ -32,7 +32,7 @@ export async function callApi<T>(call: ApiCall): Promise<T> {
 
 /** The lines of a watch, parsed, until the API or the caller ends it. Throws {@link ControlError}. */
 export async function* watchApi<T>(call: ApiCall): AsyncGenerator<T, void> {
-  const response = await open(call)
+  const response = await openApi(call)
   if ((response.statusCode ?? 500) >= 400) throw new ControlError(`the API answered ${response.statusCode}`)
   response.setEncoding('utf8')
   let text = ''
@@ -43,7 +43,8 @@ export async function* watchApi<T>(call: ApiCall): AsyncGenerator<T, void> {
   }
 }
 
-function open({
+/** The answer to a request, whatever its status, with a body that is not read yet. Throws {@link ControlError}. */
+export function openApi({
   socket,
   method,
   path,

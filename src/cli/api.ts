@@ -1,6 +1,7 @@
 import { renameSync, writeFileSync } from 'node:fs'
 import { Command } from 'commander'
 import type { NodeTokensView } from '../daemon/control-api.ts'
+import { backupCommand, restoreCommand } from './api-backup.ts'
 import { callDaemon } from './control-client.ts'
 import { socketOption } from './socket-option.ts'
 import { formatTable } from './table.ts'
@@ -15,7 +16,11 @@ interface TokenOptions {
 
 /** `fairlead api`. */
 export function apiCommand(): Command {
-  return new Command('api').description('who may use the embedded API').addCommand(nodeTokenCommand())
+  return new Command('api')
+    .description('backups of the embedded API, and who may use it')
+    .addCommand(backupCommand())
+    .addCommand(restoreCommand())
+    .addCommand(nodeTokenCommand())
 }
 
 function nodeTokenCommand(): Command {

@@ -6,6 +6,7 @@ import { cleanupCommand } from './cleanup.ts'
 import { ControlError } from './control-client.ts'
 import { dnsCommand } from './dns.ts'
 import { describeCommand } from './describe.ts'
+import { describeCommand } from './describe.ts'
 import { doctorCommand } from './doctor.ts'
 import { eventsCommand } from './events.ts'
 import { explainCommand } from './explain.ts'
@@ -49,6 +50,7 @@ for (const command of [
   sourceCommand(),
   applyCommand(),
   getCommand(),
+  describeCommand(),
   describeCommand(),
   watchCommand(),
   deleteCommand(),

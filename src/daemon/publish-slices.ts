@@ -13,6 +13,9 @@ import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
 export const managedByLabel = 'endpointslice.kubernetes.io/managed-by'
 export const publisher = 'endpoints.fairlead.dev'
 
+/** Services whose slices are written together: their writes share a commit. */
+const servicesAtOnce = 50
+
 /**
  * Writes the EndpointSlices that the daemon made for Services of the embedded API into that API, so that kubectl and whoever
  * follows it see them. Level-triggered: after each snapshot, what differs is written. Objects of others are left alone.
@@ -62,18 +65,30 @@ export class SlicePublisher implements Disposable {
     for (const key of this.#failed) stale.add(key)
     this.#failed.clear()
     const ours = Map.groupBy(this.#ours(), ({ service }) => service)
-    for (const key of stale) {
+    const keys = [...stale]
+    for (let from = 0; from < keys.length; from += servicesAtOnce) {
       if (this.#stopped) return
-      const names = new Set((ours.get(key) ?? []).map(({ name }) => name))
-      try {
-        await this.#reconcile(key, { wanted: snapshot.slices.get(key) ?? [], names })
-      } catch (error) {
-        // In the kernel and in DNS all is well.
-        this.#failed.add(key)
-        this.#log.error({ err: error, service: key }, 'cannot write EndpointSlices into the embedded API')
-      }
+      await Promise.all(
+        keys.slice(from, from + servicesAtOnce).map((key) => {
+          const names = new Set((ours.get(key) ?? []).map(({ name }) => name))
+          return this.#reconcileOrNote(key, { wanted: snapshot.slices.get(key) ?? [], names })
+        }),
+      )
     }
     this.#published = snapshot
+  }
+
+  async #reconcileOrNote(
+    key: ObjectKey,
+    state: { readonly wanted: readonly EndpointSlice[]; readonly names: ReadonlySet<string> },
+  ): Promise<void> {
+    try {
+      await this.#reconcile(key, state)
+    } catch (error) {
+      // In the kernel and in DNS all is well.
+      this.#failed.add(key)
+      this.#log.error({ err: error, service: key }, 'cannot write EndpointSlices into the embedded API')
+    }
   }
 
   /** `names` are those of our slices that the API has. */
