@@ -34,6 +34,14 @@ export default defineConfig({
           hookTimeout: patience(60_000),
         },
       },
+      {
+        // Minutes each: a fresh Debian, provisioned and booted. Not part of `npm test`.
+        test: {
+          name: 'provision',
+          include: ['test/provision/**/*.test.ts'],
+          testTimeout: 900_000,
+        },
+      },
     ],
   },
 })

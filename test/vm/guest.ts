@@ -23,6 +23,8 @@ export interface GuestOptions {
   readonly argv: readonly string[]
   /** The folder that the command runs in; the guest has the host's files at the same paths. */
   readonly folder: string
+  /** Another root than the host's, which then has systemd as its first program. */
+  readonly root?: string
   readonly environment: Readonly<Record<string, string>>
   /** A folder of the host that the guest may write to, at the same path. Everything else written is gone afterwards. */
   readonly share?: string
@@ -76,9 +78,11 @@ async function boot(accelerator: 'kvm' | 'tcg', options: GuestOptions): Promise<
   const run = mkdtempSync(join(tmpdir(), 'fairlead-vm-'))
   const file = (name: string): string => join(run, name)
   writeFileSync(file('command'), commandScript(options))
-  copyFileSync(fileURLToPath(new URL('supervise.sh', import.meta.url)), file('supervise.sh'))
+  for (const name of ['supervise.sh', 'run-command.sh']) {
+    copyFileSync(fileURLToPath(new URL(name, import.meta.url)), file(name))
+  }
   writeFileSync(file('share'), options.share ?? '')
-  writeFileSync(file('modules'), options.kernel.modules)
+  writeFileSync(file('init'), options.root === undefined ? '' : 'systemd')
   writeFileSync(file('limit'), String(options.limitSeconds))
   const initramfs = makeBootImage(options.kernel, run)
 
@@ -142,7 +146,8 @@ function qemuArguments(accelerator: 'kvm' | 'tcg', options: GuestOptions, run: s
     parameters,
     '-serial',
     `file:${join(run, 'console.log')}`,
-    ...folder('root', '/', ',readonly=on'),
+    ...folder('root', options.root ?? '/', ',readonly=on'),
+    ...folder('modules', options.kernel.modules, ',readonly=on'),
     ...folder('run', run),
     ...(options.share === undefined ? [] : folder('share', options.share)),
   ]

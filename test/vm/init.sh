@@ -32,7 +32,7 @@ if [ -n "$share" ]; then
 fi
 release=$(uname -r)
 mkdir -p "/new/lib/modules/$release"
-mount --bind "/new$(cat /new/run/vm/modules)" "/new/lib/modules/$release"
+mount -t 9p -o trans=virtio,version=9p2000.L,cache=loose,msize=512000,ro modules "/new/lib/modules/$release"
 
 # Process 1 itself has to change its root: it shares it with the kernel's threads, which run modprobe for what is missing.
 exec switch_root /new /bin/sh /run/vm/supervise.sh

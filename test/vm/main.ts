@@ -7,6 +7,7 @@ interface Options {
   readonly memory: number
   readonly limit: number
   readonly share?: string
+  readonly root?: string
 }
 
 const command = new Command('npm run vm --')
@@ -16,6 +17,10 @@ const command = new Command('npm run vm --')
   .option('--memory <MiB>', "the guest's memory, which also holds what it writes", positive, 4096)
   .option('--limit <seconds>', 'when a guest is killed', positive, 1800)
   .option('--share <folder>', 'a folder that the guest may write to; all else that it writes is gone afterwards')
+  .option(
+    '--root <folder>',
+    'another root than that of this machine; its systemd is then process 1, and the command runs in /',
+  )
   .passThroughOptions()
   .action(async (argv: string[], options: Options) => {
     process.exitCode = await run(argv, options)
@@ -32,13 +37,14 @@ async function run(argv: readonly string[], options: Options): Promise<number> {
   const result = await runInGuest({
     kernel: ensureKernel(cacheFolder(process.env), say),
     argv,
-    folder: process.cwd(),
+    folder: options.root === undefined ? process.cwd() : '/',
     environment: guestEnvironment(),
     cpus: options.cpus,
     memoryMiB: options.memory,
     limitSeconds: options.limit,
     say,
     ...(options.share === undefined ? {} : { share: options.share }),
+    ...(options.root === undefined ? {} : { root: options.root }),
   })
   if (result.code === undefined) {
     say(`The guest ended without an exit code; its console: ${result.consoleLog ?? 'nothing was written'}`)
