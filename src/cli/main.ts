@@ -2,11 +2,9 @@ import { Command, CommanderError } from 'commander'
 import { apiCommand } from './api.ts'
 import { applyCommand, deleteCommand, getCommand, watchCommand } from './api-commands.ts'
 import { benchCommand } from './bench.ts'
-import { benchCommand } from './bench.ts'
 import { cleanupCommand } from './cleanup.ts'
 import { ControlError } from './control-client.ts'
 import { dnsCommand } from './dns.ts'
-import { describeCommand } from './describe.ts'
 import { describeCommand } from './describe.ts'
 import { doctorCommand } from './doctor.ts'
 import { eventsCommand } from './events.ts'
@@ -51,7 +49,6 @@ for (const command of [
   sourceCommand(),
   applyCommand(),
   getCommand(),
-  describeCommand(),
   describeCommand(),
   watchCommand(),
   deleteCommand(),
