@@ -26,9 +26,8 @@ import { IpvsDraining } from './ipvs-draining.ts'
 import { explainIpvs } from './ipvs-explain.ts'
 import { ipvsLimits } from './ipvs-limits.ts'
 import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
-import { ipvsTable } from './ipvs-table.ts'
+import { ipvsTable, vipsOf } from './ipvs-table.ts'
 import { compileIpvs, formatCommand, type IpvsWanted } from './ipvs-wanted.ts'
-import { vipDeviceName } from './vip-device.ts'
 
 /** What the operator says of mode ipvs. */
 export interface IpvsSettings {
@@ -101,10 +100,9 @@ export class IpvsMode implements Dataplane, Disposable {
 
   async probe(): Promise<ProbeResult> {
     try {
-      const { ipvs, nft, device } = this.#ready()
+      const { ipvs, nft } = this.#ready()
       await ipvs.info()
       await nft.listTables()
-      await device.probe()
       return { usable: true, limits: Object.values(ipvsLimits) }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
@@ -118,6 +116,7 @@ export class IpvsMode implements Dataplane, Disposable {
 
   async plan(services: CompiledServices): Promise<Plan> {
     const parts = this.#ready()
+    const { name } = parts.device
     const { held, others } = await this.#read(parts)
     const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
     const { servers, rules, late, addVips, removeVips } = compareHeld(held, wanted, { counted: true })
@@ -126,10 +125,10 @@ export class IpvsMode implements Dataplane, Disposable {
     const counts = countChanges(changes)
     return {
       lines: [
-        ...removeVips.map((ip) => `ip address del ${ip} dev ${vipDeviceName}`),
+        ...removeVips.map((ip) => `ip address del ${ip} dev ${name}`),
         ...(text === '' ? [] : text.split('\n')),
         ...servers.commands.map(formatCommand),
-        ...addVips.map((ip) => `ip address add ${ip} dev ${vipDeviceName}`),
+        ...addVips.map((ip) => `ip address add ${ip} dev ${name}`),
       ],
       elements: counts.elements + servers.commands.length + addVips.length + removeVips.length,
       rules: counts.rules,
@@ -161,7 +160,7 @@ export class IpvsMode implements Dataplane, Disposable {
       // Without our table nothing here is ours: the device may be a kube-proxy's.
       if (names.includes(ipvsTable)) {
         const table = await nft.read('inet', ipvsTable)
-        await device.remove()
+        await device.remove(vipsOf(table))
         const ours = (await ipvs.list()).filter(isOurs(table))
         await ipvs.run(ours.map(({ at }) => ({ op: 'delete-virtual', at })))
         await nft.run({ family: 'inet', table: ipvsTable, changes: [{ op: 'delete-table' }] })
@@ -212,8 +211,8 @@ export class IpvsMode implements Dataplane, Disposable {
       this.#checking = false
       const before = this.#programmed
       if (!before) return
-      const { own, others } = await parts.device.read()
-      if (isSame(own ?? new Set(), before.held.vips) && isSame(others, before.others)) return
+      const { own, others } = await parts.device.read(before.held.vips)
+      if (isSame(own, before.held.vips) && isSame(others, before.others)) return
       this.#noteDrift()
     })
   }
@@ -228,7 +227,7 @@ export class IpvsMode implements Dataplane, Disposable {
     this.#drift = false
     try {
       if (!trusted) await this.#prepare(parts)
-      const { held, others } = trusted ?? (await this.#read(parts))
+      const { held, others } = trusted ?? (await this.#read(parts, before?.held.vips))
       const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
       const changes = compareHeld(held, wanted, { counted: !trusted })
       const cost = await applyChanges(parts, changes)
@@ -264,10 +263,14 @@ export class IpvsMode implements Dataplane, Disposable {
     if (anchor.length > 0) await nft.run({ family: 'inet', table: anchorTableName, changes: anchor })
   }
 
-  async #read({ nft, ipvs, device }: IpvsParts): Promise<Pick<Programmed, 'held' | 'others'>> {
+  /** Addresses on `lo` are ours when the table says so, or `vips`, where somebody deleted it. */
+  async #read(
+    { nft, ipvs, device }: IpvsParts,
+    vips: ReadonlySet<IpAddress> = new Set(),
+  ): Promise<Pick<Programmed, 'held' | 'others'>> {
     const table = await nft.read('inet', ipvsTable)
-    const { own, others } = await device.read()
-    return { held: { table, virtuals: await ipvs.list(), vips: own ?? new Set() }, others }
+    const { own, others } = await device.read(vipsOf(table).union(vips))
+    return { held: { table, virtuals: await ipvs.list(), vips: own }, others }
   }
 
   /** Looks for changes by others: ipvsadm's show nowhere else. The more there is to read, the less often. */

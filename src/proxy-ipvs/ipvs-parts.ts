@@ -6,7 +6,7 @@ import { writeSysctl } from '../linux/sysctl.ts'
 import { openRtnetlink } from '../rtnetlink/rtnetlink.ts'
 import type { NftClient } from '../nftables/client.ts'
 import { openNftables } from '../nftables/open-client.ts'
-import { DummyVipDevice, type VipDevice } from './vip-device.ts'
+import { KernelVipDevice, type VipDevice } from './vip-device.ts'
 
 /** What mode ipvs works with: the kernel's, or fakes. */
 export interface IpvsParts extends Disposable {
@@ -25,7 +25,7 @@ export function openIpvsParts({ netns }: { readonly netns?: Netns } = {}): IpvsP
   using scope = new DisposableStack()
   const ipvs = scope.use(openIpvs(place))
   const nft = scope.use(openNftables(place))
-  const device = scope.use(new DummyVipDevice(openRtnetlink(place)))
+  const device = scope.use(new KernelVipDevice(openRtnetlink(place)))
   const owned = scope.move()
   return {
     ipvs,

@@ -1,4 +1,4 @@
-import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilies, ipFamilyOf, ipFromBytes, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { cidrFamily, type Cidr } from '../net/cidr.ts'
 import { addressRange, registerBytes } from '../nftables/keys.ts'
 import {
@@ -59,6 +59,12 @@ function familySets(f: IpFamily) {
 
 /** The sets of mode ipvs, by family. `frontends` also tells which virtual servers are ours. */
 export const ipvsSets = { 4: familySets(4), 6: familySets(6) } as const
+
+/** The addresses that a table says are ours. */
+export function vipsOf(table: Pick<TableState, 'elements'> | undefined): ReadonlySet<IpAddress> {
+  const keys = ipFamilies.flatMap((family) => [...(table?.elements.get(ipvsSets[family].vips.name)?.keys() ?? [])])
+  return new Set(keys.map((key) => ipFromBytes(Buffer.from(key, 'latin1'))))
+}
 
 type Role = keyof ReturnType<typeof familySets>
 
