@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import { parseName } from '../src/dns-message/name.ts'
 import type { Behaviour, WorkerRole } from './dns-faults-worker.ts'
+import { scriptBeside } from './script-beside.ts'
 
 const [serverPort, upstreamPort] = [15_353, 15_454]
 const seconds = Number(process.argv[2] ?? 4)
@@ -136,7 +137,7 @@ function query(name: string, id: number): Buffer {
 }
 
 async function start(workerData: WorkerRole): Promise<Worker> {
-  const worker = new Worker(new URL('./dns-faults-worker.ts', import.meta.url), { workerData })
+  const worker = new Worker(scriptBeside(import.meta.url, 'dns-faults-worker'), { workerData })
   await once(worker, 'message')
   return worker
 }

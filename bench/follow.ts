@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { formatTable } from '../src/cli/table.ts'
 import type { FollowFigures } from './follow-client.ts'
 import type { MachineFacts } from './machine.ts'
+import { scriptBeside } from './script-beside.ts'
 
 /** Following an API server: its list, then changes at 1000 a second. */
 export interface FollowResult extends FollowFigures {
@@ -25,7 +26,7 @@ export async function runFollow(
 ): Promise<FollowResult[]> {
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-bench-'))
   progress(`follow: ${set.services} Services, ${set.endpointsEach} endpoints each`)
-  const server = start('follow-server.ts', String(set.services), String(set.endpointsEach))
+  const server = start('follow-server', String(set.services), String(set.endpointsEach))
   try {
     const { address } = await answer<{ address: string }>(server)
     const kubeconfig = join(folder, 'kubeconfig')
@@ -49,7 +50,7 @@ async function measure(
   server: ChildProcess,
   { kubeconfig, by, round, services }: { kubeconfig: string; by: FollowResult['by']; round: number; services: number },
 ): Promise<FollowResult> {
-  const client = start('follow-client.ts', kubeconfig)
+  const client = start('follow-client', kubeconfig)
   try {
     const { figures } = await answer<{ figures: FollowFigures }>(client)
     const changes = Math.min(services, 5000)
@@ -69,7 +70,7 @@ async function measure(
 }
 
 function start(script: string, ...words: readonly string[]): ChildProcess {
-  return fork(join(import.meta.dirname, script), words, { execArgv: ['--expose-gc'] })
+  return fork(scriptBeside(import.meta.url, script), words, { execArgv: ['--expose-gc'] })
 }
 
 async function answer<T>(child: ChildProcess): Promise<T> {

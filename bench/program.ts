@@ -2,12 +2,12 @@ import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { callDaemon } from '../src/cli/control-client.ts'
 import type { StatusView, SyncView } from '../src/daemon/control-api.ts'
 import { createNetns, type Netns } from '../src/linux/netns.ts'
 import { addService, churnServices, generateServices, rewriteService, type ServiceSet } from './generate-services.ts'
 import { median } from './median.ts'
+import { launcher } from './proxy-daemon.ts'
 
 /** Proxy modes as they are measured: iptables once with each kind of tools. */
 export const programModes = ['nftables', 'iptables-legacy', 'iptables-nft', 'ipvs', 'userspace'] as const
@@ -41,8 +41,6 @@ export interface ProgramResult {
   /** iptables: `iptables-restore` of the same rules by itself, all tables and both families, ms. */
   readonly restoreAloneMs: number | undefined
 }
-
-const launcher = fileURLToPath(new URL('../bin/fairlead', import.meta.url))
 
 /** What to measure. */
 export interface ProgramTask extends ServiceSet {
@@ -208,7 +206,7 @@ function startDaemon(folder: string, netns: Netns): RunningDaemon {
   const socket = join(folder, 'control.sock')
   const child = netns.enter(() => {
     const log = openSync(join(folder, 'daemon.log'), 'a')
-    return spawn(launcher, ['run', '--config', join(folder, 'fairlead.yaml')], { stdio: ['ignore', log, log] })
+    return spawn(launcher(), ['run', '--config', join(folder, 'fairlead.yaml')], { stdio: ['ignore', log, log] })
   })
   const status = (): Promise<StatusView> => callDaemon<StatusView>(socket, 'GET', '/status')
   const daemon: RunningDaemon = {

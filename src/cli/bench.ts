@@ -1,30 +1,33 @@
-import { spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
 import { UsageError } from './usage-error.ts'
 
-/** `fairlead bench`: what `npm run bench` does, where there is no npm. */
+const inCheckout = fileURLToPath(new URL('../../bench/main.ts', import.meta.url))
+/** Made by scripts/build.sh. */
+const installed = fileURLToPath(new URL('../bench/bench/main.js', import.meta.url))
+
+/**
+ * `fairlead bench`: what `npm run bench` does, where there is no npm. All words go on as they are to a process of its own, which ends, and
+ * clears up, in its own way; nothing of it is imported here.
+ */
 export function benchCommand(): Command {
   return new Command('bench')
-    .description('measure Services, networks and names on this machine, in namespaces of their own')
+    .description('measure Services, networks and names on this machine, in namespaces of their own (--help lists what)')
     .argument('[words...]', 'suites and options')
+    .helpOption(false)
     .allowUnknownOption()
     .passThroughOptions()
-    .addHelpText(
-      'after',
-      () => `\n${spawnSync(process.execPath, [findProgram(), '--help'], { encoding: 'utf8' }).stdout}`,
-    )
-    .action((words: string[]) => {
-      // A process of its own: it ends, and clears up, in its own way.
-      const { status, error } = spawnSync(process.execPath, [findProgram(), ...words], { stdio: 'inherit' })
-      if (error) throw new UsageError(`cannot run the benchmark: ${error.message}`, { cause: error })
-      process.exitCode = status ?? 1
+    .action(async (words: string[]) => {
+      const script = [inCheckout, installed].find((path) => existsSync(path))
+      if (script === undefined) throw new UsageError(`${installed} is missing: this installation has no benchmark`)
+      const child = spawn(process.execPath, [script, ...words], { stdio: 'inherit' })
+      // Ctrl-C reaches both of us.
+      process.on('SIGINT', () => {})
+      for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
+      const [code] = (await once(child, 'exit')) as [number | null]
+      process.exitCode = code ?? 1
     })
-}
-
-function findProgram(): string {
-  const program = fileURLToPath(new URL('../../bench/main.ts', import.meta.url))
-  if (existsSync(program)) return program
-  throw new UsageError('the benchmark is not part of this package: run "npm run bench" in a checkout')
 }

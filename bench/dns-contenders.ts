@@ -1,0 +1,165 @@
+import { type ChildProcess, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { run, spawnIn } from '../src/linux/exec.ts'
+import type { Netns } from '../src/linux/netns.ts'
+import { writeZone } from './dns-names.ts'
+import type { Peer } from './options.ts'
+import { scriptBeside } from './script-beside.ts'
+
+/** A DNS server that runs. */
+export interface DnsContender {
+  readonly name: string
+  readonly pid: number
+  readonly port: number
+}
+
+export interface DnsWorld {
+  readonly netns: Netns
+  readonly folder: string
+  readonly services: number
+  readonly endpoints: number
+  readonly peers: readonly Peer[]
+  readonly signal: AbortSignal
+}
+
+/** The CPU that servers run on; the load comes from another one. */
+const serverCpu = '0'
+
+interface Recipe {
+  readonly name: string
+  command(port: number, folder: string): readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/** Starts all servers, one after the other, in a namespace that has nothing but a loopback; they end with the stack. */
+export async function startDnsContenders(world: DnsWorld, stack: AsyncDisposableStack): Promise<DnsContender[]> {
+  const { netns, folder, services, endpoints, peers } = world
+  writeZone(join(folder, 'cluster.local.zone'), services)
+  const ours = scriptBeside(import.meta.url, 'dns-server')
+  const node = (...args: readonly (string | number)[]): string[] => [process.execPath, ours, ...args.map(String)]
+  const recipes: Recipe[] = [
+    { name: 'fairlead, 1 worker', command: (port) => node('fairlead', port, services, endpoints, 1) },
+    { name: 'fairlead, 2 workers', command: (port) => node('fairlead', port, services, endpoints, 2) },
+    { name: 'knot, 1 worker', command: (port, own) => knot({ port, own, folder, workers: 1 }) },
+    { name: 'knot, 2 workers', command: (port, own) => knot({ port, own, folder, workers: 2 }) },
+    { name: 'unbound', command: (port, own) => unbound({ port, own, folder }) },
+    { name: 'dgram', command: (port) => node('dgram', port, services) },
+  ]
+  const api = peers.length > 0 ? await startApi(world, stack) : ''
+  for (const peer of peers) recipes.push(peerRecipe(peer, api))
+  const contenders: DnsContender[] = []
+  for (const [i, recipe] of recipes.entries()) {
+    world.signal.throwIfAborted()
+    const port = 5300 + i
+    const own = join(folder, recipe.name.replaceAll(/[^a-z0-9]+/g, '-'))
+    mkdirSync(own, { recursive: true })
+    const log = openSync(join(own, 'log'), 'a')
+    const child = spawnIn(netns, ['taskset', '-c', serverCpu, ...recipe.command(port, own)], {
+      cwd: own,
+      stdio: ['ignore', log, log],
+      env: { ...process.env, ...recipe.env, DNS_PORT: String(port), PEER_FOLDER: own, COREFILE: join(own, 'Corefile') },
+    })
+    closeSync(log)
+    stack.defer(() => end(child))
+    await untilAnswers(world, { child, port, log: join(own, 'log') })
+    contenders.push({ name: recipe.name, pid: child.pid ?? 0, port })
+  }
+  return contenders
+}
+
+function knot({ port, own, folder, workers }: { port: number; own: string; folder: string; workers: number }): string[] {
+  const file = join(own, 'knot.conf')
+  const text = `server:
+    rundir: "${own}"
+    user: root:root
+    listen: 127.0.0.1@${port}
+    udp-workers: ${workers}
+    tcp-workers: 1
+    background-workers: 1
+database:
+    storage: "${own}"
+log:
+  - target: stderr
+    any: error
+template:
+  - id: default
+    storage: "${folder}"
+    file: "%s.zone"
+zone:
+  - domain: cluster.local
+`
+  writeFileSync(file, text)
+  return ['knotd', '-c', file]
+}
+
+function unbound({ port, own, folder }: { port: number; own: string; folder: string }): string[] {
+  const file = join(own, 'unbound.conf')
+  const text = `server:
+    directory: "${own}"
+    chroot: ""
+    username: ""
+    pidfile: ""
+    use-syslog: no
+    do-daemonize: no
+    interface: 127.0.0.1
+    port: ${port}
+    num-threads: 1
+    domain-insecure: "cluster.local"
+remote-control:
+    control-enable: no
+auth-zone:
+    name: "cluster.local"
+    zonefile: "${folder}/cluster.local.zone"
+    for-downstream: yes
+    for-upstream: no
+`
+  writeFileSync(file, text)
+  return ['unbound', '-d', '-c', file]
+}
+
+/** A peer finds a Corefile for CoreDNS in $COREFILE, and the API server in it. */
+function peerRecipe({ name, command }: Peer, api: string): Recipe {
+  return {
+    name,
+    command(port, own) {
+      const corefile = `.:${port} {\n  bind 127.0.0.1\n  kubernetes cluster.local {\n    endpoint http://${api}\n  }\n}\n`
+      writeFileSync(join(own, 'Corefile'), corefile)
+      return ['sh', '-c', `exec ${command}`]
+    },
+    env: { GOMAXPROCS: '1' },
+  }
+}
+
+async function startApi({ netns, services, endpoints }: DnsWorld, stack: AsyncDisposableStack): Promise<string> {
+  const script = scriptBeside(import.meta.url, 'follow-server')
+  const api = netns.enter(() => fork(script, [String(services), String(endpoints)]))
+  stack.defer(() => end(api))
+  const [{ address }] = (await once(api, 'message')) as [{ address: string }]
+  return address
+}
+
+async function untilAnswers(
+  { netns, services, signal }: DnsWorld,
+  { child, port, log }: { readonly child: ChildProcess; readonly port: number; readonly log: string },
+): Promise<void> {
+  const name = `service-${services - 1}.bench.svc.cluster.local`
+  for (let left = 200; left > 0; left--) {
+    signal.throwIfAborted()
+    if (child.exitCode !== null) break
+    const asked = ['kdig', '@127.0.0.1', '-p', String(port), '+short', '+timeout=1', '+retry=0', name]
+    const { stdout } = await run(asked, { netns, allowFailure: true })
+    if (stdout.startsWith('10.')) return
+    await sleep(100)
+  }
+  throw new Error(`no answer on port ${port}: ${readFileSync(log, 'utf8').trim().split('\n').slice(-2).join('; ')}`)
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGKILL')
+  await exited
+}

@@ -1,0 +1,57 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Random } from './random.ts'
+
+/** What is asked: names of Services, names that do not exist, or what pods ask with `ndots:5` for names of both kinds. */
+export const questionKinds = ['service names', 'missing names', 'search paths'] as const
+export type QuestionKind = (typeof questionKinds)[number]
+
+const questionsPerFile = 20_000
+const zone = 'cluster.local'
+
+/** The cluster IP of Service `index`, as bench/follow-server.ts has it. */
+export function clusterIpOf(index: number): string {
+  return `10.${100 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`
+}
+
+/** Writes a file of questions for dnsperf for each kind, and returns their paths. */
+export function writeQuestions(
+  folder: string,
+  { services, random }: { readonly services: number; readonly random: Random },
+): Readonly<Record<QuestionKind, string>> {
+  mkdirSync(folder, { recursive: true })
+  const any = (): number => random.below(services)
+  const lines: Readonly<Record<QuestionKind, () => readonly string[]>> = {
+    'service names': () => [`service-${any()}.bench.svc.${zone} A`],
+    'missing names': () => [`missing-${any()}.bench.svc.${zone} A`],
+    'search paths': () =>
+      ['A', 'AAAA'].flatMap((type) => [
+        `www-${any()}.example.com.bench.svc.${zone} ${type}`,
+        `www-${any()}.example.com.svc.${zone} ${type}`,
+        `www-${any()}.example.com.${zone} ${type}`,
+        `service-${any()}.bench.bench.svc.${zone} ${type}`,
+        `service-${any()}.bench.svc.${zone} ${type}`,
+      ]),
+  }
+  const paths = questionKinds.map((kind) => {
+    const path = join(folder, `${kind.replace(' ', '-')}.txt`)
+    const text: string[] = []
+    while (text.length < questionsPerFile) text.push(...lines[kind]())
+    writeFileSync(path, `${text.join('\n')}\n`)
+    return [kind, path] as const
+  })
+  return Object.fromEntries(paths) as Record<QuestionKind, string>
+}
+
+/** The same names as a static zone. */
+export function writeZone(path: string, services: number): void {
+  const head = [
+    `$ORIGIN ${zone}.`,
+    '$TTL 5',
+    '@ SOA ns.dns hostmaster 1 7200 1800 86400 5',
+    '@ NS ns.dns',
+    'ns.dns A 10.96.0.10',
+  ]
+  const names = Array.from({ length: services }, (_, i) => `service-${i}.bench.svc A ${clusterIpOf(i)}`)
+  writeFileSync(path, `${[...head, ...names].join('\n')}\n`)
+}
