@@ -11,6 +11,7 @@ ensure_tool dnsmasq dnsmasq-base "tests of the DHCP client use it as the server"
 # Where systemd runs, the package would start a Docker of the machine's own: whoever wants that installs it.
 [ -d /run/systemd/system ] || ensure_tool dockerd docker.io "tests run it beside fairlead" || true
 ensure_tool busybox busybox-static "is what containers of tests are made of" || true
+ensure_tool vagrant vagrant-libvirt "looks at the Vagrantfile" || true
 ensure_tool iptables-save iptables "tests compare Docker's rules with it" || true
 [ "${FAIRLEAD_TEST_VM:-}" = 0 ] || ensure_guest_tools || true
 # Tools found through `env node` must find ours.
