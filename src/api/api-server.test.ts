@@ -7,6 +7,7 @@ import { describe, expect, test } from 'vitest'
 import { systemClock } from '../base/clock.ts'
 import { silentLog } from '../base/log.ts'
 import { parseCidr } from '../net/cidr.ts'
+import { parseIp } from '../net/ip-address.ts'
 import { ApiServer } from './api-server.ts'
 import { openCredentials, writeKubeconfig } from './credentials.ts'
 
@@ -157,6 +158,89 @@ describe('ApiServer', () => {
     expect(body.spec.healthCheckNodePort).toBeGreaterThanOrEqual(30_000)
     expect(body.spec.healthCheckNodePort).not.toBe(body.spec.ports[0]?.nodePort)
     expect(body.status.loadBalancer.ingress).toHaveLength(1)
+  })
+
+  const specs = {
+    ClusterIP: { type: 'ClusterIP' },
+    NodePort: { type: 'NodePort' },
+    LoadBalancer: { type: 'LoadBalancer' },
+    ExternalName: { type: 'ExternalName', externalName: 'example.org' },
+    headless: { clusterIP: 'None' },
+  }
+  const kinds = Object.keys(specs) as (keyof typeof specs)[]
+  // Only ExternalName has no cluster IP to begin with; a headless one without a word about it stays headless.
+  const refused = new Set([
+    'ClusterIP headless',
+    'NodePort headless',
+    'LoadBalancer headless',
+    'headless NodePort',
+    'headless LoadBalancer',
+  ])
+  test.each(kinds.flatMap((from) => kinds.filter((to) => to !== from).map((to) => [from, to] as const)))(
+    'changes a Service from %s to %s as Kubernetes does, and nothing leaks',
+    async (from, to) => {
+      await using api = await openApi()
+      expect((await api.call('POST', services, web(specs[from]))).status).toBe(201)
+      const { status } = await api.call('PUT', `${services}/web`, web(specs[to]))
+      expect(status).toBe(refused.has(`${from} ${to}`) ? 422 : 200)
+      const { body } = await api.call('GET', `${services}/web`)
+      const now = status === 200 ? to : from
+      const headless = now === 'headless' || (from === 'headless' && to === 'ClusterIP')
+      const ips = (body.spec.clusterIPs ?? []).filter((ip) => ip !== 'None')
+      const ports = body.spec.ports.flatMap(({ nodePort }) => nodePort ?? [])
+      expect(ips).toHaveLength(now === 'ExternalName' || headless ? 0 : 1)
+      expect(ports).toHaveLength(now === 'NodePort' || now === 'LoadBalancer' ? 1 : 0)
+      expect(body.status.loadBalancer.ingress ?? []).toHaveLength(now === 'LoadBalancer' ? 1 : 0)
+      const { claims: index } = api.server
+      const range = (first: number, count: number): number[] => Array.from({ length: count }, (_, i) => first + i)
+      expect(range(30_000, 2768).filter((port) => index.portOwnerOf(port, ''))).toEqual(ports)
+      const held = range(1, 254).map((last) => parseIp(`10.96.0.${last}`))
+      expect(held.filter((ip) => index.ownerOf(ip, ''))).toEqual(ips)
+      const outside = range(1, 14).map((last) => parseIp(`192.0.2.${last}`))
+      expect(outside.filter((ip) => index.ownerOf(ip, ''))).toHaveLength(now === 'LoadBalancer' ? 1 : 0)
+    },
+  )
+
+  test('gives nobody what Services of other sources have, until they go', async () => {
+    await using api = await openApi()
+    const foreign = { addresses: [parseIp('10.96.0.80')], nodePorts: [30_080] }
+    api.server.claims.setForeign('shop/file', foreign)
+    const wish = web({ type: 'NodePort', clusterIP: '10.96.0.80' })
+    expect(await api.call('POST', services, wish)).toMatchObject({
+      status: 422,
+      body: { message: expect.stringContaining('10.96.0.80: provided IP is already allocated') as string },
+    })
+    const port = web({ type: 'NodePort', ports: [{ port: 80, nodePort: 30_080 }] })
+    expect((await api.call('POST', services, port)).body.message).toContain('30080: provided port is already allocated')
+    api.server.claims.setForeign('shop/file', { ...foreign, nodePorts: [] })
+    expect((await api.call('POST', services, port)).status).toBe(201)
+    api.server.claims.setForeign('shop/file', undefined)
+    expect((await api.call('POST', services, web({ type: 'NodePort', clusterIP: '10.96.0.80' }, 'b'))).status).toBe(201)
+  })
+
+  test('has after a restart all that balancers were given, and gives none of it twice', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'api-'))
+    const file = join(folder, 'objects.db')
+    const wish = (name: string) => web({ type: 'LoadBalancer', externalTrafficPolicy: 'Local' }, name)
+    try {
+      let first: ShownBody
+      {
+        await using api = await openApi(file)
+        first = (await api.call('POST', services, wish('a'))).body
+      }
+      await using api = await openApi(file)
+      const { body: second } = await api.call('POST', services, wish('b'))
+      const all = ({ spec, status }: ShownBody): unknown[] => [
+        ...spec.clusterIPs,
+        ...spec.ports.map(({ nodePort }) => nodePort),
+        spec.healthCheckNodePort,
+        ...status.loadBalancer.ingress.map((one) => (one as { ip: string }).ip),
+      ]
+      expect(all((await api.call('GET', `${services}/a`)).body)).toEqual(all(first))
+      expect(new Set([...all(first), ...all(second)]).size).toBe(all(first).length + all(second).length)
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   })
 
   test('refuses a write of an old version with 409', async () => {

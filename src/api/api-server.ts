@@ -42,13 +42,15 @@ export class ApiServer implements Disposable {
   readonly store: ObjectStore
   readonly api: KubeApi
   readonly hub: WatchHub
+  readonly claims: ServiceClaims
   readonly #options: ApiServerOptions
 
   private constructor(store: ObjectStore, options: ApiServerOptions) {
     const { claims, clock, maxWatchers = 1000 } = options
     this.#options = options
     this.store = store
-    this.api = new KubeApi({ store, claims: new ServiceClaims(claims), clock })
+    this.claims = new ServiceClaims(claims)
+    this.api = new KubeApi({ store, claims: this.claims, clock })
     this.hub = new WatchHub(store, { clock, maxWatchers })
   }
 

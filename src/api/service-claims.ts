@@ -15,6 +15,12 @@ export interface ClaimOptions {
   readonly loadBalancerCIDRs?: readonly Cidr[]
 }
 
+/** Addresses and node ports of a Service. */
+export interface ForeignClaim {
+  readonly addresses: readonly IpAddress[]
+  readonly nodePorts: readonly number[]
+}
+
 interface AddressRange {
   readonly cidr: Cidr
   readonly pool: NumberPool
@@ -37,6 +43,8 @@ export class ServiceClaims {
   /** Every address that a Service has, in a range or not, with its Service. */
   readonly #owners = new Map<IpAddress, string>()
   readonly #portOwners = new Map<number, string>()
+  /** What Services have that are not in the store, by their names. */
+  readonly #foreign = new Map<string, ForeignClaim>()
 
   constructor(options: ClaimOptions) {
     this.families = options.serviceCIDRs.map(cidrFamily)
@@ -58,6 +66,17 @@ export class ServiceClaims {
     if (resource !== 'services') return
     if (before) this.#change(before, 'release')
     if (after) this.#change(after, 'hold')
+  }
+
+  /** What a Service has that is in no store, but on the same machine; undefined: nothing any more. */
+  setForeign(service: string, claim: ForeignClaim | undefined): void {
+    const before = this.#foreign.get(service)
+    const owner = `${service} of another source`
+    if (before) this.#claim(owner, before, 'release')
+    if (claim) {
+      this.#foreign.set(service, claim)
+      this.#claim(owner, claim, 'hold')
+    } else this.#foreign.delete(service)
   }
 
   /** The Service that has an address, but for one: `shop/web`. */
@@ -111,7 +130,11 @@ export class ServiceClaims {
 
   #change(service: KubeObject, what: 'hold' | 'release'): void {
     const key = `${service.metadata.namespace}/${service.metadata.name}`
-    for (const ip of addressesOf(service)) {
+    this.#claim(key, { addresses: addressesOf(service), nodePorts: nodePortsOf(service) }, what)
+  }
+
+  #claim(key: string, { addresses, nodePorts }: ForeignClaim, what: 'hold' | 'release'): void {
+    for (const ip of addresses) {
       if (what === 'hold') this.#owners.set(ip, key)
       else if (this.#owners.get(ip) === key) this.#owners.delete(ip)
       for (const { cidr, pool } of [...this.#cluster, ...this.#balancer]) {
@@ -120,7 +143,7 @@ export class ServiceClaims {
         if (number < BigInt(pool.size)) pool[what](Number(number))
       }
     }
-    for (const port of new Set(nodePortsOf(service))) {
+    for (const port of new Set(nodePorts)) {
       if (what === 'hold') this.#portOwners.set(port, key)
       else if (this.#portOwners.get(port) === key) this.#portOwners.delete(port)
       if (this.isNodePort(port)) this.#ports[what](port - this.#nodePorts.first)

@@ -2,7 +2,6 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { ApiServer, type ApiServerOptions } from '../api/api-server.ts'
 import { openCredentials, writeKubeconfig } from '../api/credentials.ts'
-import type { KubeApi } from '../api/kube-api.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { parseNetwork, type Cidr } from '../net/cidr.ts'
@@ -15,6 +14,7 @@ import { formatListen } from './listen-address.ts'
 import type { SnapshotStream } from '../sources/merge.ts'
 import { NodeLifecycle } from './node-lifecycle.ts'
 import type { NodeTokenControl } from './node-tokens.ts'
+import { ForeignClaims } from './claim-foreign.ts'
 import { EndpointsMirror } from './mirror-endpoints.ts'
 import { SlicePublisher } from './publish-slices.ts'
 import { closeServer, listenTcp } from './listen-tcp.ts'
@@ -41,19 +41,19 @@ export interface ControlPlaneOptions {
 export class ControlPlane implements AsyncDisposable {
   readonly source: ApiSource
   readonly view: ApiView
-  readonly #api: KubeApi
+  readonly #server: ApiServer
   readonly #log: Log
   readonly #stack: AsyncDisposableStack
 
   private constructor(parts: {
     source: ApiSource
-    api: KubeApi
+    server: ApiServer
     log: Log
     view: ApiView
     stack: AsyncDisposableStack
   }) {
     this.source = parts.source
-    this.#api = parts.api
+    this.#server = parts.server
     this.#log = parts.log
     this.view = parts.view
     this.#stack = parts.stack
@@ -102,14 +102,21 @@ export class ControlPlane implements AsyncDisposable {
     log.info({ ...view, revision: server.store.revision }, 'the API server listens')
     const source = stack.use(new ApiSource(server.store, options))
     stack.use(new NodeLifecycle(server.api, { clock, log }))
-    return new ControlPlane({ source, api: server.api, log, view, stack: stack.move() })
+    return new ControlPlane({ source, server, log, view, stack: stack.move() })
   }
 
-  /** Mirrors Endpoints, and writes the EndpointSlices of the stream's snapshots back, as far as they are of Services of the API. */
+  /** Mirrors Endpoints, keeps away from what other sources' Services have, and writes the EndpointSlices of the stream's snapshots back, as far as they are of Services of the API. */
   follow(stream: SnapshotStream): void {
-    const publisher = this.#stack.use(new SlicePublisher(this.#api, { log: this.#log }))
-    this.#stack.use(new EndpointsMirror(this.#api, { log: this.#log }))
-    this.#stack.defer(stream.subscribe((snapshot) => void publisher.update(snapshot)))
+    const { api, store, claims } = this.#server
+    const publisher = this.#stack.use(new SlicePublisher(api, { log: this.#log }))
+    const foreign = new ForeignClaims(store, claims)
+    this.#stack.use(new EndpointsMirror(api, { log: this.#log }))
+    this.#stack.defer(
+      stream.subscribe((snapshot) => {
+        foreign.update(snapshot)
+        void publisher.update(snapshot)
+      }),
+    )
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

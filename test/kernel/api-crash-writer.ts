@@ -13,16 +13,18 @@ const store = new ObjectStore(openJournal(file))
 const claims = new ServiceClaims({
   serviceCIDRs: [parseCidr('10.96.0.0/16')],
   nodePorts: { first: 1024, last: 65_535 },
+  loadBalancerCIDRs: [parseCidr('198.18.0.0/15')],
 })
 const api = new KubeApi({ store, claims, clock: systemClock })
 await api.start()
 const options = { fieldManager: 'crash', fieldValidation: 'Ignore', dryRun: false, warnings: [] } as const
 const target = { type: resourceTypeOf('Service'), namespace: 'default', name: '', subresource: '' } as const
-const spec = { type: 'NodePort', ports: [{ port: 80 }] }
+const nodePort = { type: 'NodePort', ports: [{ port: 80 }] }
+const balancer = { type: 'LoadBalancer', externalTrafficPolicy: 'Local', ports: [{ port: 80 }] }
 
 async function write(lane: number): Promise<never> {
   for (let count = 0; ; count++) {
-    const body = { metadata: { name: `s-${round}-${lane}-${count}` }, spec }
+    const body = { metadata: { name: `s-${round}-${lane}-${count}` }, spec: count % 4 === 0 ? balancer : nodePort }
     const { object } = await api.create(target, body, { ...options, warnings: [] })
     process.stdout.write(`${object.metadata.name} ${object.metadata.uid}\n`)
   }

@@ -40,21 +40,26 @@ test(
       using journal = openJournal(file)
       const { entries, revision } = journal.load()
       const services = entries.filter(({ resource }) => resource === 'services')
-      const stored = new Map(services.map(({ name, object }) => [name, object?.metadata.uid]))
+      const stored = new Map(services.map(({ name, object }) => [name, object.metadata.uid]))
       const lost = [...acknowledged].filter(([name, uid]) => stored.get(name) !== uid)
       expect(lost).toEqual([])
-      const ips = services.flatMap(({ object }) => listAt(object?.spec, 'clusterIPs'))
+      const ips = services.flatMap(({ object }) => listAt(object.spec, 'clusterIPs'))
       const ports = services.flatMap(({ object }) =>
-        listAt(object?.spec, 'ports').map((port) => objectAt({ port }, 'port')['nodePort']),
+        listAt(object.spec, 'ports').map((port) => objectAt({ port }, 'port')['nodePort']),
       )
+      const balancers = services.filter(({ object }) => object.spec?.['type'] === 'LoadBalancer')
+      const healthPorts = balancers.map(({ object }) => object.spec?.['healthCheckNodePort'])
+      const outside = balancers.flatMap(({ object }) => listAt(objectAt(object.status, 'loadBalancer'), 'ingress'))
       console.log(
-        `${kills} kills: ${acknowledged.size} writes acknowledged, ${services.length} stored, revision ${revision}`,
+        `${kills} kills: ${acknowledged.size} writes acknowledged, ${services.length} stored (${balancers.length} with health ports and outside addresses), revision ${revision}`,
       )
       expect(acknowledged.size).toBeGreaterThan(kills)
       expect(new Set(ips).size).toBe(services.length)
-      expect(new Set(ports).size).toBe(services.length)
-      expect(ports).not.toContain(undefined)
-      for (const { object } of entries) expect(Number(object?.metadata.resourceVersion)).toBeLessThanOrEqual(revision)
+      expect(ports).toHaveLength(services.length)
+      expect(new Set([...ports, ...healthPorts]).size).toBe(services.length + balancers.length)
+      expect([...ports, ...healthPorts]).not.toContain(undefined)
+      expect(new Set(outside.map((one) => JSON.stringify(one))).size).toBe(balancers.length)
+      for (const { object } of entries) expect(Number(object.metadata.resourceVersion)).toBeLessThanOrEqual(revision)
     } finally {
       rmSync(folder, { recursive: true })
     }
