@@ -181,6 +181,53 @@ describe('watchFiles()', () => {
     await when(source, (state) => names(state).join() === 'shop/b')
   })
 
+  test('says nothing in between when many files change at once', async () => {
+    const count = 200
+    for (const version of ['1', '2']) {
+      mkdirSync(join(root, version))
+      for (let i = 0; i < count; i++) {
+        const text = Array.from({ length: 5 }, (_, n) => service(`s-${i}-${n}`, `10.${version}.${n}.${i + 1}`))
+        write(`${version}/${i}.yaml`, ...text)
+      }
+    }
+    symlinkSync('1', join(root, 'now'))
+    const source = await watchRoot(join(root, 'now'))
+    const seen: string[] = []
+    source.subscribe(({ snapshot }) => {
+      const versions = [...snapshot.services.values()].map(({ clusterIPs }) => clusterIPs[0]?.split('.')[1])
+      seen.push([...new Set(versions)].join('+'))
+    })
+    const swap = (version: string): void => {
+      symlinkSync(version, join(root, 'next'))
+      renameSync(join(root, 'next'), join(root, 'now'))
+    }
+    swap('2')
+    await expect.poll(() => seen.at(-1), { timeout: 5000 }).toBe('2')
+    // Once more, while the files of the other version are being read.
+    swap('1')
+    await new Promise((resolve) => setTimeout(resolve, 70))
+    swap('2')
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    expect(seen.filter((versions) => versions.includes('+'))).toEqual([])
+    expect(seen.at(-1)).toBe('2')
+  })
+
+  test('reads a List, and says which of its items is wrong', async () => {
+    const item = (name: string, port: number): object => ({
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata: { name, namespace: 'shop' },
+      spec: { ports: [{ port }] },
+    })
+    write(
+      'list.yaml',
+      JSON.stringify({ apiVersion: 'v1', kind: 'List', items: [item('a', 80), item('b', 0), item('c', 81)] }),
+    )
+    const state = await readFiles(root, { log: silentLog })
+    expect(names(state)).toEqual(['shop/a', 'shop/c'])
+    expect(reasons(state)).toEqual([expect.stringMatching(/list\.yaml.*items\[1\]\.spec\.ports\[0\]\.port/) as string])
+  })
+
   test('keeps everything when the folder itself goes, and follows the one that comes', async () => {
     const folder = join(root, 'manifests')
     mkdirSync(folder)

@@ -32,6 +32,8 @@ export interface FilesOptions {
 const quietMs = 50
 /** ... but at the latest this long after the first event. */
 const patienceMs = 500
+/** Looks during which something changed are held back this long, and then count as they are. */
+const heldBackMs = 2000
 /** Longest stretch of work before the event loop gets its turn: DNS is answered by the same loop. */
 const stretchMs = 20
 /** A file this young may change again without its time stamp moving (the kernel's clock tick is up to 10 ms). */
@@ -73,6 +75,10 @@ export class FileSource implements Source, Disposable {
   #stretchStart = 0
   #looking = false
   #lookAgain = false
+  /** Something changed during the look: what it read may be of two states. */
+  #disturbed = false
+  /** When the first look began whose result was held back. */
+  #heldBack: number | undefined
   #stopped = false
 
   constructor(path: string, options: FilesOptions & { readonly watch: boolean }) {
@@ -109,6 +115,7 @@ export class FileSource implements Source, Disposable {
     if (this.#stopped) return
     if (this.#looking) {
       this.#lookAgain = true
+      this.#disturbed = true
       return
     }
     const now = this.#clock.monotonic()
@@ -126,13 +133,14 @@ export class FileSource implements Source, Disposable {
   async #look(): Promise<void> {
     this.#looking = true
     this.#lookAgain = false
+    this.#disturbed = false
     this.#firstEvent = undefined
     const started = (this.#stretchStart = this.#clock.monotonic())
     try {
       const listing = await this.#inStretches(listFiles(this.#root))
       if (!this.#stopped) this.#watches?.set(this.#root, listing?.folders ?? new Map())
       const read = await this.#readChanged(listing)
-      this.#publish({ complete: listing !== undefined && listing.failures.length === 0 })
+      if (!this.#holdsBack(started)) this.#publish({ complete: listing !== undefined && listing.failures.length === 0 })
       const ms = Math.round(this.#clock.monotonic() - started)
       if (read > 0) this.#log.debug({ path: this.#root, files: read, ms }, 'read manifest files')
     } finally {
@@ -143,6 +151,14 @@ export class FileSource implements Source, Disposable {
         else this.#schedule(this.#lookInterval)
       }
     }
+  }
+
+  /** A change of many files becomes one snapshot: while somebody still writes, nothing is said, but not for ever. */
+  #holdsBack(started: number): boolean {
+    this.#heldBack ??= started
+    const holds = this.#disturbed && this.#current.synced && this.#clock.monotonic() - this.#heldBack < heldBackMs
+    if (!holds) this.#heldBack = undefined
+    return holds
   }
 
   /** Reads files that are new or changed; returns how many. Without a listing, all stays as it is. */
