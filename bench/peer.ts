@@ -96,7 +96,17 @@ function endAllIn(lane: TrafficNode, signal: NodeJS.Signals): void {
 export function processesIn({ node }: TrafficNode): number[] {
   const { inode } = node
   return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => statSync(`/proc/${pid}/ns/net`, { throwIfNoEntry: false })?.ino === inode)
+    .filter((name) => /^\d+$/.test(name) && netnsInode(name) === inode)
     .map(Number)
+}
+
+/** Undefined for a process that is gone, or that even root may not look into. */
+function netnsInode(pid: string): number | undefined {
+  try {
+    return statSync(`/proc/${pid}/ns/net`).ino
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException
+    if (['ENOENT', 'ESRCH', 'EACCES'].includes(code)) return undefined
+    throw error
+  }
 }

@@ -16,8 +16,9 @@ import type { TrafficTask } from './traffic-task.ts'
 
 /** Seconds of connections during churn; endpoints change from second 1 on. */
 const churnSeconds = 4
-/** Visits of the event that are measured at most: each takes as long as a mode takes. */
-const mostEvents = 10
+/** Events that are measured at most, and ms between them: each is to be a lone one, also for who waits a second after each sync. */
+const mostEvents = { quick: 5, normal: 10, full: 10 } as const
+const betweenEvents = 1200
 
 /** How long changes take to be seen, and what they do to connections. */
 export const updateSuite: Suite = {
@@ -29,7 +30,12 @@ export const updateSuite: Suite = {
   heeds: ['services', 'endpoints', 'modes', 'peers', 'rounds', 'start-limit'],
   estimate: (options) =>
     sizesOf(options).reduce(
-      (sum, n) => sum + 3 + n * 0.004 + contendersOf(options).length * (7 + n * 0.002 + churnSeconds * 2),
+      (sum, n) =>
+        sum +
+        3 +
+        n * 0.004 +
+        contendersOf(options).length *
+          (4 + (mostEvents[options.scale] * betweenEvents) / 1000 + n * 0.002 + churnSeconds * 2),
       0,
     ),
   async run(context) {
@@ -107,13 +113,13 @@ interface Standing {
 async function measureEvents({ context, lab, plane, set, folder }: Stage, { name, lane }: Standing): Promise<void> {
   const { recorder, options, signal } = context
   const index = set.services >> 1
-  for (let round = -1; round < Math.min(options.rounds, mostEvents); round++) {
+  for (let round = -1; round < Math.min(options.rounds, mostEvents[options.scale]); round++) {
     signal.throwIfAborted()
     const address = `10.64.0.${round + 2}`
     const file = writeSlice(folder, { index, addresses: [address] })
-    const found = lab.ask({ ...taskTo(lane, index), kind: 'until', answer: address, forMs: 30_000, pauseMs: 0.2 })
+    const found = lab.ask({ ...taskTo(lane, index), kind: 'until', answer: address, forMs: 30_000, pauseMs: 0.5 })
     // The client is at it before anything changes.
-    await sleep(20 + context.random.below(30))
+    await sleep(betweenEvents + context.random.below(100))
     const { atNs } = await plane.change(file)
     const { foundAtNs, failures } = await found
     if (foundAtNs === undefined) throw new Error('a new endpoint was not reached within 30 s')

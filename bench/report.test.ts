@@ -1,0 +1,88 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { BrowserPage } from './browser.ts'
+import { chartsOf } from './charts.ts'
+import { formatMarkdown } from './markdown.ts'
+import { hasProgram } from './modes.ts'
+import { exampleResults } from './example-results.ts'
+import { formatReport } from './report.ts'
+
+const browser = ['chromium', 'chromium-browser', 'google-chrome'].find((name) =>
+  hasProgram(name, process.env['PATH'] ?? ''),
+)
+
+test('chartsOf draws every kind of figure that the run has, and nothing that it has not', () => {
+  const results = exampleResults()
+  expect(chartsOf(results).map(({ id }) => id)).toEqual([
+    'connect-last',
+    'connect-percentiles',
+    'connect-none',
+    'program-bytes',
+    'update-visible',
+    'churn',
+    'distribution',
+  ])
+  expect(chartsOf({ ...results, suites: [] })).toEqual([])
+})
+
+test('formatReport loads nothing, and shows text as text', () => {
+  const html = formatReport(exampleResults({ note: '<b>not bold</b>' }))
+  expect(html).not.toMatch(/(?:src|href)="(?!#)/)
+  expect(html).toContain('&lt;b&gt;not bold&lt;/b&gt;')
+  expect(html).not.toContain('<b>not bold</b>')
+})
+
+test('formatMarkdown has the claims, and a table with sizes down and modes across', () => {
+  const text = formatMarkdown(exampleResults())
+  expect(text).toContain('- holds: the map is flat: it is')
+  expect(text).toContain('- **does not hold**: the list is flat: it is not')
+  expect(text).toMatch(/\| Services \| nftables \| iptables-legacy \|\n/)
+})
+
+describe.skipIf(browser === undefined)(
+  'the report in a browser (skipped without Chromium; Debian: apt-get install chromium)',
+  () => {
+    test.each([
+      { width: 360, height: 800, scheme: 'light' },
+      { width: 360, height: 800, scheme: 'dark' },
+      { width: 1440, height: 900, scheme: 'light' },
+      { width: 1440, height: 900, scheme: 'dark' },
+    ] as const)('shows all charts and overflows nowhere at $width px, $scheme', { timeout: 60_000 }, async (view) => {
+      const folder = mkdtempSync(join(tmpdir(), 'report-'))
+      onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+      const file = join(folder, 'report.html')
+      const results = exampleResults()
+      writeFileSync(file, formatReport(results))
+      await using page = await BrowserPage.open(browser ?? '')
+      await page.load(pathToFileURL(file).href, view)
+      await page.evaluate(`document.querySelectorAll('details').forEach((one) => { one.open = true })`)
+
+      expect(await page.evaluate(`document.documentElement.dataset.charts`)).toBe(String(chartsOf(results).length))
+      expect(await page.evaluate(inkOfCharts)).toEqual(chartsOf(results).map(({ id }) => `chart-${id}`))
+      expect(await page.evaluate(`document.documentElement.scrollWidth`)).toBeLessThanOrEqual(view.width)
+      expect(await page.evaluate(tooWide)).toEqual([])
+      const paper = (await page.evaluate(`getComputedStyle(document.body).backgroundColor`)) as string
+      expect(paper).toBe(view.scheme === 'light' ? 'rgb(255, 255, 255)' : 'rgb(20, 23, 26)')
+      expect(page.errors).toEqual([])
+    })
+  },
+)
+
+/** Charts of which the canvas has more than a few coloured dots: lines, not only axes. */
+const inkOfCharts = `[...document.querySelectorAll('figure')].filter((figure) => {
+  const canvas = figure.querySelector('canvas')
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)
+  let dots = 0
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i + 3] > 0 && Math.max(data[i], data[i + 1], data[i + 2]) - Math.min(data[i], data[i + 1], data[i + 2]) > 40) dots++
+  }
+  return dots > 100
+}).map(({ id }) => id)`
+
+/** What reaches out of the page on the right, but for what scrolls by itself. */
+const tooWide = `[...document.querySelectorAll('body *')].filter((element) =>
+  element.getBoundingClientRect().right > innerWidth + 1 && !element.closest('.scroll, pre')
+).map((element) => element.outerHTML.slice(0, 80))`
