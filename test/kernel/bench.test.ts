@@ -1,0 +1,135 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import type { BenchResults } from '../../bench/results.ts'
+import { run } from '../../src/linux/exec.ts'
+import { patience } from '../lab/patience.ts'
+
+const timeout = patience(120_000)
+
+async function bench(
+  folder: string,
+  ...words: string[]
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  return await run([process.execPath, 'bench/main.ts', '--force', '--out', folder, ...words], {
+    timeout,
+    env: { ...process.env, TMPDIR: folder },
+  })
+}
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'bench-test-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 }))
+  return folder
+}
+
+describe('bench/main.ts', () => {
+  test.each([
+    { words: ['conect'], message: 'unknown suite conect: expected connect, program' },
+    { words: ['--modes', 'ebpf'], message: '--modes ebpf: expected nftables' },
+    { words: ['--services', '1000000'], message: 'what the address plan has room for' },
+    { words: ['--compare', 'package.json'], message: 'no schema (expected fairlead-bench/1' },
+  ])('refuses $words before anything starts', { timeout }, async ({ words, message }) => {
+    const folder = newFolder()
+    const { code, stdout, stderr } = await bench(folder, ...words)
+    expect(stderr).toContain(message)
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
+    expect(readdirSync(folder)).toEqual([])
+  })
+
+  test('measures a peer beside direct connections, and goes on where another one fails', { timeout }, async () => {
+    const folder = newFolder()
+    // A stand-in that speaks the protocol of bench/README.md: a daemon with a configuration of its own.
+    const config = {
+      nodeName: '$NODE_NAME',
+      stateDir: '$PEER_FOLDER/state',
+      controlSocket: '$PEER_FOLDER/control.sock',
+      sources: { kubernetes: { kubeconfig: '$KUBECONFIG' } },
+      api: { enabled: false },
+      network: { enabled: false },
+      dns: { enabled: false },
+      http: { enabled: false },
+      services: { clusterCIDRs: ['$CLUSTER_CIDR'] },
+    }
+    const quoted = JSON.stringify(config).replaceAll('"', '\\"')
+    const standIn = `stand-in=echo "${quoted}" > config.yaml; exec ${process.cwd()}/bin/fairlead run --config config.yaml`
+    const words = ['connect', '--modes', 'direct', '--services', '20', '--rounds', '2', '--start-limit', '60']
+    const { code, stderr } = await bench(
+      folder,
+      ...words,
+      '--peer',
+      standIn,
+      '--peer',
+      'broken=echo it does not start; exit 3',
+    )
+    expect(stderr).toContain('report.html')
+    expect(code).toBe(1)
+
+    const results = JSON.parse(readFileSync(join(folder, 'results.json'), 'utf8')) as BenchResults
+    const [connect] = results.suites
+    expect(connect?.failures).toEqual([
+      { what: 'broken, 20 Services', reason: 'peer broken ended with exit code 3: it does not start' },
+    ])
+    const measured = connect?.series.filter(({ figure }) => figure === 'time to first byte') ?? []
+    for (const mode of ['direct', 'stand-in']) {
+      const last = measured.find((one) => one.mode === mode && one.labels?.['target'] === 'last Service')
+      expect(last?.raw?.map((samples) => samples.length)).toEqual([20, 20])
+    }
+    expect(readdirSync(folder).toSorted()).toEqual(['report.html', 'results.json', 'summary.md'])
+  })
+
+  test('leaves nothing behind after Ctrl-C', { timeout }, async () => {
+    const folder = newFolder()
+    const words = ['connect', '--modes', 'nftables', '--services', '200', '--rounds', '10000', '--force']
+    const child = spawn(process.execPath, ['bench/main.ts', ...words, '--out', folder], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { ...process.env, TMPDIR: folder },
+    })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    await until(child, /round 1 of/)
+    expect(processesBelow(child.pid ?? 0)).toHaveLength(3)
+    const started = processesBelow(child.pid ?? 0)
+    child.kill('SIGINT')
+    const [code] = (await once(child, 'exit')) as [number | null]
+    expect(code).toBe(130)
+    expect(readdirSync(folder)).toEqual([])
+    expect(started.filter((pid) => readdirSync('/proc').includes(pid))).toEqual([])
+  })
+})
+
+test.skipIf(process.env['FAIRLEAD_GUEST'] === '1')(
+  'counted work does not grow (bench/baseline.json; skipped in the guest)',
+  { timeout: patience(240_000) },
+  async () => {
+    const { code, stdout } = await run([process.execPath, 'bench/check.ts'], { timeout: patience(230_000) })
+    expect(stdout).toMatch(/\d\d+ counts as in the baseline, 0 grown, 0 gone/)
+    expect(code).toBe(0)
+  },
+)
+
+async function until(child: ChildProcess, text: RegExp): Promise<void> {
+  let said = ''
+  for await (const chunk of child.stderr ?? []) {
+    said += String(chunk)
+    if (text.test(said)) return
+  }
+  throw new Error(`it ended: ${said}`)
+}
+
+/** Its children: client, server and daemon. */
+function processesBelow(parent: number): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent
+      } catch {
+        // It ended meanwhile.
+        return false
+      }
+    })
+}
