@@ -116,11 +116,9 @@ function columnsOf(kind: string): readonly Column[] {
         { name: 'Version', cell: ({ status }) => textAt(objectAt(status, 'nodeInfo'), 'kubeletVersion') },
         { name: 'Internal-IP', wide: true, cell: (node) => nodeAddress(node, 'InternalIP') },
         { name: 'External-IP', wide: true, cell: (node) => nodeAddress(node, 'ExternalIP') },
-        {
-          name: 'Kernel-Version',
-          wide: true,
-          cell: ({ status }) => textAt(objectAt(status, 'nodeInfo'), 'kernelVersion') || '<unknown>',
-        },
+        { name: 'OS-Image', wide: true, cell: (node) => nodeInfo(node, 'osImage') },
+        { name: 'Kernel-Version', wide: true, cell: (node) => nodeInfo(node, 'kernelVersion') },
+        { name: 'Container-Runtime', wide: true, cell: (node) => nodeInfo(node, 'containerRuntimeVersion') },
       ]
     case 'Pod':
       return [
@@ -240,6 +238,10 @@ function nodeRoles({ metadata }: KubeObject): string {
   const prefix = 'node-role.kubernetes.io/'
   const roles = Object.keys(metadata.labels ?? {}).filter((key) => key.startsWith(prefix))
   return roles.map((key) => key.slice(prefix.length)).join(',') || '<none>'
+}
+
+function nodeInfo({ status }: KubeObject, key: string): string {
+  return textAt(objectAt(status, 'nodeInfo'), key) || '<unknown>'
 }
 
 function nodeAddress(node: KubeObject, type: string): string {

@@ -22,6 +22,8 @@ export async function openKubernetes(
     allNodes: keepsPodRoutes(config),
     // A node that writes its pods there finds them in the slices.
     makesSlices: isRegistered(config) && config.api === undefined,
+    // Nodes of an embedded API are few: it is soon asked again when it comes back.
+    ...(isRegistered(config) && { times: { backoff: { maxMs: 5000 } } }),
     env: process.env,
     userAgent: `fairlead/${version}`,
     log,

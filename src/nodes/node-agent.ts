@@ -80,7 +80,8 @@ export class NodeAgent implements AsyncDisposable {
     this.#writer = new PodWriter({ nodeName, api: this.#api, own: this.#ownPods, clock, log })
     const follow = (path: string, fieldSelector: string, sink: OwnObjects): Promise<void> => {
       const resource = { name: path.slice('/api/v1/'.length), path, fieldSelector }
-      const reflector = new Reflector({ client: this.#client, resource, sink, clock, log, onStatus: () => {} })
+      const times = { backoff: { maxMs: 5000 } }
+      const reflector = new Reflector({ client: this.#client, resource, sink, clock, log, times, onStatus: () => {} })
       return reflector.run(this.#stop.signal)
     }
     this.#reflectors = Promise.all([

@@ -24,7 +24,7 @@ export class Cluster implements AsyncDisposable {
       echo ready
       exec sleep 100000`
     const lan = spawn('unshare', ['--net', 'sh', '-ec', script], { stdio: ['ignore', 'pipe', 'inherit'] })
-    await Promise.race([once(lan.stdout!, 'data'), once(lan, 'exit').then(() => Promise.reject(new Error('no LAN')))])
+    await Promise.race([once(lan.stdout, 'data'), once(lan, 'exit').then(() => Promise.reject(new Error('no LAN')))])
     const machines: Machine[] = []
     const cluster = new Cluster(machines, lan)
     try {

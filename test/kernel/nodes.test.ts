@@ -44,7 +44,7 @@ node:
   address: [${lanAddress(i)}, '${lanAddress6(i)}']
   leaseSeconds: ${leaseSeconds}
 network:
-  subnets: [10.10${i}.0.0/24, 'fd10:${i}::/64']
+  subnets: [10.20${i}.0.0/24, 'fd10:${i}::/64']
   firewall: ${i === 3 ? 'iptables' : 'nftables'}
 services: {mode: ${i === 3 ? 'iptables' : 'nftables'}}
 ${kubeconfig === undefined ? "api: {listen: '0.0.0.0:6443'}" : `sources: {kubernetes: {kubeconfig: ${kubeconfig}}}`}
@@ -77,18 +77,23 @@ log: {level: info}
     return pods.find((pod) => pod.name === name)?.ips ?? []
   }
   const curl = (url: string): string[] => ['curl', '-sS', '-g', '--max-time', '3', url]
-  const fromPod = (machine: Machine, pod: string, url: string): Promise<string> =>
-    succeed(machine.fairlead('pod', 'exec', pod, '--', ...curl(url)))
+  type Run = (...argv: string[]) => Promise<string>
+  const inPod =
+    (machine: Machine, pod: string): Run =>
+    (...argv) =>
+      succeed(machine.fairlead('pod', 'exec', pod, '--', ...argv))
+  const onNode =
+    (machine: Machine): Run =>
+    (...argv) =>
+      succeed(machine.run(...argv))
+  const outside: Run = (...argv) => succeed(cluster.outside(...argv))
   /** Who answers: the names of the pods, and the client's addresses that they see. */
-  const answers = async (ask: () => Promise<string>, count = 12): Promise<{ who: string[]; seen: string[] }> => {
-    const who = new Set<string>()
-    const seen = new Set<string>()
-    for (let i = 0; i < count; i++) {
-      const [, name = '', client = ''] = /from (\S+) \(you are (\S+)\)/.exec(await ask()) ?? []
-      who.add(name)
-      seen.add(client)
-    }
-    return { who: [...who].sort(), seen: [...seen].sort() }
+  const answers = async (run: Run, url: string, count = 20): Promise<{ who: string[]; seen: string[] }> => {
+    const loop = `for i in $(seq ${count}); do ${curl(`'${url}'`).join(' ')} || echo failed; done`
+    const lines = (await run('sh', '-c', loop)).trimEnd().split('\n')
+    const found = lines.map((line) => /from (\S+) \(you are (\S+)\)/.exec(line) ?? ['', line, ''])
+    const sorted = (at: 1 | 2): string[] => [...new Set(found.map((one) => one[at] ?? ''))].sort()
+    return { who: sorted(1), seen: sorted(2) }
   }
   const readyNodes = async (): Promise<string[]> => {
     const { cluster } = (await control.status()) ?? {}
@@ -108,18 +113,11 @@ log: {level: info}
     await runPod(worker1, 'web-1')
     await runPod(worker2, 'web-2')
     await eventually(async () => {
-      const { who } = await answers(() => fromPod(control, 'shell-0', 'http://10.96.7.7/'))
+      const { who } = await answers(inPod(control, 'shell-0'), 'http://10.96.7.7/')
       expect(who).toEqual(['web-1', 'web-2'])
     })
   })
   afterAll(async () => {
-    for (const [machine, daemon] of daemons) {
-      const text = daemon.log
-        .split('\n')
-        .filter((line) => /"level":"(warn|error)"/.test(line))
-        .join('\n')
-      if (process.env['SHOW_LOGS']) console.log(machine.folder, daemon.log.slice(0, 100000), text)
-    }
     await cluster?.[Symbol.asyncDispose]()
   })
 
@@ -131,8 +129,8 @@ log: {level: info}
     expect(rows.map((row) => row.split(/ +/).slice(0, 2))).toEqual(names.map((name) => [name, 'Ready']))
     expect(rows[1]).toContain(lanAddress(2))
     const pods = await succeed(control.fairlead('get', 'pods', '-o', 'wide'))
-    expect(pods).toMatch(/web-1 +1\/1 +Running .*10\.102\.0\.\d+ +worker-1/)
-    expect(pods).toMatch(/shell-0 +1\/1 +Running .*10\.101\.0\.\d+ +control/)
+    expect(pods).toMatch(/web-1 +1\/1 +Running .*10\.202\.0\.\d+ +worker-1/)
+    expect(pods).toMatch(/shell-0 +1\/1 +Running .*10\.201\.0\.\d+ +control/)
   })
 
   test('keep routes to each other, put back those that somebody removes, and say so', async () => {
@@ -141,19 +139,19 @@ log: {level: info}
       (await succeed(machine.run('ip', '-6', 'route', 'show', 'proto', '103')))
     await eventually(async () => {
       const all = await routes(worker1)
-      expect(all).toContain(`10.101.0.0/24 via ${lanAddress(1)} dev lan0`)
-      expect(all).toContain(`10.103.0.0/24 via ${lanAddress(3)} dev lan0`)
+      expect(all).toContain(`10.201.0.0/24 via ${lanAddress(1)} dev lan0`)
+      expect(all).toContain(`10.203.0.0/24 via ${lanAddress(3)} dev lan0`)
       expect(all).toContain(`fd10:1::/64 via ${lanAddress6(1)} dev lan0`)
       expect(all).toContain(`fd10:3::/64 via ${lanAddress6(3)} dev lan0`)
     })
-    await succeed(worker1.run('ip', 'route', 'del', '10.103.0.0/24'))
-    await eventually(async () => expect(await routes(worker1)).toContain('10.103.0.0/24 via'), 5)
+    await succeed(worker1.run('ip', 'route', 'del', '10.203.0.0/24'))
+    await eventually(async () => expect(await routes(worker1)).toContain('10.203.0.0/24 via'), 5)
     // A link that goes down takes its routes along, without a word.
     await succeed(worker1.run('sh', '-c', 'ip link set lan0 down && ip link set lan0 up'))
     await succeed(worker1.run('ip', 'addr', 'replace', `${lanAddress6(2)}/64`, 'dev', 'lan0', 'nodad'))
     await eventually(async () => expect((await routes(worker1)).match(/ via /g)?.length).toBe(4), 10)
     const status = await worker1.fairlead('status')
-    expect(status.stdout).toContain(`10.103.0.0/24 via ${lanAddress(3)} on lan0`)
+    expect(status.stdout).toContain(`10.203.0.0/24 via ${lanAddress(3)} on lan0`)
   })
 
   test('let their pods reach each other, under their own addresses', async () => {
@@ -165,7 +163,7 @@ log: {level: info}
       const own = await podIps(from, pod)
       for (const ip of await podIps(to, name)) {
         const url = `http://${ip.includes(':') ? `[${ip}]` : ip}:8080/`
-        const { seen } = await answers(() => fromPod(from, pod, url), 1)
+        const { seen } = await answers(inPod(from, pod), url, 1)
         expect(own).toContain(seen[0])
       }
     }
@@ -181,20 +179,20 @@ log: {level: info}
       [worker2, 'shell-2'],
     ] as const) {
       for (const host of ['10.96.7.7', '[fd00:10:96::77]', 'web.default.svc.cluster.local']) {
-        const { who, seen } = await answers(() => fromPod(machine, pod, `http://${host}/`))
+        const { who, seen } = await answers(inPod(machine, pod), `http://${host}/`)
         expect(who).toEqual(both)
         for (const address of seen) expect(await podIps(machine, pod)).toContain(address)
       }
       // From the node itself.
-      expect((await answers(() => succeed(machine.run(...curl('http://10.96.7.7/'))))).who).toEqual(both)
+      expect((await answers(onNode(machine), 'http://10.96.7.7/')).who).toEqual(both)
     }
     // From outside: policy Cluster by every node, under that node's address where the pod is elsewhere.
     for (const i of [1, 2, 3]) {
-      const { who } = await answers(() => succeed(cluster.outside(...curl(`http://${lanAddress(i)}:30080/`))))
+      const { who } = await answers(outside, `http://${lanAddress(i)}:30080/`)
       expect(who).toEqual(both)
     }
     // Policy Local: the node's own pods, which see the client.
-    const local = await answers(() => succeed(cluster.outside(...curl(`http://${lanAddress(2)}:30081/`))), 4)
+    const local = await answers(outside, `http://${lanAddress(2)}:30081/`, 4)
     expect(local).toEqual({ who: ['web-1'], seen: ['10.99.0.254'] })
     expect((await cluster.outside(...curl(`http://${lanAddress(1)}:30081/`))).code).not.toBe(0)
   })
@@ -205,8 +203,15 @@ log: {level: info}
     const call = async (method: string, path: string, body?: object): Promise<string> =>
       await succeed(
         worker1.run(
-          ...['curl', '-sk', '-X', method, '-H', `Authorization: Bearer ${users[0]?.user.token}`],
-          ...['-H', 'Content-Type: application/merge-patch+json', `https://${lanAddress(1)}:6443${path}`],
+          'curl',
+          '-sk',
+          '-X',
+          method,
+          '-H',
+          `Authorization: Bearer ${users[0]?.user.token}`,
+          '-H',
+          'Content-Type: application/merge-patch+json',
+          `https://${lanAddress(1)}:6443${path}`,
           ...(body ? ['-d', JSON.stringify(body)] : []),
         ),
       )
@@ -231,14 +236,15 @@ log: {level: info}
     await daemons.get(control)?.end('SIGKILL')
     await runPod(worker1, 'web-3')
     await succeed(worker2.fairlead('pod', 'rm', 'shell-2'))
-    expect((await answers(() => fromPod(worker1, 'shell-1', 'http://10.96.7.7/'))).who).toEqual(['web-1', 'web-2'])
+    expect((await answers(inPod(worker1, 'shell-1'), 'http://10.96.7.7/')).who).toEqual(['web-1', 'web-2'])
     await start(control, configOf(1))
     await eventually(async () => {
       const pods = await succeed(control.fairlead('get', 'pods'))
       expect(pods).toMatch(/web-3 +1\/1/)
       expect(pods).not.toContain('shell-2')
-      const { who } = await answers(() => fromPod(control, 'shell-0', 'http://10.96.7.7/'), 20)
-      expect(who).toEqual(['web-1', 'web-2', 'web-3'])
+      for (const run of [inPod(control, 'shell-0'), inPod(worker1, 'shell-1')]) {
+        expect((await answers(run, 'http://10.96.7.7/', 30)).who).toEqual(['web-1', 'web-2', 'web-3'])
+      }
     }, 40)
     await succeed(worker1.fairlead('pod', 'rm', 'web-3'))
   })
@@ -248,14 +254,14 @@ log: {level: info}
     const died = Date.now()
     await eventually(async () => expect(await readyNodes()).not.toContain('worker-2'), 3 * leaseSeconds)
     await eventually(async () => {
-      const { who } = await answers(() => fromPod(worker1, 'shell-1', 'http://10.96.7.7/'))
+      const { who } = await answers(inPod(worker1, 'shell-1'), 'http://10.96.7.7/')
       expect(who).toEqual(['web-1'])
     }, 5)
     expect(Date.now() - died).toBeGreaterThan(1000)
     expect(await succeed(control.fairlead('get', 'nodes'))).toMatch(/worker-2 +NotReady/)
     await start(worker2, configOf(3, `${worker2.folder}/worker-2.kubeconfig`))
     await eventually(async () => {
-      const { who } = await answers(() => fromPod(worker1, 'shell-1', 'http://10.96.7.7/'))
+      const { who } = await answers(inPod(worker1, 'shell-1'), 'http://10.96.7.7/')
       expect(who).toEqual(['web-1', 'web-2'])
     }, 15)
   })
@@ -265,10 +271,10 @@ log: {level: info}
     await daemons.get(worker2)?.end('SIGTERM')
     await succeed(control.fairlead('delete', 'node', 'worker-2'))
     await eventually(async () => {
-      expect(await succeed(worker1.run('ip', 'route', 'show', 'proto', '103'))).not.toContain('10.103.0.0/24')
+      expect(await succeed(worker1.run('ip', 'route', 'show', 'proto', '103'))).not.toContain('10.203.0.0/24')
     })
     const removed = await succeed(worker2.fairlead('cleanup'))
-    expect(removed).toContain('route to 10.102.0.0/24')
+    expect(removed).toContain('route to 10.202.0.0/24')
     expect(await succeed(worker2.run('ip', 'route', 'show', 'proto', '103'))).toBe('')
   })
 })
