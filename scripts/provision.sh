@@ -158,10 +158,6 @@ install_program() {
   else
     install_node_packages "$prefix.new"
   fi
-  has_packages "$prefix.new" || {
-    say "the npm packages in $prefix.new are not complete" >&2
-    exit 1
-  }
   mv "$scratch/fingerprint" "$prefix.new/.provisioned"
   rm -rf "$prefix.old"
   [ ! -e "$prefix" ] || mv "$prefix" "$prefix.old"
@@ -175,6 +171,9 @@ install_node_packages() {
   command -v npm >/dev/null || install_packages npm
   say "npm packages, Node among them"
   (cd "$1" && npm install --no-save --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error)
+  has_packages "$1" && return
+  say "the npm packages in $1 are not complete" >&2
+  exit 1
 }
 
 # put FILE MODE: standard input as that file, if it is not that already.

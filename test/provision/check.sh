@@ -9,7 +9,7 @@ failed=0
 check() {
   name=$1
   shift
-  if output=$("$@" 2>&1); then echo "ok $name"; else failed=1 && echo "not ok $name: $(echo "$output" | tail -n 5 | tr '\n' '|')"; fi
+  if output=$("$@" 2>&1); then echo "ok $name"; else failed=1 && echo "not ok $name: $(echo "$output" | tail -n 15 | tr '\n' '|')"; fi
 }
 is() { [ "$1" = "$2" ] || { echo "$1, expected $2"; return 1; }; }
 # eventually COMMAND...: within a minute.
@@ -28,7 +28,7 @@ fresh() { active && [ "$(property MainPID fairlead)" != "$1" ] || { property Mai
 
 check 'the service becomes active' eventually active
 echo "# active $(cut -d' ' -f1 /proc/uptime) s after the boot: $(property StatusText fairlead)"
-check 'active means ready' sh -c 'fairlead status --json | grep -q "\"ready\": *true"'
+check 'active means ready' sh -c 'fairlead status --json >/tmp/status && grep -q "\"ready\": *true" /tmp/status'
 echo "# $(systemd-analyze security fairlead.service --no-pager 2>/dev/null | tail -n 1)"
 systemctl show fairlead --property=CapabilityBoundingSet --property=ProtectSystem --property=WatchdogUSec | sed 's/^/# /'
 
