@@ -1,6 +1,12 @@
 /** One thing that is wrong with an object, as the clients of Kubernetes show it (meta/v1 StatusCause). */
 export interface StatusCause {
-  readonly reason: 'FieldValueInvalid' | 'FieldValueRequired' | 'FieldManagerConflict' | 'FieldValueForbidden'
+  readonly reason:
+    | 'FieldValueInvalid'
+    | 'FieldValueRequired'
+    | 'FieldValueForbidden'
+    | 'FieldValueNotSupported'
+    | 'FieldValueDuplicate'
+    | 'FieldManagerConflict'
   readonly message: string
   readonly field: string
 }

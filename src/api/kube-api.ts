@@ -19,7 +19,7 @@ import { parseFieldSelector, parseLabelSelector } from './selectors.ts'
 import { sameButManagedFields, sameManagers, serverSideApply } from './server-side-apply.ts'
 import type { ServiceClaims } from './service-claims.ts'
 import { applyStrategicMergePatch } from './strategic-merge-patch.ts'
-import { validateObject } from './validate-object.ts'
+import { refuseMisuse, validateObject } from './validate-object.ts'
 
 /** Which object, or which kind. */
 export interface Target {
@@ -371,6 +371,7 @@ export class KubeApi {
         object.spec ??= {}
         prepareService(object, before, this.#claims)
         validateObject(type, object, before)
+        refuseMisuse(type, object)
         break
       case 'Namespace':
         object.metadata.labels = { ...object.metadata.labels, 'kubernetes.io/metadata.name': object.metadata.name }

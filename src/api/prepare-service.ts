@@ -88,7 +88,10 @@ function keepGiven({ spec, before }: Context): void {
   if (!hasNodePorts && sameJson(spec['externalTrafficPolicy'], old['externalTrafficPolicy'])) {
     delete spec['externalTrafficPolicy']
   }
-  if (type !== 'LoadBalancer') delete spec['allocateLoadBalancerNodePorts']
+  if (type !== 'LoadBalancer') {
+    delete spec['allocateLoadBalancerNodePorts']
+    if (spec['loadBalancerClass'] === old['loadBalancerClass']) delete spec['loadBalancerClass']
+  }
 }
 
 function portName(port: unknown): string {

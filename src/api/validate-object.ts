@@ -1,19 +1,13 @@
 import { parseManifest } from '../model/parse-manifest.ts'
 import { invalidObject, type StatusCause } from './api-error.ts'
 import { isJsonObject, listAt, objectAt, sameJson, textAt, type JsonObject, type KubeObject } from './kube-object.ts'
+import { keyProblems, labelProblems, subdomainProblems, valueProblems } from './name-rules.ts'
 import { groupVersion, type ResourceType } from './resources.ts'
+import { invalid, required } from './status-causes.ts'
+import { serviceUsageCauses, serviceValueCauses } from './validate-service.ts'
 
-const label = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
-const subdomain = /^(?=.{1,253}$)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
-const labelValue = /^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/
-const qualified = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)$/
 /** Bytes of all annotations together (apimachinery TotalAnnotationSizeLimitB). */
 const maxAnnotations = 256 * 1024
-
-const subdomainRule =
-  "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com')"
-const labelRule =
-  "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', at most 63, and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc')"
 
 /** Checks an object that is complete, before it is stored. Throws an {@link ApiError} that names every field that is wrong. */
 export function validateObject(type: ResourceType, object: KubeObject, before: KubeObject | undefined): void {
@@ -27,49 +21,55 @@ export function validateObject(type: ResourceType, object: KubeObject, before: K
     const { namespace = 'default' } = object.metadata
     const involved = textAt(object['involvedObject'], 'namespace') || 'default'
     if (involved !== namespace) {
-      causes.push(invalid('involvedObject.namespace', `"${involved}": does not match event.namespace`))
+      causes.push(invalid('involvedObject.namespace', involved, 'does not match event.namespace'))
     }
   }
-  for (const parsed of parseManifest(object)) {
-    if (parsed.kind === 'ignored' || parsed.kind === 'skipped') continue
-    for (const { path, reason } of parsed.problems) causes.push(invalid(path, reason))
+  if (type.kind === 'Service') causes.push(...serviceValueCauses(object))
+  // What follows says the same of the same fields in other words.
+  if (causes.length === 0) {
+    for (const parsed of parseManifest(object)) {
+      if (parsed.kind === 'ignored' || parsed.kind === 'skipped') continue
+      for (const { path, reason } of parsed.problems) {
+        causes.push({ reason: 'FieldValueInvalid', field: path, message: `Invalid value: ${reason}` })
+      }
+    }
   }
-  // Names are said in the words of Kubernetes already.
-  const seen = new Set(causes.map(({ field }) => field))
-  const distinct = causes.filter((cause, index) => {
-    const first = causes.findIndex(({ field }) => field === cause.field)
-    return first === index || !seen.has('metadata.name') || cause.field !== 'metadata.name'
-  })
-  if (distinct.length > 0) {
-    throw invalidObject({ kind: type.kind, group: type.group, name: object.metadata.name }, distinct)
-  }
+  refuse(type, object, causes)
+}
+
+/** Refuses a Service with fields that do not go with its type. It is complete, with all that the server gives. */
+export function refuseMisuse(type: ResourceType, service: KubeObject): void {
+  refuse(type, service, serviceUsageCauses(service))
+}
+
+function refuse(type: ResourceType, object: KubeObject, causes: readonly StatusCause[]): void {
+  if (causes.length === 0) return
+  throw invalidObject({ kind: type.kind, group: type.group, name: object.metadata.name }, causes)
 }
 
 function metadataCauses(type: ResourceType, object: KubeObject, before: KubeObject | undefined): StatusCause[] {
-  const { name, labels = {}, annotations = {} } = object.metadata
+  const { name, labels = {}, annotations = {}, finalizers = [] } = object.metadata
   const causes: StatusCause[] = []
-  const [rule, words] = ['Service', 'Namespace'].includes(type.kind) ? [label, labelRule] : [subdomain, subdomainRule]
-  if (!before && !rule.test(name)) causes.push(invalid('metadata.name', `${JSON.stringify(name)}: ${words}`))
+  const nameRule = ['Service', 'Namespace'].includes(type.kind) ? labelProblems : subdomainProblems
+  if (!before && name === '') causes.push(required('metadata.name', 'name or generateName is required'))
+  else if (!before) causes.push(...nameRule(name).map((problem) => invalid('metadata.name', name, problem)))
   for (const [key, value] of Object.entries(labels)) {
-    if (!qualified.test(key)) causes.push(invalid('metadata.labels', `${JSON.stringify(key)}: is not a qualified name`))
-    if (value.length > 63 || !labelValue.test(value)) {
-      causes.push(
-        invalid(
-          'metadata.labels',
-          `${JSON.stringify(value)}: a valid label must be an empty string or consist of at most 63 alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character`,
-        ),
-      )
-    }
+    causes.push(...keyProblems(key).map((problem) => invalid('metadata.labels', key, problem)))
+    causes.push(...valueProblems(value).map((problem) => invalid('metadata.labels', value, problem)))
   }
   let size = 0
   for (const [key, value] of Object.entries(annotations)) {
     size += key.length + Buffer.byteLength(value)
-    if (!qualified.test(key.toLowerCase())) {
-      causes.push(invalid('metadata.annotations', `${JSON.stringify(key)}: is not a qualified name`))
-    }
+    causes.push(...keyProblems(key.toLowerCase()).map((problem) => invalid('metadata.annotations', key, problem)))
   }
-  if (size > maxAnnotations)
-    causes.push(invalid('metadata.annotations', `may not be more than ${maxAnnotations} bytes`))
+  if (size > maxAnnotations) {
+    const message = `Too long: may not be more than ${maxAnnotations} bytes`
+    causes.push({ reason: 'FieldValueInvalid', field: 'metadata.annotations', message })
+  }
+  for (const [index, finalizer] of finalizers.entries())
+    causes.push(
+      ...keyProblems(finalizer).map((problem) => invalid(`metadata.finalizers[${index}]`, finalizer, problem)),
+    )
   return causes
 }
 
@@ -77,7 +77,7 @@ function metadataCauses(type: ResourceType, object: KubeObject, before: KubeObje
 function immutableCauses(type: ResourceType, object: KubeObject, before: KubeObject | undefined): StatusCause[] {
   if (!before) return []
   if (type.kind === 'EndpointSlice' && !sameJson(object['addressType'], before['addressType'])) {
-    return [invalid('addressType', `${JSON.stringify(object['addressType'])}: field is immutable`)]
+    return [invalid('addressType', object['addressType'], 'field is immutable')]
   }
   if (type.kind === 'Pod' && !sameJson(fixedPodSpec(object.spec), fixedPodSpec(before.spec))) {
     const message =
@@ -103,14 +103,6 @@ function fixedPodSpec(spec: JsonObject | undefined): JsonObject {
     containers: withoutImage(objectAt({ rest }, 'rest')['containers']),
     initContainers: withoutImage(rest['initContainers']),
   }
-}
-
-function invalid(field: string, message: string): StatusCause {
-  return { reason: 'FieldValueInvalid', field, message: `Invalid value: ${message}` }
-}
-
-function required(field: string): StatusCause {
-  return { reason: 'FieldValueRequired', field, message: 'Required value' }
 }
 
 /** Checks that what a client sent says the kind and version of its path. Returns what is wrong. */
