@@ -1,5 +1,5 @@
 import { diffServers, hasConnections } from '../ipvs/diff.ts'
-import { virtualKey, type Command, type VirtualServerState } from '../ipvs/objects.ts'
+import { virtualKey, type Command, type VirtualKey, type VirtualServerState } from '../ipvs/objects.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { ReadTable } from '../nftables/client.ts'
 import { diffTable } from '../nftables/diff.ts'
@@ -10,14 +10,17 @@ import type { SyncResult } from '../proxy/dataplane.ts'
 import { countChanges } from '../proxy-nftables/nftables-changes.ts'
 import { drainingKey } from './ipvs-draining.ts'
 import type { IpvsParts } from './ipvs-parts.ts'
+import type { WantedVirtual } from './ipvs-servers.ts'
 import { ipvsSets, ipvsTable } from './ipvs-table.ts'
 import type { IpvsWanted } from './ipvs-wanted.ts'
 
 /** What the kernel holds of mode ipvs, and of others in IPVS. */
 export interface Held {
-  readonly virtuals: readonly VirtualServerState[]
+  readonly virtuals: ReadonlyMap<VirtualKey, VirtualServerState>
   readonly table: ReadTable | undefined
   readonly vips: ReadonlySet<IpAddress>
+  /** What is exactly as it was programmed: the same object needs no comparison. Undefined: the kernel was read. */
+  readonly settled?: ReadonlyMap<VirtualKey, WantedVirtual>
 }
 
 /** What a sync has to do. */
@@ -33,9 +36,13 @@ export interface IpvsChanges {
 
 /** What leads from what the kernel holds to what is wanted. Pure. `counted`: connections were just counted; else everybody may have some. */
 export function compareHeld(held: Held, wanted: IpvsWanted, { counted }: { readonly counted: boolean }): IpvsChanges {
+  const isSettled = (key: VirtualKey): boolean => {
+    const before = held.settled?.get(key)
+    return before !== undefined && before === wanted.virtuals.get(key)
+  }
   const servers = diffServers(
-    held.virtuals,
-    [...wanted.virtuals.values()].map(({ server }) => server),
+    [...held.virtuals].flatMap(([key, virtual]) => (isSettled(key) ? [] : [virtual])),
+    [...wanted.virtuals].flatMap(([key, { server }]) => (isSettled(key) ? [] : [server])),
     {
       drains: (real, { at }) =>
         wanted.virtuals.get(virtualKey(at))?.protocol !== 'udp' && (!counted || hasConnections(real)),
@@ -122,23 +129,40 @@ const uncounted = { active: 0, inactive: 0, persistent: 0 }
 /** What the kernel holds once the changes are in it. Pure. */
 export function heldAfter(held: Held, wanted: IpvsWanted, { servers }: IpvsChanges): Held {
   const draining = Map.groupBy(servers.draining, ({ virtual }) => virtualKey(virtual.at))
+  const virtuals = new Map<VirtualKey, VirtualServerState>()
+  const settled = new Map<VirtualKey, WantedVirtual>()
+  for (const [key, one] of wanted.virtuals) {
+    const leaving = draining.get(key)
+    const before = held.virtuals.get(key)
+    if (!leaving) settled.set(key, one)
+    if (!leaving && before && held.settled?.get(key) === one) {
+      virtuals.set(key, before)
+      continue
+    }
+    const stay = (leaving ?? []).map(({ real }) => ({ ...real, weight: 0 }))
+    const reals = one.server.reals.map((real) => ({ ...real, counts: uncounted, traffic: noTraffic }))
+    virtuals.set(key, { ...one.server, reals: [...reals, ...stay], traffic: noTraffic })
+  }
   const isForeign = isForeignTo(held)
-  const foreign = held.virtuals.filter((virtual) => !wanted.virtuals.has(virtualKey(virtual.at)) && isForeign(virtual))
-  const virtuals = [...wanted.virtuals].map(([key, { server }]): VirtualServerState => {
-    const stay = (draining.get(key) ?? []).map(({ real }) => ({ ...real, weight: 0 }))
-    const reals = server.reals.map((real) => ({ ...real, counts: uncounted, traffic: noTraffic }))
-    return { ...server, reals: [...reals, ...stay], traffic: noTraffic }
-  })
+  for (const [key, virtual] of held.virtuals) {
+    if (!wanted.virtuals.has(key) && isForeign(virtual)) virtuals.set(key, virtual)
+  }
   const table = withFingerprint(wanted.table)
   const ruleCounts = new Map(table.chains.map(({ name, rules }) => [name, rules.length]))
-  return { virtuals: [...virtuals, ...foreign], table: { ...table, ruleCounts }, vips: wanted.vips }
+  return { virtuals, table: { ...table, ruleCounts }, vips: wanted.vips, settled }
 }
 
 /** Without real servers that are gone, by {@link drainingKey}. Pure. */
 export function withoutReals(held: Held, gone: ReadonlySet<string>): Held {
-  const virtuals = held.virtuals.map((virtual) => {
+  const virtuals = new Map(held.virtuals)
+  for (const [key, virtual] of held.virtuals) {
     const reals = virtual.reals.filter((real) => !gone.has(drainingKey({ virtual, real })))
-    return reals.length === virtual.reals.length ? virtual : { ...virtual, reals }
-  })
+    if (reals.length < virtual.reals.length) virtuals.set(key, { ...virtual, reals })
+  }
   return { ...held, virtuals }
+}
+
+/** Virtual servers by their names. */
+export function byKey(virtuals: readonly VirtualServerState[]): ReadonlyMap<VirtualKey, VirtualServerState> {
+  return new Map(virtuals.map((virtual) => [virtualKey(virtual.at), virtual]))
 }

@@ -70,14 +70,13 @@ function tracedPacket({ iifname, ...sent }: PacketAtNode): TracedPacket {
 
 /** ip_vs_service_find(): first by mark, then by address. */
 function findVirtual(
-  virtuals: readonly VirtualServerState[],
+  virtuals: ReadonlyMap<string, VirtualServerState>,
   { destination, port, protocol }: PacketAtNode,
   mark: number,
 ): VirtualServerState | undefined {
   const byMark = virtualKey({ mark, family: ipFamilyOf(destination) })
   const byAddress = virtualKey({ ip: destination, port, protocol })
-  const find = (key: string) => virtuals.find(({ at }) => virtualKey(at) === key)
-  return (mark === 0 ? undefined : find(byMark)) ?? find(byAddress)
+  return (mark === 0 ? undefined : virtuals.get(byMark)) ?? virtuals.get(byAddress)
 }
 
 function describeVirtual({ at, scheduler, persistence, reals }: VirtualServerState): string[] {

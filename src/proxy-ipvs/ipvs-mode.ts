@@ -21,13 +21,13 @@ import type {
 import { drainSeconds } from '../proxy/draining.ts'
 import { anchorTable, anchorTableName } from '../proxy/nftables-anchor.ts'
 import { countChanges } from '../proxy-nftables/nftables-changes.ts'
-import { applyChanges, compareHeld, heldAfter, isOurs, withoutReals, type Held } from './ipvs-changes.ts'
+import { applyChanges, byKey, compareHeld, heldAfter, isOurs, withoutReals, type Held } from './ipvs-changes.ts'
 import { IpvsDraining } from './ipvs-draining.ts'
 import { explainIpvs } from './ipvs-explain.ts'
 import { ipvsLimits } from './ipvs-limits.ts'
 import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
 import { ipvsTable, vipsOf } from './ipvs-table.ts'
-import { compileIpvs, formatCommand, type IpvsWanted } from './ipvs-wanted.ts'
+import { compileIpvs, formatCommand, newIpvsMemo, type IpvsWanted } from './ipvs-wanted.ts'
 
 /** What the operator says of mode ipvs. */
 export interface IpvsSettings {
@@ -70,6 +70,7 @@ export class IpvsMode implements Dataplane, Disposable {
   #timer: Timer | undefined
   #audit: Timer | undefined
   #checking = false
+  readonly #memo = newIpvsMemo()
   /** Syncs and looks at what drains do not overlap. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -118,7 +119,7 @@ export class IpvsMode implements Dataplane, Disposable {
     const parts = this.#ready()
     const { name } = parts.device
     const { held, others } = await this.#read(parts)
-    const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
+    const wanted = this.#compile(services, { others, held })
     const { servers, rules, late, addVips, removeVips } = compareHeld(held, wanted, { counted: true })
     const changes = [...rules, ...late]
     const text = formatTransaction({ family: 'inet', table: ipvsTable, changes })
@@ -141,7 +142,7 @@ export class IpvsMode implements Dataplane, Disposable {
 
   async explain(services: CompiledServices, packet: PacketAtNode, host: ExplainHost): Promise<Evidence> {
     const { held, others } = await this.#read(this.#ready())
-    const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
+    const wanted = this.#compile(services, { others, held })
     const { servers, rules, late, addVips, removeVips } = compareHeld(held, wanted, { counted: true })
     const places = servers.commands.length + rules.length + late.length + addVips.length + removeVips.length
     return explainIpvs(services, { held, wanted, places }, { packet, host })
@@ -228,7 +229,7 @@ export class IpvsMode implements Dataplane, Disposable {
     try {
       if (!trusted) await this.#prepare(parts)
       const { held, others } = trusted ?? (await this.#read(parts, before?.held.vips))
-      const wanted = compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table })
+      const wanted = this.#compile(services, { others, held })
       const changes = compareHeld(held, wanted, { counted: !trusted })
       const cost = await applyChanges(parts, changes)
       this.#programmed = { services, others, wanted, held: heldAfter(held, wanted, changes) }
@@ -270,7 +271,7 @@ export class IpvsMode implements Dataplane, Disposable {
   ): Promise<Pick<Programmed, 'held' | 'others'>> {
     const table = await nft.read('inet', ipvsTable)
     const { own, others } = await device.read(vipsOf(table).union(vips))
-    return { held: { table, virtuals: await ipvs.list(), vips: own }, others }
+    return { held: { table, virtuals: byKey(await ipvs.list()), vips: own }, others }
   }
 
   /** Looks for changes by others: ipvsadm's show nowhere else. The more there is to read, the less often. */
@@ -290,6 +291,10 @@ export class IpvsMode implements Dataplane, Disposable {
     if (!this.#audit) return
     const took = this.#clock.monotonic() - start
     this.#audit = this.#clock.after(Math.max(auditEveryMs, took / auditShare), () => void this.#auditServers())
+  }
+
+  #compile(services: CompiledServices, { others, held }: Pick<Programmed, 'others' | 'held'>): IpvsWanted {
+    return compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table }, this.#memo)
   }
 
   #schedule(): void {
@@ -334,7 +339,8 @@ function differs(
   { held, wanted }: Pick<Programmed, 'held' | 'wanted'>,
   draining: IpvsDraining,
 ): boolean {
-  const { servers } = compareHeld({ ...held, virtuals }, wanted, { counted: true })
+  const { table, vips } = held
+  const { servers } = compareHeld({ table, vips, virtuals: byKey(virtuals) }, wanted, { counted: true })
   const leaving = new Set(draining.reals.map(({ virtual, real }) => `${virtualKey(virtual.at)} ${realKey(real)}`))
   return servers.commands.some(
     (command) => command.op !== 'delete-real' || !leaving.has(`${virtualKey(command.at)} ${realKey(command.real)}`),

@@ -10,8 +10,13 @@ import type { IpAddress } from '../net/ip-address.ts'
 import type { Protocol } from '../net/protocol.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import type { Service } from '../model/service.ts'
-import type { CompiledServices } from '../proxy/compile-services.ts'
-import { frontendKey, type Frontend, type FrontendKey, type Verdict } from '../proxy/frontends.ts'
+import {
+  frontendKey,
+  type Frontend,
+  type FrontendKey,
+  type ServiceFrontends,
+  type Verdict,
+} from '../proxy/frontends.ts'
 import { parseScheduling, schedulerAnnotation, type Scheduling } from '../proxy/ipvs-scheduling.ts'
 import type { Slots } from '../proxy/slots.ts'
 import { placeFrontends } from './placed-frontends.ts'
@@ -34,36 +39,50 @@ export interface WantedVirtual {
   readonly protocol: Protocol
 }
 
+/** The virtual servers of one Service. Second views and node ports stand apart: see {@link virtualServers}. */
+export type ServiceVirtuals = readonly {
+  readonly rank: 'view' | 'node-port' | 'own'
+  readonly key: VirtualKey
+  readonly wanted: WantedVirtual
+}[]
+
 /**
  * Everything that all Services want of IPVS. Where two want one address and port (a node port and an address of its own), the address
  * of its own wins. Second views come first: once an address is served, clients outside are to find theirs.
  */
-export function virtualServers(
-  services: CompiledServices,
-  context: IpvsContext,
-): ReadonlyMap<VirtualKey, WantedVirtual> {
-  const views = new Map<VirtualKey, WantedVirtual>()
-  const own = new Map<VirtualKey, WantedVirtual>()
-  const nodePorts = new Map<VirtualKey, WantedVirtual>()
-  for (const service of services.services.values()) {
-    const object = services.snapshot.services.get(service.key)
-    for (const placed of placeFrontends(service, context.nodeAddresses)) {
-      const { frontend, ip } = placed
-      const { protocol, port, family } = frontend
-      const scheduling = schedulingOf(frontend, object, context.scheduler)
-      const put = (into: Map<VirtualKey, WantedVirtual>, at: VirtualAddress, slots: Slots | undefined): void => {
-        const key = virtualKey(at)
-        if (!slots || into.has(key)) return
-        const server = virtualServer(at, slots, { ...scheduling, affinity: frontend.affinity })
-        into.set(key, { server, service: service.key, protocol })
-      }
-      const mark = context.marks.get(frontendKey(frontend))
-      if (mark !== undefined) put(views, { mark, family }, secondView(frontend))
-      const slots = servedSlots(frontend, { apart: mark !== undefined })
-      put(frontend.kind === 'node-port' ? nodePorts : own, { ip, port, protocol }, slots)
-    }
+export function virtualServers(all: Iterable<ServiceVirtuals>): ReadonlyMap<VirtualKey, WantedVirtual> {
+  const ranks = { view: new Map(), 'node-port': new Map(), own: new Map() } satisfies Record<
+    string,
+    Map<VirtualKey, WantedVirtual>
+  >
+  for (const virtuals of all) {
+    for (const { rank, key, wanted } of virtuals) if (!ranks[rank].has(key)) ranks[rank].set(key, wanted)
   }
-  return new Map([...views, ...nodePorts, ...own])
+  return new Map([...ranks.view, ...ranks['node-port'], ...ranks.own])
+}
+
+/** Compiles one Service. Pure. */
+export function serviceVirtuals(
+  service: ServiceFrontends,
+  object: Service | undefined,
+  { nodeAddresses, marks, scheduler }: IpvsContext,
+): ServiceVirtuals {
+  const virtuals = new Map<VirtualKey, ServiceVirtuals[number]>()
+  for (const { frontend, ip } of placeFrontends(service, nodeAddresses)) {
+    const { protocol, port, family, affinity } = frontend
+    const scheduling = schedulingOf(frontend, object, scheduler)
+    const put = (rank: ServiceVirtuals[number]['rank'], at: VirtualAddress, slots: Slots | undefined): void => {
+      const key = virtualKey(at)
+      if (!slots || virtuals.has(key)) return
+      const server = virtualServer(at, slots, { ...scheduling, affinity })
+      virtuals.set(key, { rank, key, wanted: { server, service: service.key, protocol } })
+    }
+    const mark = marks.get(frontendKey(frontend))
+    if (mark !== undefined) put('view', { mark, family }, secondView(frontend))
+    const slots = servedSlots(frontend, { apart: mark !== undefined })
+    put(frontend.kind === 'node-port' ? 'node-port' : 'own', { ip, port, protocol }, slots)
+  }
+  return [...virtuals.values()]
 }
 
 /**

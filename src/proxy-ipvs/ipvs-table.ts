@@ -14,8 +14,8 @@ import {
   type TableState,
 } from '../nftables/objects.ts'
 import type { CompiledServices, ProxySettings } from '../proxy/compile-services.ts'
-import { frontendKey, type Frontend, type FrontendKey } from '../proxy/frontends.ts'
-import { servedSlots } from './ipvs-servers.ts'
+import { frontendKey, type Frontend, type ServiceFrontends } from '../proxy/frontends.ts'
+import { servedSlots, type IpvsContext } from './ipvs-servers.ts'
 import { placedKey, placeFrontends } from './placed-frontends.ts'
 import { commonBits, secondView } from './second-views.ts'
 import { masqueradeMark } from '../proxy-nftables/nftables-classes.ts'
@@ -27,13 +27,10 @@ export const ipvsTable = 'fairlead-ipvs'
 
 /** What the table is made of. */
 export interface IpvsTableInput {
-  readonly services: CompiledServices
-  /** See `nodePortAddresses` of placed-frontends.ts. */
-  readonly nodeAddresses: readonly IpAddress[]
+  readonly services: Pick<CompiledServices, 'settings' | 'serviceCIDRs'>
+  readonly frontends: Iterable<ServiceElements>
   /** Addresses that are on our device: nothing but frontends answers there. */
   readonly vips: Iterable<IpAddress>
-  /** See `second-views.ts`. */
-  readonly marks: ReadonlyMap<FrontendKey, number>
 }
 
 /** Sets of one family. */
@@ -226,7 +223,7 @@ function postrouting(settings: ProxySettings): Rule[] {
   ]
 }
 
-function compileElements({ services, nodeAddresses, vips, marks }: IpvsTableInput): ReadonlyMap<string, Elements> {
+function compileElements({ services, frontends, vips }: IpvsTableInput): ReadonlyMap<string, Elements> {
   const elements = new Map<string, Map<RegisterBytes, string>>()
   const put = (family: IpFamily, role: Role, key: RegisterBytes, data = ''): void => {
     elements.get(ipvsSets[family][role].name)?.set(key, data)
@@ -241,28 +238,52 @@ function compileElements({ services, nodeAddresses, vips, marks }: IpvsTableInpu
     networks('serviceRanges', services.serviceCIDRs)
   }
   for (const ip of vips) put(ipFamilyOf(ip), 'vips', registerBytes({ ip }))
-  const taken = new Set<string>()
-  const all = [...services.services.values()].flatMap((service) => [...placeFrontends(service, nodeAddresses)])
+  const later: ServiceElements[number][] = []
+  const taken = { 4: new Set<RegisterBytes>(), 6: new Set<RegisterBytes>() }
+  const take = ({ family, key, elements }: ServiceElements[number]): void => {
+    if (taken[family].has(key)) return
+    taken[family].add(key)
+    for (const { role, key, data } of elements) put(family, role, key, data)
+  }
   // As with virtual servers: an address of its own comes before a node port.
-  for (const atNode of [false, true]) {
-    for (const placed of all) {
-      if ((placed.frontend.kind === 'node-port') !== atNode) continue
-      const key = placedKey(placed)
-      const { family } = placed.frontend
-      const unique = `${family} ${key}`
-      if (taken.has(unique)) continue
-      taken.add(unique)
-      const mark = marks.get(frontendKey(placed.frontend))
-      frontendElements(placed.frontend, { key, mark }, (role, more, data) => put(family, role, more, data))
+  for (const service of frontends) {
+    for (const one of service) {
+      if (one.atNode) later.push(one)
+      else take(one)
     }
   }
+  for (const one of later) take(one)
   return elements
+}
+
+/** The elements of one Service, by its frontends at each of their addresses. */
+export type ServiceElements = readonly {
+  readonly family: IpFamily
+  readonly key: RegisterBytes
+  /** A node port. */
+  readonly atNode: boolean
+  readonly elements: readonly { readonly role: Role; readonly key: RegisterBytes; readonly data: string }[]
+}[]
+
+/** Compiles one Service. `marks`: see second-views.ts. Pure. */
+export function serviceElements(
+  service: ServiceFrontends,
+  { nodeAddresses, marks }: Pick<IpvsContext, 'nodeAddresses' | 'marks'>,
+): ServiceElements {
+  return [...placeFrontends(service, nodeAddresses)].map((placed) => {
+    const { frontend } = placed
+    const key = placedKey(placed)
+    const elements: { role: Role; key: RegisterBytes; data: string }[] = []
+    const mark = marks.get(frontendKey(frontend))
+    frontendElements(frontend, { key, mark }, (role, more, data = '') => elements.push({ role, key: more, data }))
+    return { family: frontend.family, key, atNode: frontend.kind === 'node-port', elements }
+  })
 }
 
 function frontendElements(
   frontend: Frontend,
   { key, mark }: { readonly key: RegisterBytes; readonly mark: number | undefined },
-  put: (role: Role, key: RegisterBytes, data?: string) => void,
+  put: (role: Role, key: RegisterBytes, data?: string) => unknown,
 ): void {
   put('frontends', key)
   const { verdict, outside, sourceRanges } = frontend

@@ -2,11 +2,13 @@ import { realKey, virtualKey, type Command, type Scheduler, type VirtualKey } fr
 import type { IpAddress } from '../net/ip-address.ts'
 import type { TableState } from '../nftables/objects.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
+import { frontendKey } from '../proxy/frontends.ts'
 import { masqueradeMark } from '../proxy-nftables/nftables-classes.ts'
-import { virtualServers, type WantedVirtual } from './ipvs-servers.ts'
-import { compileIpvsTable, ipvsSets } from './ipvs-table.ts'
+import { serviceVirtuals, virtualServers, type ServiceVirtuals, type WantedVirtual } from './ipvs-servers.ts'
+import { compileIpvsTable, ipvsSets, serviceElements, type ServiceElements } from './ipvs-table.ts'
 import { nodePortAddresses, placedKey, type PlacedFrontend } from './placed-frontends.ts'
 import { assignMarks } from './second-views.ts'
+import { ServiceMemo } from './service-memo.ts'
 
 /** All that mode ipvs wants of the kernel. */
 export interface IpvsWanted {
@@ -26,26 +28,46 @@ export interface IpvsSurroundings {
   readonly table: Pick<TableState, 'elements'> | undefined
 }
 
-/** Compiles Services to what mode ipvs wants. Pure. */
-export function compileIpvs(services: CompiledServices, { others, scheduler, table }: IpvsSurroundings): IpvsWanted {
+/** What was compiled of each Service before. */
+export interface IpvsMemo {
+  readonly virtuals: ServiceMemo<ServiceVirtuals>
+  readonly elements: ServiceMemo<ServiceElements>
+}
+
+/** A memo of nothing. */
+export function newIpvsMemo(): IpvsMemo {
+  return { virtuals: new ServiceMemo(), elements: new ServiceMemo() }
+}
+
+/** Compiles Services to what mode ipvs wants. Pure, but for what the memo takes note of. */
+export function compileIpvs(
+  services: CompiledServices,
+  { others, scheduler, table }: IpvsSurroundings,
+  memo: IpvsMemo = newIpvsMemo(),
+): IpvsWanted {
   const nodeAddresses = nodePortAddresses(others, services.settings)
-  const vips = new Set<IpAddress>()
-  for (const { frontends } of services.services.values()) {
-    for (const frontend of frontends) {
-      if (frontend.kind !== 'node-port' && !others.has(frontend.ip)) vips.add(frontend.ip)
-    }
-  }
   const held = (placed: PlacedFrontend): number | undefined => {
     const data = table?.elements.get(ipvsSets[placed.frontend.family].marks.name)?.get(placedKey(placed))
     return data === undefined ? undefined : Buffer.from(data, 'latin1').readUInt32LE()
   }
   const masqueradeBit = masqueradeMark(services.settings)
   const marks = assignMarks(services, { nodeAddresses, held, masqueradeBit })
-  return {
-    virtuals: virtualServers(services, { scheduler, nodeAddresses, marks }),
-    table: compileIpvsTable({ services, nodeAddresses, vips, marks }),
-    vips,
+  const context = { scheduler, nodeAddresses, marks }
+  const common = `${scheduler} ${nodeAddresses.join()}`
+  const vips = new Set<IpAddress>()
+  const virtuals: ServiceVirtuals[] = []
+  const frontends: ServiceElements[] = []
+  for (const service of services.services.values()) {
+    for (const frontend of service.frontends) {
+      if (frontend.kind !== 'node-port' && !others.has(frontend.ip)) vips.add(frontend.ip)
+    }
+    const object = services.snapshot.services.get(service.key)
+    const marked = marks.size === 0 ? [] : service.frontends.flatMap((one) => marks.get(frontendKey(one)) ?? [])
+    const from = { object, ground: marked.length === 0 ? common : `${common} ${marked.join()}` }
+    virtuals.push(memo.virtuals.of(service, from, () => serviceVirtuals(service, object, context)))
+    frontends.push(memo.elements.of(service, from, () => serviceElements(service, context)))
   }
+  return { virtuals: virtualServers(virtuals), table: compileIpvsTable({ services, frontends, vips }), vips }
 }
 
 /** A command as ipvsadm would be given it. */
