@@ -8,7 +8,7 @@ import { openCniBridge, openCniChain } from './attach-cni.ts'
 import { openFairlead } from './attach-fairlead.ts'
 import { openIpScript } from './attach-ip.ts'
 import type { MachineFacts } from './machine.ts'
-import { median } from './median.ts'
+import { median } from './statistics.ts'
 
 /** What is to be attached: a namespace that exists. */
 export interface Endpoint {

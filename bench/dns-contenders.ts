@@ -70,7 +70,17 @@ export async function startDnsContenders(world: DnsWorld, stack: AsyncDisposable
   return contenders
 }
 
-function knot({ port, own, folder, workers }: { port: number; own: string; folder: string; workers: number }): string[] {
+function knot({
+  port,
+  own,
+  folder,
+  workers,
+}: {
+  port: number
+  own: string
+  folder: string
+  workers: number
+}): string[] {
   const file = join(own, 'knot.conf')
   const text = `server:
     rundir: "${own}"
@@ -150,11 +160,14 @@ async function untilAnswers(
     signal.throwIfAborted()
     if (child.exitCode !== null) break
     const asked = ['kdig', '@127.0.0.1', '-p', String(port), '+short', '+timeout=1', '+retry=0', name]
-    const { stdout } = await run(asked, { netns, allowFailure: true })
-    if (stdout.startsWith('10.')) return
+    if (await answers(asked, netns)) return
     await sleep(100)
   }
   throw new Error(`no answer on port ${port}: ${readFileSync(log, 'utf8').trim().split('\n').slice(-2).join('; ')}`)
+}
+
+async function answers(asked: readonly string[], netns: Netns): Promise<boolean> {
+  return (await run(asked, { netns })).stdout.startsWith('10.')
 }
 
 async function end(child: ChildProcess): Promise<void> {

@@ -1,6 +1,6 @@
 import { formatTable } from '../src/cli/table.ts'
 import type { MachineFacts } from './machine.ts'
-import { median } from './median.ts'
+import { median } from './statistics.ts'
 import type { MeasuredSync, ProgramResult } from './program.ts'
 
 /** A mode that was not ready in time at a size. */

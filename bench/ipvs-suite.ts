@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { openIpvs } from '../src/ipvs/open-client.ts'
 import { measureIpvs, type IpvsRound } from './ipvs-restore.ts'
-import { median } from './median.ts'
+import { median } from './statistics.ts'
 import type { FigureKey } from './series.ts'
 import type { Suite } from './suite.ts'
 

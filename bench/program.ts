@@ -6,7 +6,7 @@ import { callDaemon } from '../src/cli/control-client.ts'
 import type { StatusView, SyncView } from '../src/daemon/control-api.ts'
 import { createNetns, type Netns } from '../src/linux/netns.ts'
 import { addService, churnServices, generateServices, rewriteService, type ServiceSet } from './generate-services.ts'
-import { median } from './median.ts'
+import { median } from './statistics.ts'
 import { launcher } from './proxy-daemon.ts'
 
 /** Proxy modes as they are measured: iptables once with each kind of tools. */

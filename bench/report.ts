@@ -1,6 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { chartsOf, type Chart } from './charts.ts'
 import { compareRuns, formatComparison } from './compare.ts'
 import { droppedRounds, figuresOf, hasInterval, type Figure } from './estimates.ts'
@@ -21,23 +20,25 @@ export function formatReport(results: BenchResults, before?: BenchResults): stri
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fairlead bench, ${escape(machine.date.slice(0, 10))}</title>
-<style>${plot.css}
+<style>${plot?.css ?? ''}
 ${page('page.css')}</style>
 <h1>fairlead bench</h1>
 <p class="quiet">fairlead ${escape(fairlead)}, ${escape(machine.date)}, ${(tookMs / 60_000).toFixed(1)} minutes, seed ${results.options.seed}<br>${escape(formatMachine(machine))}</p>
 ${formatRounds(results)}
 <nav>${results.suites.map(({ suite }) => `<a href="#suite-${suite}">${suite}</a>`).join(' ')}</nav>
 <h2>Charts</h2>
-<div class="charts">
-${charts.map(formatChart).join('\n')}
-</div>
+${plot ? `<div class="charts">\n${charts.map(formatChart).join('\n')}\n</div>` : '<p>None: the package uplot is not installed here. The tables below have everything.</p>'}
 ${results.suites.map((result) => formatSuite(result, figures)).join('\n')}
 ${before ? `<h2>Compared with ${escape(before.machine.date)}</h2><pre>${escape(formatComparison(compareRuns(results, before)))}</pre>` : ''}
-<script type="application/json" id="charts">${JSON.stringify(charts).replaceAll('<', '\\u003c')}</script>
-<script>${plot.script}</script>
-<script>${page('page.js')}</script>
+${plot ? scripts(charts, plot.script) : ''}
 </html>
 `
+}
+
+function scripts(charts: readonly Chart[], plot: string): string {
+  return `<script type="application/json" id="charts">${JSON.stringify(charts).replaceAll('<', '\\u003c')}</script>
+<script>${plot}</script>
+<script>${page('page.js')}</script>`
 }
 
 function formatRounds({ suites: done, dropRule, missingModes }: BenchResults): string {
@@ -105,12 +106,11 @@ function page(name: string): string {
   return readFileSync(new URL(`page/${name}`, import.meta.url), 'utf8')
 }
 
-/** uPlot: from beside the page where the build put it, else from its package. */
-function plotBundle(): { readonly script: string; readonly css: string } {
-  const beside = join(import.meta.dirname, 'page')
-  const folder = existsSync(join(beside, 'uPlot.iife.min.js'))
-    ? beside
-    : dirname(createRequire(import.meta.url).resolve('uplot/dist/uPlot.iife.min.js'))
+/** uPlot: from beside the page where the build put it, else from its package; undefined where there is neither. */
+function plotBundle(): { readonly script: string; readonly css: string } | undefined {
+  const folders = [join(import.meta.dirname, 'page'), join(import.meta.dirname, '..', 'node_modules', 'uplot', 'dist')]
+  const folder = folders.find((path) => existsSync(join(path, 'uPlot.iife.min.js')))
+  if (folder === undefined) return undefined
   return {
     script: readFileSync(join(folder, 'uPlot.iife.min.js'), 'utf8'),
     css: readFileSync(join(folder, 'uPlot.min.css'), 'utf8'),

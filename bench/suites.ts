@@ -3,6 +3,7 @@ import { attachSuite } from './attach-suite.ts'
 import { balanceSuite } from './balance-suite.ts'
 import { connectSuite } from './connect-suite.ts'
 import { dnsFaultsSuite } from './dns-faults-suite.ts'
+import { dnsSuite } from './dns-suite.ts'
 import { followSuite } from './follow-suite.ts'
 import { ipvsSuite } from './ipvs-suite.ts'
 import { memorySuite } from './memory-suite.ts'
@@ -23,5 +24,6 @@ export const suites: readonly Suite[] = [
   followSuite,
   apiSuite,
   ipvsSuite,
+  dnsSuite,
   dnsFaultsSuite,
 ]

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -15,19 +15,26 @@ const installed = fileURLToPath(new URL('../bench/bench/main.js', import.meta.ur
  */
 export function benchCommand(): Command {
   return new Command('bench')
-    .description('measure Services, networks and names on this machine, in namespaces of their own (--help lists what)')
+    .description('measure Services, networks and names on this machine, in namespaces of their own')
     .argument('[words...]', 'suites and options')
-    .helpOption(false)
     .allowUnknownOption()
     .passThroughOptions()
+    .addHelpText(
+      'after',
+      () => `\n${spawnSync(process.execPath, [findProgram(), '--help'], { encoding: 'utf8' }).stdout}`,
+    )
     .action(async (words: string[]) => {
-      const script = [inCheckout, installed].find((path) => existsSync(path))
-      if (script === undefined) throw new UsageError(`${installed} is missing: this installation has no benchmark`)
-      const child = spawn(process.execPath, [script, ...words], { stdio: 'inherit' })
+      const child = spawn(process.execPath, [findProgram(), ...words], { stdio: 'inherit' })
       // Ctrl-C reaches both of us.
       process.on('SIGINT', () => {})
       for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
       const [code] = (await once(child, 'exit')) as [number | null]
       process.exitCode = code ?? 1
     })
+}
+
+function findProgram(): string {
+  const program = [inCheckout, installed].find((path) => existsSync(path))
+  if (program === undefined) throw new UsageError(`${installed} is missing: this installation has no benchmark`)
+  return program
 }
