@@ -136,6 +136,7 @@ function draw(chart) {
           ...axis,
           label: x.label,
           labelSize: 18,
+          size: 30,
           values: (_, splits) =>
             splits.map((value) =>
               bars
