@@ -164,7 +164,8 @@ describe.skipIf(!available)('IpvsMode with packets (where the kernel has IPVS: n
       await expect.poll(left, { timeout: patience(5000) }).toEqual([])
       // IPVS remembers a connection that was reset for ten seconds, and one that was closed for two minutes.
       await expect.poll(realServers, { timeout: 20_000 + patience(2000) }).toEqual([`${f.pods.web2} 1`])
-      expect(mode.draining.filter(({ virtual }) => virtualKey(virtual.at) === virtualKey(at))).toEqual([])
+      const draining = () => mode.draining.filter(({ virtual }) => virtualKey(virtual.at) === virtualKey(at))
+      await expect.poll(draining, { timeout: patience(2000) }).toEqual([])
       await mode.sync(compile(['web1', 'web2']))
     })
 
