@@ -2,7 +2,11 @@ import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { loadAll } from 'js-yaml'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { parseConfig } from '../../src/daemon/config.ts'
+import { isRegistered } from '../../src/daemon/node-config.ts'
+import { formatCidr } from '../../src/net/cidr.ts'
 import { guestObstacle } from '../vm/guest.ts'
 import { debianObstacle, DebianRoot, ensureDebian } from './debian-root.ts'
 
@@ -36,6 +40,49 @@ describe.skipIf(obstacle)(`scripts/provision.sh ${obstacle ? `(skipped: ${obstac
     expect(debian.run(['sh', '-c', 'echo "# mine" >>/etc/fairlead/fairlead.yaml']).code).toBe(0)
     const again = debian.run(['sh', provision, '--node-name', 'other'])
     expect(again.stdout).toBe("/etc/fairlead/fairlead.yaml is somebody else's, or changed: left alone\n")
+  })
+
+  test.each([
+    ['control', { api: { listen: { host: '0.0.0.0', port: 6443 } } }],
+    ['worker', { api: undefined }],
+  ])(
+    'provision.sh --role %s writes a configuration that the daemon takes, and keeps kubeconfigs to root',
+    (role, expected) => {
+      const files = '/etc/fairlead/fairlead.yaml /etc/fairlead/kubeconfig'
+      debian.run(['sh', '-c', `rm -f ${files}; echo 'kind: Config' >/root/kubeconfig`])
+      const words = ['--role', role, '--node-name', 'n1', '--node-ip', '192.0.2.10', '--pod-cidr', '10.244.7.0/24']
+      const more = role === 'worker' ? ['--mode', 'iptables', '--kubeconfig', '/root/kubeconfig'] : []
+      expect(debian.run(['sh', provision, ...words, ...more])).toMatchObject({ code: 0, stderr: '' })
+      const [raw] = loadAll(debian.run(['cat', '/etc/fairlead/fairlead.yaml']).stdout)
+      const config = parseConfig(raw, { origin: 'fairlead.yaml', relativeTo: '/etc/fairlead' })
+      expect(config).toMatchObject({ nodeName: 'n1', ...expected })
+      expect(isRegistered(config)).toBe(true)
+      expect(config.node.addresses).toEqual(['192.0.2.10'])
+      expect(config.services?.mode).toBe(role === 'worker' ? 'iptables' : 'nftables')
+      expect(config.network?.subnets?.map(formatCidr)).toEqual(['10.244.7.0/24'])
+      if (role === 'worker') {
+        expect(config.sources.kubernetes?.location).toEqual({ kind: 'kubeconfig', path: '/etc/fairlead/kubeconfig' })
+        expect(debian.run(['stat', '-c', '%a', '/etc/fairlead/kubeconfig']).stdout).toBe('600\n')
+      }
+      debian.run(['sh', '-c', `rm -f ${files}`])
+      expect(debian.run(['sh', provision, '--node-name', 'debian']).code).toBe(0)
+    },
+  )
+
+  test.each([
+    [['--role', 'worker'], '--role worker: --node-ip is missing'],
+    [['--role', 'boss'], '--role boss: expected alone, control or worker'],
+    [['--mode', 'ebpf'], '--mode ebpf: expected nftables, iptables, ipvs or userspace'],
+    [['--node-name', ''], '--node-name: a value is missing'],
+    [['--kubeconfig', '/x'], '--kubeconfig is for --role worker'],
+    [['--prefix', 'opt'], '--prefix opt: expected an absolute path, at least two folders deep'],
+    [['--nod', 'x'], '--nod: no such option (--help lists them)'],
+  ])('provision.sh %j is refused', (words, message) => {
+    expect(debian.run(['sh', provision, ...words])).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: `provision.sh: ${message}\n`,
+    })
   })
 
   test("the machine's systemd starts it: ready, reloads, restarts, and pods outlive it", () => {

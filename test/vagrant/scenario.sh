@@ -42,13 +42,13 @@ check 'by name, from a pod on control: pods of both workers answer' on control "
 check 'by cluster IP, from worker-1 itself' on worker-1 'curl -sS --max-time 20 http://10.96.0.80/'
 check 'by node port of worker-2, from control' on control 'for i in 1 2 3 4; do curl -sS --max-time 20 http://192.168.56.12:30080/; done'
 check 'DNS on worker-2' on worker-2 '[ "$(dig +short @10.96.0.10 web.default.svc.cluster.local)" = 10.96.0.80 ]'
-check 'fairlead status on worker-1' on worker-1 'sudo fairlead status'
+check 'fairlead status on worker-1' on worker-1 'fairlead status'
 check 'restart on worker-1: its pod lives on' on worker-1 '
   before=$(systemctl show --value --property MainPID fairlead-pod-default.web-1.service) && sudo systemctl restart fairlead &&
   [ "$before" -gt 0 ] && [ "$before" = "$(systemctl show --value --property MainPID fairlead-pod-default.web-1.service)" ]'
 check 'the pod on worker-2 is removed' on worker-2 'sudo fairlead pod rm web-2'
 check 'without it, all goes to worker-1' on control "sleep 2; $(ask 10); grep -w '10 web-1' /tmp/asked"
-check 'fairlead bench on worker-1' on worker-1 'cd /tmp && sudo fairlead bench program --services 10 --modes nftables --rounds 2 --force'
+check 'fairlead bench on worker-1' on worker-1 'cd /tmp && fairlead bench program --services 10 --modes nftables --rounds 2 --force'
 again() {
   before=$(on worker-1 'systemctl show --value --property MainPID fairlead') && vagrant provision worker-1 --no-tty &&
     [ "$before" = "$(on worker-1 'systemctl show --value --property MainPID fairlead')" ]
