@@ -39,7 +39,7 @@ test('formatMarkdown has the claims, and a table with sizes down and modes acros
   const text = formatMarkdown(exampleResults())
   expect(text).toContain('- holds: the map is flat: it is')
   expect(text).toContain('- **does not hold**: the list is flat: it is not')
-  expect(text).toMatch(/\| Services \| nftables \| iptables-legacy \|\n/)
+  expect(text).toMatch(/\| Services \| nftables \| iptables-legacy \| direct \| kube-proxy \|\n/)
 })
 
 describe.skipIf(browser === undefined)(
