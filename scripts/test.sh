@@ -13,6 +13,7 @@ ensure_tool dnsmasq dnsmasq-base "tests of the DHCP client use it as the server"
 ensure_tool busybox busybox-static "is what containers of tests are made of" || true
 ensure_tool vagrant vagrant-libvirt "looks at the Vagrantfile" || true
 ensure_tool iptables-save iptables "tests compare Docker's rules with it" || true
+ensure_tool chromium chromium "tests look at the report of the benchmark in it" || true
 [ "${FAIRLEAD_TEST_VM:-}" = 0 ] || ensure_guest_tools || true
 # Tools found through `env node` must find ours.
 PATH=$PWD/node_modules/.bin:$PATH
