@@ -207,6 +207,18 @@ describe('IpvsMode', () => {
     expect(await ipvs.list()).toEqual([])
   })
 
+  test('a scheduler that the kernel lacks is said once, and rr or wrr takes its place', async () => {
+    const warnings: unknown[] = []
+    const { open, ipvs } = machine()
+    const log = { ...silentLog, warn: (fields: unknown) => void warnings.push(fields) }
+    using mode = new IpvsMode(open, { log, clock: new FakeClock() })
+    const twos = { [schedulerAnnotation]: 'twos' }
+    await mode.sync(compile(web(['10.0.0.1'], twos)))
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'], twos)))
+    expect((await ipvs.list()).map(({ scheduler }) => scheduler)).toEqual(['rr', 'rr'])
+    expect(warnings).toEqual([{ mode: 'ipvs', scheduler: 'twos' }])
+  })
+
   test('virtual servers of others stay, ours go with cleanup()', async () => {
     const { mode, ipvs, nft, device, open } = machine()
     const foreign = { ...at, ip: parseIp('198.51.100.1') }

@@ -24,6 +24,7 @@ import { countChanges } from '../proxy-nftables/nftables-changes.ts'
 import { applyChanges, byKey, compareHeld, heldAfter, isOurs, withoutReals, type Held } from './ipvs-changes.ts'
 import { IpvsDraining } from './ipvs-draining.ts'
 import { explainIpvs } from './ipvs-explain.ts'
+import { KnownSchedulers } from './known-schedulers.ts'
 import { ipvsLimits } from './ipvs-limits.ts'
 import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
 import { ipvsTable, vipsOf } from './ipvs-table.ts'
@@ -71,6 +72,7 @@ export class IpvsMode implements Dataplane, Disposable {
   #audit: Timer | undefined
   #checking = false
   readonly #memo = newIpvsMemo()
+  readonly #schedulers = new KnownSchedulers()
   /** Syncs and looks at what drains do not overlap. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -229,7 +231,7 @@ export class IpvsMode implements Dataplane, Disposable {
     try {
       if (!trusted) await this.#prepare(parts)
       const { held, others } = trusted ?? (await this.#read(parts, before?.held.vips))
-      const wanted = this.#compile(services, { others, held })
+      const wanted = await this.#compileKnown(services, { others, held })
       const changes = compareHeld(held, wanted, { counted: !trusted })
       const cost = await applyChanges(parts, changes)
       this.#programmed = { services, others, wanted, held: heldAfter(held, wanted, changes) }
@@ -293,8 +295,24 @@ export class IpvsMode implements Dataplane, Disposable {
     this.#audit = this.#clock.after(Math.max(auditEveryMs, took / auditShare), () => void this.#auditServers())
   }
 
+  /** With schedulers that this kernel has. */
+  async #compileKnown(services: CompiledServices, kernel: Pick<Programmed, 'others' | 'held'>): Promise<IpvsWanted> {
+    const wanted = this.#compile(services, kernel)
+    this.#schedulers.note([...kernel.held.virtuals.values()].map(({ scheduler }) => scheduler))
+    const asked = [...wanted.virtuals.values()].map(({ server }) => server.scheduler)
+    const lacking = await this.#schedulers.learn(this.#ready().ipvs, asked)
+    for (const scheduler of lacking)
+      this.#log.warn(
+        { mode: this.name, scheduler },
+        `this kernel has no scheduler ${scheduler} (module ip_vs_${scheduler}): Services that ask for it have rr or wrr`,
+      )
+    return lacking.length === 0 ? wanted : this.#compile(services, kernel)
+  }
+
   #compile(services: CompiledServices, { others, held }: Pick<Programmed, 'others' | 'held'>): IpvsWanted {
-    return compileIpvs(services, { others, scheduler: this.#settings.scheduler, table: held.table }, this.#memo)
+    const { scheduler } = this.#settings
+    const { missing } = this.#schedulers
+    return compileIpvs(services, { others, scheduler, missing, table: held.table }, this.#memo)
   }
 
   #schedule(): void {

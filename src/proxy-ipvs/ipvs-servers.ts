@@ -28,6 +28,8 @@ export interface IpvsContext {
   readonly scheduler: Scheduler
   /** The machine's own addresses where node ports answer, without loopback ones. */
   readonly nodeAddresses: readonly IpAddress[]
+  /** Schedulers that this kernel lacks: Services that ask for them get rr, or wrr. */
+  readonly missing: ReadonlySet<string>
   /** Of those frontends whose clients outside have endpoints of their own. */
   readonly marks: ReadonlyMap<FrontendKey, number>
 }
@@ -65,7 +67,7 @@ export function virtualServers(all: Iterable<ServiceVirtuals>): ReadonlyMap<Virt
 export function serviceVirtuals(
   service: ServiceFrontends,
   object: Service | undefined,
-  { nodeAddresses, marks, scheduler }: IpvsContext,
+  { nodeAddresses, marks, scheduler, missing }: IpvsContext,
 ): ServiceVirtuals {
   const virtuals = new Map<VirtualKey, ServiceVirtuals[number]>()
   for (const { frontend, ip } of placeFrontends(service, nodeAddresses)) {
@@ -74,7 +76,7 @@ export function serviceVirtuals(
     const put = (rank: ServiceVirtuals[number]['rank'], at: VirtualAddress, slots: Slots | undefined): void => {
       const key = virtualKey(at)
       if (!slots || virtuals.has(key)) return
-      const server = virtualServer(at, slots, { ...scheduling, affinity })
+      const server = virtualServer(at, slots, { ...scheduling, affinity, missing })
       virtuals.set(key, { rank, key, wanted: { server, service: service.key, protocol } })
     }
     const mark = marks.get(frontendKey(frontend))
@@ -97,14 +99,15 @@ export function servedSlots({ verdict, outside }: Frontend, { apart }: { readonl
 function virtualServer(
   at: VirtualAddress,
   slots: Slots,
-  { affinity, ...scheduling }: Scheduling & Pick<Frontend, 'affinity'>,
+  { affinity, missing, ...scheduling }: Scheduling & Pick<Frontend, 'affinity'> & Pick<IpvsContext, 'missing'>,
 ): VirtualServerWithReals {
   const reals = realServers(slots)
   const weighted = reals.some(({ weight }) => weight !== reals[0]?.weight)
+  const { scheduler } = scheduling
+  const asked = weighted ? (withWeights[scheduler] ?? scheduler) : scheduler
   return {
     at,
-    ...scheduling,
-    scheduler: weighted ? (withWeights[scheduling.scheduler] ?? scheduling.scheduler) : scheduling.scheduler,
+    ...(missing.has(asked) ? { scheduler: weighted ? 'wrr' : 'rr' } : { ...scheduling, scheduler: asked }),
     ...(affinity && { persistence: { seconds: affinity.timeoutSeconds } }),
     reals,
   }

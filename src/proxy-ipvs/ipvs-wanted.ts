@@ -24,6 +24,8 @@ export interface IpvsSurroundings {
   readonly others: ReadonlySet<IpAddress>
   /** For Services that name none. */
   readonly scheduler: Scheduler
+  /** Schedulers that this kernel lacks. */
+  readonly missing: ReadonlySet<string>
   /** Our table as it is in the kernel: marks stay where they are. */
   readonly table: Pick<TableState, 'elements'> | undefined
 }
@@ -42,7 +44,7 @@ export function newIpvsMemo(): IpvsMemo {
 /** Compiles Services to what mode ipvs wants. Pure, but for what the memo takes note of. */
 export function compileIpvs(
   services: CompiledServices,
-  { others, scheduler, table }: IpvsSurroundings,
+  { others, scheduler, missing, table }: IpvsSurroundings,
   memo: IpvsMemo = newIpvsMemo(),
 ): IpvsWanted {
   const nodeAddresses = nodePortAddresses(others, services.settings)
@@ -52,8 +54,8 @@ export function compileIpvs(
   }
   const masqueradeBit = masqueradeMark(services.settings)
   const marks = assignMarks(services, { nodeAddresses, held, masqueradeBit })
-  const context = { scheduler, nodeAddresses, marks }
-  const common = `${scheduler} ${nodeAddresses.join()}`
+  const context = { scheduler, missing, nodeAddresses, marks }
+  const common = `${scheduler} ${[...missing].join()} ${nodeAddresses.join()}`
   const vips = new Set<IpAddress>()
   const virtuals: ServiceVirtuals[] = []
   const frontends: ServiceElements[] = []
