@@ -81,7 +81,7 @@ describe('a backup', () => {
       using server = await open(file)
       for (let i = 0; i < 20; i++) await create(server, `s-${i}`)
       await server.store.backup(copy)
-      expect(verifyBackup(copy).objects).toBe(24)
+      expect(verifyBackup(copy).objects).toBe(25)
       expect(readdirSync(folder).filter((name) => name.startsWith('copy'))).toEqual(['copy.db'])
     }
     spoil(copy)

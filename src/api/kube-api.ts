@@ -1,5 +1,6 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
+import { formatCidr } from '../net/cidr.ts'
 import { ApiError } from './api-error.ts'
 import { applyDefaults } from './check-fields.ts'
 import { coreTypes } from './core-types.ts'
@@ -105,14 +106,21 @@ export class KubeApi {
     store.onReplace((resource, before, after) => claims.replace(resource, before, after))
   }
 
-  /** Makes the namespaces that are always there. */
+  /** Makes the namespaces that are always there, and the ServiceCIDR that says where cluster IPs are from, as proxies read it. */
   async start(): Promise<void> {
-    const type = resourceTypeOf('Namespace')
+    const of = (kind: string, name = ''): Target => {
+      return { type: resourceTypeOf(kind), namespace: '', name, subresource: '' }
+    }
     const options: WriteOptions = { fieldManager: 'fairlead', fieldValidation: 'Ignore', dryRun: false, warnings: [] }
     for (const name of builtInNamespaces) {
       if (this.store.get('namespaces', '', name)) continue
-      await this.create({ type, namespace: '', name: '', subresource: '' }, { metadata: { name } }, options)
+      await this.create(of('Namespace'), { metadata: { name } }, options)
     }
+    // Its name is that of Kubernetes' own default.
+    const ranges = of('ServiceCIDR', 'kubernetes')
+    const body = { metadata: { name: ranges.name }, spec: { cidrs: this.#claims.clusterCIDRs.map(formatCidr) } }
+    if (this.store.get(qualifiedName(ranges.type), '', ranges.name)) await this.update(ranges, body, options)
+    else await this.create(ranges, body, options)
   }
 
   get({ type, namespace, name }: Target): KubeObject {

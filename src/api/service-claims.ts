@@ -56,6 +56,11 @@ export class ServiceClaims {
     this.#balancer = (options.loadBalancerCIDRs ?? []).map((cidr) => openRange(cidr, []))
   }
 
+  /** The networks of cluster IPs. */
+  get clusterCIDRs(): readonly Cidr[] {
+    return this.#cluster.map(({ cidr }) => cidr)
+  }
+
   /** `30000-32767` */
   get nodePortRange(): string {
     return `${this.#nodePorts.first}-${this.#nodePorts.last}`

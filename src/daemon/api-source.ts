@@ -4,7 +4,8 @@ import { qualifiedName, resourceTypeOf } from '../api/resources.ts'
 import { parseManifest, type ManifestObject } from '../model/parse-manifest.ts'
 import { runAnnotation } from '../nodes/pod-object.ts'
 import { MemorySource } from '../sources/memory.ts'
-import { managedByLabel, publisher } from './publish-slices.ts'
+import { publisher } from './publish-slices.ts'
+import { managedByLabel } from './slice-index.ts'
 
 /** Kinds that become part of snapshots. */
 const kinds = ['Namespace', 'Node', 'Pod', 'Service', 'EndpointSlice', 'Network', 'ServiceCIDR'] as const

@@ -5,7 +5,7 @@ import type { Log } from '../base/log.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { serviceNameLabel } from '../model/parse-endpoint-slice.ts'
 import { endpointsManagedByLabel, selectsPods } from './describe-endpoints.ts'
-import { managedByLabel } from './publish-slices.ts'
+import { managedByLabel, SliceIndex } from './slice-index.ts'
 
 /** What mirrored slices say of who made them (discovery/v1); everybody knows that name. */
 const mirrorer = 'endpointslicemirroring-controller.k8s.io'
@@ -25,6 +25,7 @@ const untold = new Set([
 export class EndpointsMirror implements Disposable {
   readonly #api: KubeApi
   readonly #log: Log
+  readonly #mirrored: SliceIndex
   readonly #stale = new Set<ObjectKey>()
   readonly #unsubscribe: () => void
   #running: Promise<void> | undefined
@@ -33,12 +34,14 @@ export class EndpointsMirror implements Disposable {
   constructor(api: KubeApi, options: { readonly log: Log }) {
     this.#api = api
     this.#log = options.log
+    this.#mirrored = new SliceIndex(api.store, mirrorer)
     for (const object of api.store.list('endpoints')) this.#stale.add(keyOf(object))
-    for (const slice of api.store.list(slices)) if (isMirrored(slice)) this.#stale.add(serviceOf(slice))
+    for (const service of this.#mirrored.services) this.#stale.add(service)
     this.#unsubscribe = api.store.subscribe((events) => {
       for (const { resource, object } of events) {
         if (resource === 'endpoints' || resource === 'services') this.#stale.add(keyOf(object))
-        if (resource === slices && isMirrored(object)) this.#stale.add(serviceOf(object))
+        const mirrored = resource === slices ? this.#mirrored.serviceOf(object) : undefined
+        if (mirrored !== undefined) this.#stale.add(mirrored)
       }
       this.#start()
     })
@@ -53,6 +56,7 @@ export class EndpointsMirror implements Disposable {
   [Symbol.dispose](): void {
     this.#stopped = true
     this.#unsubscribe()
+    this.#mirrored[Symbol.dispose]()
   }
 
   #start(): void {
@@ -91,10 +95,8 @@ export class EndpointsMirror implements Disposable {
       else await this.#api.create(target, slice, options)
     }
     const names = new Set(wanted.map(({ metadata }) => metadata.name))
-    for (const slice of store.list(slices)) {
-      if (!isMirrored(slice) || serviceOf(slice) !== key || names.has(slice.metadata.name)) continue
-      await this.#api.remove(targetOf(namespace, slice.metadata.name), { dryRun: false })
-    }
+    for (const old of this.#mirrored.namesOf(key))
+      if (!names.has(old)) await this.#api.remove(targetOf(namespace, old), { dryRun: false })
   }
 }
 
@@ -105,15 +107,7 @@ function targetOf(namespace: string, name: string): Target {
 }
 
 function keyOf({ metadata }: KubeObject): ObjectKey {
-  return `${metadata.namespace}/${metadata.name}` as ObjectKey
-}
-
-function isMirrored({ metadata }: KubeObject): boolean {
-  return metadata.labels?.[managedByLabel] === mirrorer
-}
-
-function serviceOf({ metadata }: KubeObject): ObjectKey {
-  return `${metadata.namespace}/${metadata.labels?.[serviceNameLabel]}` as ObjectKey
+  return `${metadata.namespace}/${metadata.name}`
 }
 
 /** Those of Services with a selector come from slices themselves; leader locks were Endpoints once. */

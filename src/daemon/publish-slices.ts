@@ -7,10 +7,10 @@ import { describeEndpoints, endpointsManagedByLabel, selectsPods } from './descr
 import type { Endpoint, EndpointSlice } from '../model/endpoint-slice.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { serviceNameLabel } from '../model/parse-endpoint-slice.ts'
+import { managedByLabel, SliceIndex } from './slice-index.ts'
 import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
 
-/** The label of slices that somebody keeps up to date (discovery/v1), and our name there. */
-export const managedByLabel = 'endpointslice.kubernetes.io/managed-by'
+/** Our name in the label of slices that somebody keeps up to date. */
 export const publisher = 'endpoints.fairlead.dev'
 
 /** Services whose slices are written together: their writes share a commit. */
@@ -23,6 +23,8 @@ const servicesAtOnce = 50
  */
 export class SlicePublisher implements Disposable {
   readonly #api: KubeApi
+  /** The slices that this, or an earlier daemon, wrote. */
+  readonly #ours: SliceIndex
   readonly #log: Log
   #published = emptySnapshot
   /** Keys of Services whose slices could not be written; the next snapshot tries again. */
@@ -33,6 +35,7 @@ export class SlicePublisher implements Disposable {
 
   constructor(api: KubeApi, options: { readonly log: Log }) {
     this.#api = api
+    this.#ours = new SliceIndex(api.store, publisher)
     this.#log = options.log
   }
 
@@ -50,6 +53,7 @@ export class SlicePublisher implements Disposable {
 
   [Symbol.dispose](): void {
     this.#stopped = true
+    this.#ours[Symbol.dispose]()
   }
 
   async #publish(snapshot: Snapshot): Promise<void> {
@@ -57,20 +61,19 @@ export class SlicePublisher implements Disposable {
     for (const key of SharedMap.changedKeys(this.#published.services, snapshot.services)) stale.add(key)
     // What an earlier daemon left behind belongs to Services that may be gone.
     if (this.#published === emptySnapshot) {
-      for (const { service } of this.#ours()) stale.add(service)
+      for (const service of this.#ours.services) stale.add(service)
       for (const { metadata } of this.#api.store.list('endpoints'))
         if (metadata.labels?.[endpointsManagedByLabel] === publisher)
           stale.add(`${metadata.namespace}/${metadata.name}`)
     }
     for (const key of this.#failed) stale.add(key)
     this.#failed.clear()
-    const ours = Map.groupBy(this.#ours(), ({ service }) => service)
     const keys = [...stale]
     for (let from = 0; from < keys.length; from += servicesAtOnce) {
       if (this.#stopped) return
       await Promise.all(
         keys.slice(from, from + servicesAtOnce).map((key) => {
-          const names = new Set((ours.get(key) ?? []).map(({ name }) => name))
+          const names = new Set(this.#ours.namesOf(key))
           return this.#reconcileOrNote(key, { wanted: snapshot.slices.get(key) ?? [], names })
         }),
       )
@@ -128,13 +131,6 @@ export class SlicePublisher implements Disposable {
     } else if (there?.metadata.labels?.[endpointsManagedByLabel] === publisher) {
       await this.#api.remove(target, { dryRun: false })
     }
-  }
-
-  #ours(): { readonly service: ObjectKey; readonly name: string }[] {
-    return this.#api.store.list(slices).flatMap(({ metadata }) => {
-      const { [managedByLabel]: manager, [serviceNameLabel]: service } = metadata.labels ?? {}
-      return manager === publisher ? [{ service: `${metadata.namespace}/${service}`, name: metadata.name }] : []
-    })
   }
 }
 
