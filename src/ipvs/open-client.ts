@@ -1,4 +1,5 @@
 import { findFamily, NETLINK_GENERIC } from '../netlink/generic-netlink.ts'
+import type { NetlinkMessage } from '../netlink/message.ts'
 import { openNetlink, type NetlinkSocket } from '../netlink/netlink-socket.ts'
 import { runAll } from '../netlink/run-all.ts'
 import type { TransportOptions } from '../netlink/transport.ts'
@@ -33,13 +34,14 @@ export function openIpvs(options: Pick<TransportOptions, 'netns'> = {}): IpvsCli
 export class NetlinkIpvs implements IpvsClient {
   readonly #socket: NetlinkSocket
   #family: Promise<number> | undefined
+  #dumps: Promise<unknown> = Promise.resolve()
 
   constructor(socket: NetlinkSocket) {
     this.#socket = socket
   }
 
   async list(): Promise<readonly VirtualServerState[]> {
-    const answers = await this.#socket.dump(await this.#typed(listVirtuals()))
+    const answers = await this.#dump(listVirtuals())
     const found: VirtualServerState[] = []
     for (const { payload } of answers) {
       const virtual = readVirtual(payload)
@@ -49,7 +51,7 @@ export class NetlinkIpvs implements IpvsClient {
   }
 
   async reals(at: VirtualAddress): Promise<readonly RealServerState[]> {
-    const answers = await this.#socket.dump(await this.#typed(listReals(at)))
+    const answers = await this.#dump(listReals(at))
     return answers.flatMap(({ payload }) => readReal(payload, virtualFamily(at)) ?? [])
   }
 
@@ -84,6 +86,13 @@ export class NetlinkIpvs implements IpvsClient {
 
   [Symbol.dispose](): void {
     this.#socket[Symbol.dispose]()
+  }
+
+  /** One after the other: the kernel refuses a dump while another one of the same socket goes on (EBUSY). */
+  async #dump(request: IpvsRequest): Promise<NetlinkMessage[]> {
+    const answers = this.#dumps.then(async () => await this.#socket.dump(await this.#typed(request)))
+    this.#dumps = answers.catch(() => {})
+    return await answers
   }
 
   async #ask(request: IpvsRequest): Promise<Buffer> {

@@ -24,8 +24,8 @@ export interface IpvsSurroundings {
   readonly others: ReadonlySet<IpAddress>
   /** For Services that name none. */
   readonly scheduler: Scheduler
-  /** Schedulers that this kernel lacks. */
-  readonly missing: ReadonlySet<string>
+  /** Schedulers that this kernel lacks. @default none */
+  readonly missing?: ReadonlySet<string>
   /** Our table as it is in the kernel: marks stay where they are. */
   readonly table: Pick<TableState, 'elements'> | undefined
 }
@@ -44,7 +44,7 @@ export function newIpvsMemo(): IpvsMemo {
 /** Compiles Services to what mode ipvs wants. Pure, but for what the memo takes note of. */
 export function compileIpvs(
   services: CompiledServices,
-  { others, scheduler, missing, table }: IpvsSurroundings,
+  { others, scheduler, missing = new Set(), table }: IpvsSurroundings,
   memo: IpvsMemo = newIpvsMemo(),
 ): IpvsWanted {
   const nodeAddresses = nodePortAddresses(others, services.settings)
