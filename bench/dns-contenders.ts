@@ -3,8 +3,11 @@ import { once } from 'node:events'
 import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { writeKubeconfig } from '../src/api/credentials.ts'
 import { run, spawnIn } from '../src/linux/exec.ts'
 import type { Netns } from '../src/linux/netns.ts'
+import type { PlaneReady } from './api-plane-task.ts'
+import { generateServices } from './generate-services.ts'
 import { writeZone } from './dns-names.ts'
 import type { Peer } from './options.ts'
 import { scriptBeside } from './script-beside.ts'
@@ -130,32 +133,43 @@ auth-zone:
   return ['unbound', '-d', '-c', file]
 }
 
-/** A peer finds a Corefile for CoreDNS in $COREFILE, and the API server in it. */
-function peerRecipe({ name, command }: Peer, api: string): Recipe {
+/** A peer finds a Corefile for CoreDNS in $COREFILE, which leads to an API server that has the Services. */
+function peerRecipe({ name, command }: Peer, kubeconfig: string): Recipe {
   return {
     name,
     command(port, own) {
-      const corefile = `.:${port} {\n  bind 127.0.0.1\n  kubernetes cluster.local {\n    endpoint http://${api}\n  }\n}\n`
-      writeFileSync(join(own, 'Corefile'), corefile)
+      const cluster = `  kubernetes cluster.local {\n    kubeconfig ${kubeconfig}\n  }\n`
+      writeFileSync(join(own, 'Corefile'), `.:${port} {\n  bind 127.0.0.1\n${cluster}}\n`)
       return ['sh', '-c', `exec ${command}`]
     },
-    env: { GOMAXPROCS: '1' },
+    env: { KUBECONFIG: kubeconfig },
   }
 }
 
-async function startApi({ netns, services, endpoints }: DnsWorld, stack: AsyncDisposableStack): Promise<string> {
-  const script = scriptBeside(import.meta.url, 'follow-server')
-  const api = netns.enter(() => fork(script, [String(services), String(endpoints)]))
+/** Starts the embedded API server with the Services; returns the path of a kubeconfig. */
+async function startApi(
+  { netns, folder, services, endpoints }: DnsWorld,
+  stack: AsyncDisposableStack,
+): Promise<string> {
+  const [state, manifests] = [join(folder, 'api'), join(folder, 'manifests')]
+  mkdirSync(state)
+  generateServices(manifests, { services, endpointsEach: endpoints })
+  const script = scriptBeside(import.meta.url, 'api-plane')
+  const api = netns.enter(() =>
+    fork(script, [state, manifests, '127.0.0.1'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }),
+  )
   stack.defer(() => end(api))
-  const [{ address }] = (await once(api, 'message')) as [{ address: string }]
-  return address
+  const [{ authority, token }] = (await once(api, 'message')) as [PlaneReady]
+  const kubeconfig = join(folder, 'kubeconfig')
+  writeKubeconfig(kubeconfig, { url: 'https://127.0.0.1:6443', authority, token })
+  return kubeconfig
 }
 
 async function untilAnswers(
   { netns, services, signal }: DnsWorld,
   { child, port, log }: { readonly child: ChildProcess; readonly port: number; readonly log: string },
 ): Promise<void> {
-  const name = `service-${services - 1}.bench.svc.cluster.local`
+  const name = `svc-${services - 1}.bench.svc.cluster.local`
   for (let left = 200; left > 0; left--) {
     signal.throwIfAborted()
     if (child.exitCode !== null) break

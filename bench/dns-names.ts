@@ -9,7 +9,7 @@ export type QuestionKind = (typeof questionKinds)[number]
 const questionsPerFile = 20_000
 const zone = 'cluster.local'
 
-/** The cluster IP of Service `index`, as bench/follow-server.ts has it. */
+/** A cluster IP for Service `index`, `bench/svc-INDEX`. */
 export function clusterIpOf(index: number): string {
   return `10.${100 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`
 }
@@ -22,15 +22,15 @@ export function writeQuestions(
   mkdirSync(folder, { recursive: true })
   const any = (): number => random.below(services)
   const lines: Readonly<Record<QuestionKind, () => readonly string[]>> = {
-    'service names': () => [`service-${any()}.bench.svc.${zone} A`],
+    'service names': () => [`svc-${any()}.bench.svc.${zone} A`],
     'missing names': () => [`missing-${any()}.bench.svc.${zone} A`],
     'search paths': () =>
       ['A', 'AAAA'].flatMap((type) => [
         `www-${any()}.example.com.bench.svc.${zone} ${type}`,
         `www-${any()}.example.com.svc.${zone} ${type}`,
         `www-${any()}.example.com.${zone} ${type}`,
-        `service-${any()}.bench.bench.svc.${zone} ${type}`,
-        `service-${any()}.bench.svc.${zone} ${type}`,
+        `svc-${any()}.bench.bench.svc.${zone} ${type}`,
+        `svc-${any()}.bench.svc.${zone} ${type}`,
       ]),
   }
   const paths = questionKinds.map((kind) => {
@@ -52,6 +52,6 @@ export function writeZone(path: string, services: number): void {
     '@ NS ns.dns',
     'ns.dns A 10.96.0.10',
   ]
-  const names = Array.from({ length: services }, (_, i) => `service-${i}.bench.svc A ${clusterIpOf(i)}`)
+  const names = Array.from({ length: services }, (_, i) => `svc-${i}.bench.svc A ${clusterIpOf(i)}`)
   writeFileSync(path, `${[...head, ...names].join('\n')}\n`)
 }

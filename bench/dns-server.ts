@@ -1,4 +1,4 @@
-/** A process of the suite `dns`: `fairlead PORT SERVICES ENDPOINTS WORKERS`, or `dgram PORT SERVICES`, the shortest server that Node can have. */
+/** A process of the suite `dns`: `fairlead PORT SERVICES ENDPOINTS WORKERS [joins]`, or `dgram PORT SERVICES`, the shortest server that Node can have. */
 import { createSocket } from 'node:dgram'
 import { silentLog } from '../src/base/log.ts'
 import { createDnsServer } from '../src/dns/server.ts'
@@ -8,24 +8,30 @@ import { clusterIpOf } from './dns-names.ts'
 
 const [kind = '', ...numbers] = process.argv.slice(2)
 const [port = 0, services = 0, endpoints = 0, workers = 1] = numbers.map(Number)
+const joins = numbers[4] === 'joins'
 if (kind === 'fairlead') await serveFairlead()
 else serveDgram()
 
 async function serveFairlead(): Promise<void> {
   const specs = Array.from({ length: services }, (_, i) => {
     const addresses = Array.from({ length: endpoints }, (_, at) => `10.${10 + at}.${(i >> 8) & 255}.${i & 255}`)
-    return [`bench/service-${i}`, { ips: [clusterIpOf(i)], ports: ['http/TCP/80'], endpoints: addresses }] as const
+    return [`bench/svc-${i}`, { ips: [clusterIpOf(i)], ports: ['http/TCP/80'], endpoints: addresses }] as const
   })
   const server = createDnsServer({
     addresses: [parseIp('127.0.0.1')],
     port,
     workers,
+    joins,
     upstreams: [],
     resolvConf: '/dev/null',
     log: silentLog,
   })
   server.update(snapshotOf(Object.fromEntries(specs)), true)
   await server.listen()
+  process.once('SIGTERM', () => {
+    void server[Symbol.asyncDispose]().then(() => process.exit())
+  })
+  process.send?.('ready')
 }
 
 /** A fixed answer for every question: what Node's own sockets cost, and nothing else. */
