@@ -288,8 +288,10 @@ export class IpvsMode implements Dataplane, Disposable {
         if (virtuals && this.#programmed === before && differs(virtuals, before, this.#draining)) this.#noteDrift()
       })
     } catch (error) {
-      this.#log.error({ err: error, mode: this.name }, 'cannot compare the virtual servers; trying again')
+      if (this.#audit)
+        this.#log.error({ err: error, mode: this.name }, 'cannot compare the virtual servers; trying again')
     }
+    // The mode was removed meanwhile.
     if (!this.#audit) return
     const took = this.#clock.monotonic() - start
     this.#audit = this.#clock.after(Math.max(auditEveryMs, took / auditShare), () => void this.#auditServers())
