@@ -19,12 +19,12 @@ const { port, sockets } = workerData as ReaderTask
 const counts: ReaderReport['counts'] = { answers: 0, mixed: 0, older: 0, wrong: 0, lost: 0 }
 const question = Buffer.concat([parseName('live.bench.svc.cluster.local').wire, Buffer.from([0, 1, 0, 1])])
 const query = Buffer.concat([Buffer.from([0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]), question])
-let stopped = false
-parentPort?.once('message', () => (stopped = true))
+const stop = new AbortController()
+parentPort?.once('message', () => stop.abort())
 
 const readers = await Promise.all(Array.from({ length: sockets }, openReader))
 parentPort?.postMessage('ready', [])
-while (!stopped) await Promise.all(readers.map((reader) => reader.ask()))
+while (!stop.signal.aborted) await Promise.all(readers.map((reader) => reader.ask()))
 for (const { socket } of readers) socket.close()
 const report: ReaderReport = { firstSeen: readers.map(({ firstSeen }) => firstSeen), counts }
 parentPort?.postMessage(report, [])

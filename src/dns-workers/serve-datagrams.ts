@@ -1,4 +1,5 @@
 import { DatagramBatch } from '../linux/datagram-batch.ts'
+import { socketAddressSize } from '../linux/udp-socket.ts'
 import { AnswerFinder, verdicts } from './answer-finder.ts'
 import type { AnswerMemory } from './answer-memory.ts'
 import type { PassedQueries } from './passed-queries.ts'
@@ -68,12 +69,12 @@ export function serveDatagrams(options: ServeOptions): void {
   options.call()
   while (Atomics.load(control, workerWords.stop) === 0) {
     if (sockets.length > 1) server.wait(fds)
-    for (let i = 0; i < sockets.length; i++) server.serve(i, { wait: sockets.length === 1 })
+    for (let i = 0; i < sockets.length; i++) server.serve(i, sockets.length === 1)
   }
   const nothing = new Int32Array(new SharedArrayBuffer(4))
   for (let last = false; ;) {
     let served = 0
-    for (let i = 0; i < sockets.length; i++) served += server.serve(i, { wait: false })
+    for (let i = 0; i < sockets.length; i++) served += server.serve(i, false)
     if (served > 0) continue
     if (last) return
     Atomics.wait(nothing, 0, 0, lastWait)
@@ -99,10 +100,15 @@ class BatchServer {
     responseSize: 0,
     seconds: 0,
   }
+  /** How each socket is read: made once, so that nothing is made per batch. */
+  readonly #waiting: readonly { readonly wait: boolean; readonly packetInfo: boolean }[]
+  readonly #looking: readonly { readonly wait: boolean; readonly packetInfo: boolean }[]
   #answered = 0
 
   constructor(options: ServeOptions) {
     this.#options = options
+    this.#waiting = options.sockets.map(({ packetInfo }) => ({ wait: true, packetInfo }))
+    this.#looking = options.sockets.map(({ packetInfo }) => ({ wait: false, packetInfo }))
     this.#batch = new DatagramBatch(options.batch)
     this.#finder = new AnswerFinder(options.memory, this.#batch.bytes)
     const { capacity } = this.#batch
@@ -116,18 +122,19 @@ class BatchServer {
     this.#batch.wait(fds)
   }
 
-  /** Serves one batch of a socket and returns how many datagrams it had. */
-  serve(index: number, { wait }: { readonly wait: boolean }): number {
+  /** Serves one batch of a socket and returns how many datagrams it had; `wait`: for the first one. */
+  serve(index: number, wait: boolean): number {
     const socket = this.#options.sockets[index]!
     const batch = this.#batch
-    const received = batch.receive(socket.fd, { wait, packetInfo: socket.packetInfo })
+    const received = batch.receive(socket.fd, (wait ? this.#waiting : this.#looking)[index]!)
     if (received === 0) return 0
     const began = performance.now()
     this.#answered = 0
+    this.#query.ipv6 = socket.ipv6
     for (let i = 0; i < received; i++) this.#take(i, index)
     const unsent = batch.send(socket.fd, received)
     if (unsent > 0) Atomics.add(this.#options.control, workerWords.unsent, unsent)
-    this.#count(socket.ipv6, (performance.now() - began) / 1000)
+    this.#count((performance.now() - began) / 1000)
     return received
   }
 
@@ -159,9 +166,9 @@ class BatchServer {
 
   #sample(i: number, n: number): void {
     const { bytes, addresses } = this.#batch
-    const from = i * 28
-    const ipv6 = addresses[from] === 10
-    this.#fill(n, { ipv6, seconds: 0 })
+    const from = i * socketAddressSize
+    const { ipv6 } = this.#query
+    this.#fill(n, 0)
     this.#options.sampler?.take(this.#query, {
       bytes,
       start: this.#batch.start(i) + 12,
@@ -171,18 +178,17 @@ class BatchServer {
   }
 
   /** Counted when the answers are on their way, so that counting delays nobody. */
-  #count(ipv6: boolean, seconds: number): void {
+  #count(seconds: number): void {
     const { counter } = this.#options
     for (let n = 0; n < this.#answered; n++) {
-      this.#fill(n, { ipv6, seconds })
+      this.#fill(n, seconds)
       counter.add(this.#query)
     }
   }
 
-  #fill(n: number, { ipv6, seconds }: { readonly ipv6: boolean; readonly seconds: number }): void {
+  #fill(n: number, seconds: number): void {
     const query = this.#query
     const rcode = this.#rcodes[n]!
-    query.ipv6 = ipv6
     query.type = this.#types[n]!
     query.requestSize = this.#requestSizes[n]!
     query.dnssecOk = (rcode & 0x80) !== 0
