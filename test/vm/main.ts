@@ -1,3 +1,6 @@
+import { spawnSync } from 'node:child_process'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError } from 'commander'
 import { guestObstacle, runInGuest } from './guest.ts'
 import { cacheFolder, ensureKernel } from './kernel-package.ts'
@@ -34,6 +37,7 @@ async function run(argv: readonly string[], options: Options): Promise<number> {
     say(`No guest can run here: ${obstacle}.`)
     return 125
   }
+  if (options.root === undefined) fillCompileCache()
   const result = await runInGuest({
     kernel: ensureKernel(cacheFolder(process.env), say),
     argv,
@@ -54,12 +58,28 @@ async function run(argv: readonly string[], options: Options): Promise<number> {
   return result.code
 }
 
+/** Where Node keeps what it made of our TypeScript. The guest sees the host's, and writes to its overlay. */
+function compileCache(): string {
+  return join(dirname(cacheFolder(process.env)), 'node')
+}
+
+/**
+ * Fills {@link compileCache}: an emulated Node takes seconds to read our TypeScript, and now and then dies of it (V8 moves the WebAssembly
+ * that strips types to another tier and no longer finds its own code: ThreadIsolation::StartOfJitAllocationAt).
+ */
+function fillCompileCache(): void {
+  const env = { ...process.env, NODE_COMPILE_CACHE: compileCache() }
+  // It imports all of the program, and ends at once without a parent to talk to.
+  const everything = fileURLToPath(new URL('../conformance/proxy-host.ts', import.meta.url))
+  const runner = fileURLToPath(new URL('../conformance/main.ts', import.meta.url))
+  for (const words of [[everything], [runner, '--help']]) spawnSync(process.execPath, words, { env, stdio: 'ignore' })
+}
+
 /** Emulation is about ten times slower than the machine, so patience is scaled; tests never check less for it. */
 function guestEnvironment(): Record<string, string> {
   const passed = ['PATH', 'HOME', 'TERM', 'LANG', 'FAIRLEAD_TIME_SCALE']
   const values = passed.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]))
-  // Node's start is mostly the work of reading our TypeScript: the second start in a guest takes half the time.
-  const cache = { NODE_COMPILE_CACHE: '/var/tmp/fairlead-compile-cache' }
+  const cache = { NODE_COMPILE_CACHE: compileCache() }
   return {
     FAIRLEAD_TIME_SCALE: '10',
     FAIRLEAD_GUEST: '1',
