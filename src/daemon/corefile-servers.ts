@@ -41,14 +41,9 @@ export class CorefileServers implements AsyncDisposable {
     stack.move()
   }
 
-  /** Where they listen, for comparing: servers at the same places can take over from each other. */
-  get places(): ReadonlySet<string> {
-    return new Set(this.#servers.map(({ place }) => place))
-  }
-
-  /** Whether servers that come later may listen at the same addresses before these end. */
-  get canBeJoined(): boolean {
-    return this.#servers.every(({ server }) => server.stats.workers.threads > 0)
+  /** Whether others like these can listen at the same addresses beside them: no query is lost between the two. */
+  get canShare(): boolean {
+    return this.#servers.every(({ server }) => server.usesWorkers)
   }
 
   /** Opens all sockets. Rejects with ListenError. */
@@ -70,7 +65,6 @@ export class CorefileServers implements AsyncDisposable {
 }
 
 interface OpenServer extends Disposable {
-  readonly place: string
   readonly server: DnsServer
   readonly feed: QueryFeed | undefined
   readonly blocks: readonly ServedBlock[]
@@ -97,7 +91,7 @@ function openServer(
   for (const { block, parts } of others) resolvers.set(block, new Resolver(parts.options, addresses))
   const taps = group.blocks
     .flatMap(({ logs }) => logs)
-    .map(({ zones, classes }) => new QueryLog({ log, names: zones, classes }))
+    .map(({ zones, classes }) => new QueryLog({ write: (line) => log.info(line, 'DNS query'), names: zones, classes }))
   const feed =
     taps.length > 0
       ? stack.use(
@@ -137,7 +131,6 @@ function openServer(
   })
   const owned = stack.move()
   return {
-    place: `${port} ${addresses.toSorted().join(' ')}`,
     server,
     feed,
     blocks: served,

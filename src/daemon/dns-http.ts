@@ -16,9 +16,12 @@ export interface DnsHttpOptions {
   readonly log: Log
 }
 
+/** CoreDNS's servers beside DNS. */
+export type DnsHttpKind = 'metrics' | 'ready' | 'health'
+
 /** Where CoreDNS's servers beside DNS listen, and what asks for it: the key or the line of a file, for messages. */
 export interface DnsHttpAddress {
-  readonly kind: 'metrics' | 'ready' | 'health'
+  readonly kind: DnsHttpKind
   readonly listen: ListenAddress
   readonly key: string
 }

@@ -145,34 +145,52 @@ class Service implements CorefileService {
     }
   }
 
-  /** All or nothing, as far as sockets let it: what is new is opened before what is old is closed. */
+  /** All or nothing: what is new is opened before what is old is closed, or else what was old is opened again. */
   async #takeOver(loaded: { readonly corefile: Corefile; readonly text: string }): Promise<void> {
     const { corefile } = loaded
-    const { version } = this.#options
-    const servers = new CorefileServers(corefile, {
-      machine: readMachineAddresses(),
-      lostFor: createSourceSilence(() => (this.#cluster ? [viewSource(this.#cluster.source)] : []), this.#clock),
-      version,
-      log: this.#log,
-    })
+    const servers = this.#createServers(corefile)
     const before = this.#servers
+    const share = before?.canShare === true && servers.canShare
     try {
       await this.#followCluster(corefile)
       await this.#http.configure(httpAddresses(corefile, this.#options.file))
-      if (this.#cluster) servers.update(this.#snapshot, this.#cluster.source.current.synced)
-      // Where nobody can listen beside the one before, it has to go first.
-      if (before && !before.canBeJoined) await before[Symbol.asyncDispose]()
-      await servers.listen()
+      if (!share) await before?.[Symbol.asyncDispose]()
+      await this.#listen(servers)
     } catch (error) {
       await servers[Symbol.asyncDispose]()
+      if (before && !share && this.#loaded) await this.#restore(this.#loaded.corefile)
       throw error
     }
     this.#servers = servers
     this.#loaded = loaded
-    if (before?.canBeJoined) await before[Symbol.asyncDispose]()
+    if (share) await before?.[Symbol.asyncDispose]()
     for (const note of corefile.notes) this.#log.info({}, note)
-    if (corefile.blocks.some(({ kubernetes }) => kubernetes) && this.#cluster)
-      servers.update(this.#cluster.source.current.snapshot, this.#cluster.source.current.synced)
+  }
+
+  /** The servers of the file before, which had to go so that others could be tried. */
+  async #restore(corefile: Corefile): Promise<void> {
+    await this.#http.configure(httpAddresses(corefile, this.#options.file))
+    const servers = this.#createServers(corefile)
+    await this.#listen(servers)
+    this.#servers = servers
+  }
+
+  #createServers(corefile: Corefile): CorefileServers {
+    return new CorefileServers(corefile, {
+      machine: readMachineAddresses(),
+      lostFor: createSourceSilence(() => (this.#cluster ? [viewSource(this.#cluster.source)] : []), this.#clock),
+      version: this.#options.version,
+      log: this.#log,
+    })
+  }
+
+  async #listen(servers: CorefileServers): Promise<void> {
+    const state = this.#cluster?.source.current
+    if (state) servers.update(state.snapshot, state.synced)
+    await servers.listen()
+    // What changed while sockets were opened.
+    const now = this.#cluster?.source.current
+    if (now && now !== state) servers.update(now.snapshot, now.synced)
   }
 
   async #followCluster(corefile: Corefile): Promise<void> {

@@ -15,7 +15,6 @@ import { openPodService } from '../bridge/pod-unit.ts'
 import { keepsLease, openPods } from '../bridge/pods.ts'
 import { StateFileError } from '../bridge/state-file.ts'
 import { ListenError } from '../dns/listen-error.ts'
-import { createDnsServer, type DnsServer } from '../dns/server.ts'
 import type { FirewallTools } from '../bridge/host-firewall.ts'
 import { IptablesError } from '../iptables/iptables-error.ts'
 import { openTools } from '../iptables/open-tools.ts'
@@ -60,6 +59,9 @@ import { ModeControl } from './mode-control.ts'
 import { ModeRecord } from './mode-record.ts'
 import { openDocker } from './open-docker.ts'
 import { NodeTokenControl } from './node-tokens.ts'
+import { DnsHttpError } from './dns-http.ts'
+import { DnsInspection } from './dns-inspection.ts'
+import { openDns, type OpenDns } from './open-dns.ts'
 import { openKubernetes } from './open-kubernetes.ts'
 import { nodeAddresses, openNode } from './open-node.ts'
 import { openUsableNftables } from './open-nftables.ts'
@@ -149,6 +151,7 @@ export async function startDaemon(config: Config, options: StartOptions): Promis
       NetworkError,
       ControlPlaneError,
       ListenError,
+      DnsHttpError,
       SocketTakenError,
       SocketError,
       StateFileError,
@@ -174,19 +177,23 @@ async function startParts(
   const nodeTokens = new NodeTokenControl(events)
   const inspection = new ServiceInspection(() => pods.list())
   const configuration = new ReloadControl(supervisor)
+  const dnsInspection = new DnsInspection()
 
   // First the control socket: it keeps a second daemon away. What is not there yet is said to be starting.
   const control = createHttpServer(
-    controlRoutes({
-      status: () => status.view(),
-      pods,
-      networks: networkControl,
-      modes,
-      nodeTokens,
-      inspection,
-      configuration,
-      events,
-    }),
+    {
+      ...dnsInspection.routes(),
+      ...controlRoutes({
+        status: () => status.view(),
+        pods,
+        networks: networkControl,
+        modes,
+        nodeTokens,
+        inspection,
+        configuration,
+        events,
+      }),
+    },
     (error) => {
       log.error({ err: error }, 'cannot answer on the control socket')
     },
@@ -224,10 +231,11 @@ async function startParts(
       onChange: () => proxy?.refresh(),
     },
   )
-  const dns = await startDns(context, networks)
+  const dns = await startDns(context, networks, version)
+  dnsInspection.serve(config.dns && dns && { ...dns, config: config.dns, sources })
   const follow = sources.subscribe((snapshot) => {
     // Names and rules from one snapshot. Names first: who resolves one early waits for the kernel a millisecond at most.
-    dns?.update(snapshot, true)
+    dns?.server.update(snapshot, true)
     void networkControl.apply(snapshot.networks)
     metrics.kubeProxy.observeSnapshot(snapshot)
     proxy?.update(snapshot)
@@ -573,22 +581,22 @@ async function openUsableConnections({ stack }: Context, log: Log): Promise<Serv
   }
 }
 
-async function startDns(context: Context, networks: BridgeNetworks | undefined): Promise<DnsServer | undefined> {
+async function startDns(
+  context: Context,
+  networks: BridgeNetworks | undefined,
+  version: string,
+): Promise<OpenDns | undefined> {
   const { config, log, stack, status } = context
   if (!config.dns) return undefined
-  const { upstreams, domains: rules, ...dnsOptions } = config.dns
-  const dns = stack.use(
-    createDnsServer({
-      ...dnsOptions,
-      rules,
-      ...(upstreams && { upstreams }),
-      lostFor: createSourceSilence(() => status.followed.map(viewSource)),
-      ...(networks && { networkNames: new PodNames(networks) }),
-      log: log.child({ part: 'dns' }),
-    }),
-  )
-  await dns.listen()
-  status.dns = dns
+  const dns = await openDns(config.dns, {
+    names: networks && new PodNames(networks),
+    lostFor: createSourceSilence(() => status.followed.map(viewSource)),
+    waitingFor: () => (status.sources?.synced ? [] : ['kubernetes']),
+    version,
+    log: log.child({ part: 'dns' }),
+    stack,
+  })
+  status.dns = dns.server
   return dns
 }
 

@@ -73,6 +73,11 @@ export class FastPath implements AsyncDisposable {
     this.#table.passDenials(search !== undefined || passesOn !== undefined)
   }
 
+  /** Whether workers can answer, as far as is known before they are opened. */
+  get isPossible(): boolean {
+    return this.#table !== undefined
+  }
+
   get hasWorkers(): boolean {
     return this.#workers !== undefined
   }

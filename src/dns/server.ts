@@ -48,6 +48,8 @@ export interface DnsServer extends AsyncDisposable {
   /** Opens all sockets, or none: rejects with {@link ListenError}. */
   listen(): Promise<void>
   readonly stats: DnsServerStats
+  /** Whether workers answer here, so that another server can join; before {@link listen}: whether they will try. */
+  readonly usesWorkers: boolean
   /** What knows the names of `serves`. */
   readonly resolver: Resolver
   /** All that was counted of questions and answers. */
@@ -155,6 +157,9 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
       return fast.samples
     },
     resolver,
+    get usesWorkers() {
+      return endpoints.length > 0 ? fast.hasWorkers : fast.isPossible
+    },
     get endpoints() {
       return endpoints
     },
