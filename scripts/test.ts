@@ -38,8 +38,8 @@ const total: Outcome = { passed: 0, failed: 0, skipped: new Map() }
  */
 const guestFiles =
   process.env['FAIRLEAD_TEST_VM'] === '1'
-    ? ['test/vm', 'src/ipvs', 'src/proxy']
-    : ['test/vm/features', 'src/ipvs', 'src/proxy-ipvs']
+    ? ['test/vm', 'src/linux/sctp', 'src/ipvs', 'src/proxy']
+    : ['test/vm/features', 'src/linux/sctp', 'src/ipvs', 'src/proxy-ipvs']
 
 const steps: [string, () => void][] = [
   ['types', () => check('types', [bin('tsc'), '-p', '.'])],
