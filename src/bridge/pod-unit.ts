@@ -18,10 +18,25 @@ export interface PodService extends Disposable {
   readonly startProcess: (command: readonly string[], options: PodProcessOptions) => Promise<PodProcess>
 }
 
-/** Opens the way out of the daemon's own unit. Throws what opening /proc/1/ns/mnt throws. */
+/** The unit of the daemon does not let it make pods; the message is for the user. */
+export class PodServiceError extends Error {
+  override readonly name = 'PodServiceError'
+}
+
+/** Opens the way out of the daemon's own unit. Throws {@link PodServiceError}. */
 export function openPodService(): PodService {
-  const mounts = MountNamespace.open(1)
+  const mounts = openMachine()
   return { mounts, startProcess: startPodUnit, [Symbol.dispose]: () => mounts?.[Symbol.dispose]() }
+}
+
+function openMachine(): MountNamespace | undefined {
+  try {
+    return MountNamespace.open(1)
+  } catch (error) {
+    const advice = 'the unit needs CAP_SYS_PTRACE, CAP_SYS_ADMIN and CAP_SYS_CHROOT'
+    const message = `the mounts of the machine cannot be seen from this unit: ${(error as Error).message} (${advice})`
+    throw new PodServiceError(message, { cause: error })
+  }
 }
 
 /** A unit of the same pod that has just ended has its name for some moments more. */

@@ -11,7 +11,7 @@ import { NetworkStore, parseNetworkSpec } from '../bridge/network-store.ts'
 import { openHostNetworks, type HostNetworks } from '../bridge/host-networks.ts'
 import { removeIptablesFirewall, removeNftablesFirewall } from '../bridge/other-firewall.ts'
 import { PodStore } from '../bridge/pod-record.ts'
-import { openPodService } from '../bridge/pod-unit.ts'
+import { openPodService, PodServiceError } from '../bridge/pod-unit.ts'
 import { keepsLease, openPods } from '../bridge/pods.ts'
 import { StateFileError } from '../bridge/state-file.ts'
 import { ListenError } from '../dns/listen-error.ts'
@@ -149,6 +149,7 @@ export async function startDaemon(config: Config, options: StartOptions): Promis
   } catch (error) {
     const mendable = [
       NetworkError,
+      PodServiceError,
       ControlPlaneError,
       ListenError,
       DnsHttpError,

@@ -48,6 +48,17 @@ describe('Supervisor', () => {
     expect(sent.at(-1)?.[0]).toBe('STOPPING=1')
   })
 
+  test('Supervisor does not say READY=1 because something was reloaded during the start', () => {
+    const { sent, supervisor } = setUp()
+    supervisor.reloading()
+    supervisor.reloaded()
+    expect(sent.flat().filter((text) => /^(READY|RELOADING)/.test(text))).toEqual([])
+    supervisor.ready()
+    supervisor.reloading()
+    supervisor.reloaded()
+    expect(sent.flat().filter((text) => /^(READY|RELOADING)/.test(text))).toEqual(['READY=1', 'RELOADING=1', 'READY=1'])
+  })
+
   test('Supervisor says later, in order, what could not be said', async () => {
     const { clock, sent, broken, supervisor } = setUp({ watchdogMs: 1_000_000 })
     broken.now = true

@@ -43,6 +43,7 @@ export class Supervisor implements Disposable {
   #again: Timer | undefined
   #unsent: readonly string[] = []
   #waitingFor: () => readonly string[] = () => ['start']
+  #isReady = false
 
   constructor(options: {
     readonly socket: Pick<NotifySocket, 'send'> & Disposable
@@ -66,18 +67,20 @@ export class Supervisor implements Disposable {
   /** The first complete state is in the kernel, and DNS answers. */
   ready(): void {
     this.#beat?.cancel()
+    this.#isReady = true
     this.#say(['READY=1', 'STATUS=serving'])
     this.#watch()
   }
 
-  /** The configuration is being read again. Followed by {@link reloaded}. */
+  /** The configuration is being read again. Followed by {@link reloaded}. Both say nothing of a daemon that is not ready yet. */
   reloading(): void {
+    if (!this.#isReady) return
     // CLOCK_MONOTONIC in µs, which systemd 253 and newer want to see.
     this.#say(['RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, 'STATUS=reading the configuration'])
   }
 
-  reloaded(status = 'serving'): void {
-    this.#say(['READY=1', `STATUS=${status}`])
+  reloaded(): void {
+    if (this.#isReady) this.#say(['READY=1', 'STATUS=serving'])
   }
 
   stopping(): void {
