@@ -13,6 +13,8 @@ export interface DnsHttpOptions {
   readonly metrics: CoreDnsMetrics
   /** What is waited for; empty: the server is ready. */
   readonly waitingFor: () => readonly string[]
+  /** Whether another server of this user may have the same ports for a while, as CoreDNS lets it; default false. */
+  readonly joins?: boolean
   readonly log: Log
 }
 
@@ -47,7 +49,7 @@ export class DnsHttp implements AsyncDisposable {
         this.#options.log.error({ err: error }, `${address.key}: cannot answer`)
       })
       try {
-        await listenAsGo(server, address.listen)
+        await listenAsGo(server, address.listen, { reusePort: this.#options.joins ?? false })
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException
         const why = code === 'EADDRINUSE' ? 'another program already listens there' : code

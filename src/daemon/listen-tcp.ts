@@ -3,11 +3,15 @@ import type { Clock, Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { formatListen, type ListenAddress } from './listen-address.ts'
 
-/** Makes a server listen; rejects with the error of listen(2). */
-export function listenTcp(server: Server, { host, port }: ListenAddress): Promise<void> {
+/** Makes a server listen; rejects with the error of listen(2). `reusePort`: beside other sockets of this user that say the same. */
+export function listenTcp(
+  server: Server,
+  { host, port }: ListenAddress,
+  { reusePort = false }: { readonly reusePort?: boolean } = {},
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen({ host, port }, () => {
+    server.listen({ host, port, reusePort }, () => {
       server.off('error', reject)
       resolve()
     })
@@ -15,14 +19,18 @@ export function listenTcp(server: Server, { host, port }: ListenAddress): Promis
 }
 
 /** The same as kube-proxy does: 0.0.0.0 means all addresses of both families (Go's net.Listen), where there are both. */
-export async function listenAsGo(server: Server, address: ListenAddress): Promise<void> {
-  if (address.host !== '0.0.0.0') return listenTcp(server, address)
+export async function listenAsGo(
+  server: Server,
+  address: ListenAddress,
+  options: { readonly reusePort?: boolean } = {},
+): Promise<void> {
+  if (address.host !== '0.0.0.0') return listenTcp(server, address, options)
   try {
-    await listenTcp(server, { ...address, host: '::' })
+    await listenTcp(server, { ...address, host: '::' }, options)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL') throw error
-    await listenTcp(server, address)
+    await listenTcp(server, address, options)
   }
 }
 

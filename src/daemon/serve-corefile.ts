@@ -84,7 +84,12 @@ class Service implements CorefileService {
     this.#clock = options.clock ?? systemClock
     this.#log = options.log
     this.#metrics = createCoreDnsMetrics(options.version, (): readonly ServedBlock[] => this.#servers?.blocks ?? [])
-    this.#http = new DnsHttp({ metrics: this.#metrics, waitingFor: () => this.#waitingFor(), log: options.log })
+    this.#http = new DnsHttp({
+      metrics: this.#metrics,
+      waitingFor: () => this.#waitingFor(),
+      joins: true,
+      log: options.log,
+    })
   }
 
   async start(): Promise<void> {
