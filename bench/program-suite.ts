@@ -29,7 +29,12 @@ export const programSuite: Suite = {
       const set = { services, endpointsEach: options.endpoints }
       try {
         const result = await runProgram(
-          { ...set, mode, rounds: Math.min(options.rounds, 10), startLimitMs: options.startLimitMs },
+          {
+            ...set,
+            mode,
+            rounds: Math.min(options.rounds, options.scale === 'quick' ? 5 : 10),
+            startLimitMs: options.startLimitMs,
+          },
           say,
         )
         results.push(result)

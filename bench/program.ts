@@ -235,7 +235,11 @@ function startDaemon(folder: string, netns: Netns): RunningDaemon {
       const before = await status()
       const cpu = daemon.cpuSeconds()
       change()
-      const after = await daemon.until((s) => (s.services?.syncs ?? 0) > (before.services?.syncs ?? 0))
+      const after = await daemon.until(
+        // One that changed no Service is another's: then this change is yet to come.
+        ({ services }) =>
+          (services?.syncs ?? 0) > (before.services?.syncs ?? 0) && (services?.lastSync?.changedServices ?? 0) > 0,
+      )
       return { ...lastSync(after), cpuSeconds: daemon.cpuSeconds() - cpu }
     },
     async syncAll(change, { quietMs }) {

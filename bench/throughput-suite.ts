@@ -26,7 +26,7 @@ export const throughputSuite: Suite = {
   why: 'Expected: the modes of the kernel are equal, for only first packets are matched. What copies in user space pays for every byte.',
   byDefault: true,
   heeds: ['modes', 'peers', 'rounds'],
-  estimate: (options) => contenderNames(options).length * (3 + roundsOf(options) * 2.8),
+  estimate: (options) => contenderNames(options).length * (2 + roundsOf(options) * 2.4),
   missing: async () => {
     const there = hasProgram('iperf3', process.env['PATH'] ?? '')
     return await Promise.resolve(there ? [] : ['iperf3 is not installed (Debian: apt-get install iperf3)'])
@@ -76,10 +76,12 @@ export const throughputSuite: Suite = {
     await runRounds(arms, {
       part: 'throughput',
       rounds,
+      // A second is long enough to warm up in.
+      warmUp: 0,
       random,
       recorder,
       signal,
-      onRound: (round) => progress.say(`throughput: round ${round + 1} of ${rounds}`, (round + 1) / (rounds + 1)),
+      onRound: (round) => progress.say(`throughput: round ${round + 1} of ${rounds}`, (round + 1) / rounds),
     })
     print(context)
   },

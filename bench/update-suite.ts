@@ -15,10 +15,12 @@ import { TrafficLab, type TrafficNode } from './traffic-lab.ts'
 import type { TrafficTask } from './traffic-task.ts'
 
 /** Seconds of connections during churn; endpoints change from second 1 on. */
-const churnSeconds = 4
+const churnSeconds = 3
 /** Events that are measured at most, and ms between them: each is to be a lone one, also for who waits a second after each sync. */
 const mostEvents = { quick: 5, normal: 10, full: 10 } as const
 const betweenEvents = 1200
+/** Ours wait a tenth of that. */
+const betweenOwnEvents = 500
 
 /** How long changes take to be seen, and what they do to connections. */
 export const updateSuite: Suite = {
@@ -119,7 +121,7 @@ async function measureEvents({ context, lab, plane, set, folder }: Stage, { name
     const file = writeSlice(folder, { index, addresses: [address] })
     const found = lab.ask({ ...taskTo(lane, index), kind: 'until', answer: address, forMs: 30_000, pauseMs: 0.5 })
     // The client is at it before anything changes.
-    await sleep(betweenEvents + context.random.below(100))
+    await sleep((options.peers.length > 0 ? betweenEvents : betweenOwnEvents) + context.random.below(100))
     const { atNs } = await plane.change(file)
     const { foundAtNs, failures } = await found
     if (foundAtNs === undefined) throw new Error('a new endpoint was not reached within 30 s')
