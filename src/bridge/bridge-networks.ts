@@ -140,6 +140,11 @@ export class BridgeNetworks implements AsyncDisposable {
     return this.#plans.leadsOut(lease)
   }
 
+  /** The other nodes of the cluster, as they were last known. */
+  get peers(): ClusterPeers {
+    return this.#peers
+  }
+
   /** Lets the pods of other nodes reach those of this one's network, and the other way round. Throws NftablesError, IptablesError. */
   async setPeers(peers: ClusterPeers): Promise<void> {
     this.#peers = peers

@@ -11,11 +11,13 @@ import { ApiSource } from './api-source.ts'
 import type { ApiView } from './control-api.ts'
 import { listenOnSocket } from './control.ts'
 import { formatListen } from './listen-address.ts'
+import type { MemorySource } from '../sources/memory.ts'
 import type { SnapshotStream } from '../sources/merge.ts'
 import { NodeLifecycle } from './node-lifecycle.ts'
 import type { NodeTokenControl } from './node-tokens.ts'
 import { ForeignClaims } from './claim-foreign.ts'
 import { EndpointsMirror } from './mirror-endpoints.ts'
+import { OwnPods } from './own-pods.ts'
 import { SlicePublisher } from './publish-slices.ts'
 import { closeServer, listenTcp } from './listen-tcp.ts'
 
@@ -103,6 +105,11 @@ export class ControlPlane implements AsyncDisposable {
     const source = stack.use(new ApiSource(server.store, options))
     stack.use(new NodeLifecycle(server.api, { clock, log }))
     return new ControlPlane({ source, server, log, view, stack: stack.move() })
+  }
+
+  /** This machine's pods, with the labels that the API has of them. */
+  ownPods(here: MemorySource): OwnPods {
+    return this.#stack.use(new OwnPods(here, this.#server.store))
   }
 
   /** Mirrors Endpoints, keeps away from what other sources' Services have, and writes the EndpointSlices of the stream's snapshots back, as far as they are of Services of the API. */

@@ -4,6 +4,7 @@ import type { SyncLoop } from '../proxy/sync-loop.ts'
 import type { StatusView, SyncView } from './control-api.ts'
 import { createDockerMetrics } from './docker-metrics.ts'
 import { createKubernetesMetrics } from './kubernetes-metrics.ts'
+import { createNodeMetrics } from './node-metrics.ts'
 import { createKubeProxyMetrics, type KubeProxyMetrics } from './kube-proxy-metrics.ts'
 
 /** The daemon's metrics. Every name stands in docs/metrics.md (a test compares). */
@@ -58,6 +59,7 @@ export function createMetrics(
 
   createKubernetesMetrics(registry, status)
   createDockerMetrics(registry, status)
+  createNodeMetrics(registry, status)
 
   // Counted where they happen, and only read here: a failure must show while it lasts, not after the next success.
   const counter = (name: string, help: string, read: (view: StatusView) => number | undefined): void => {
@@ -112,10 +114,11 @@ export function createMetrics(
     labelNames: ['part'],
     registers,
     collect() {
-      const { services, network } = status()
+      const { services, network, cluster } = status()
       this.reset()
       this.inc({ part: 'services' }, services?.repairs ?? 0)
       this.inc({ part: 'network' }, network?.repairs ?? 0)
+      this.inc({ part: 'routes' }, cluster?.repairs ?? 0)
     },
   })
   const elements = new Counter({ name: 'fairlead_elements_total', help: 'Map elements sent to the kernel.', registers })

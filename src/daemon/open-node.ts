@@ -3,6 +3,8 @@ import { release } from 'node:os'
 import { systemClock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { BridgeNetworks } from '../bridge/bridge-networks.ts'
+import { noPeers } from '../bridge/cluster-peers.ts'
+import { portPrefix } from '../bridge/names.ts'
 import { ClusterAccess, type ClusterLocation } from '../kubernetes/cluster-access.ts'
 import { readBootId } from '../linux/boot-id.ts'
 import { readMachineId } from '../linux/machine-id.ts'
@@ -40,11 +42,15 @@ export interface ClusterMember extends AsyncDisposable {
 }
 
 /** Registers this node and keeps routes to the others, as far as the configuration asks for it. */
-export function openNode(options: NodeOptions): ClusterMember | undefined {
+export async function openNode(options: NodeOptions): Promise<ClusterMember | undefined> {
   const { config, location, log } = options
   const register = isRegistered(config)
   const podRoutes = keepsPodRoutes(config)
-  if (!register && !podRoutes) return undefined
+  if (!register && !podRoutes) {
+    // Of an earlier daemon, that was a node.
+    if (options.networks?.peers.network) await options.networks.setPeers(noPeers)
+    return undefined
+  }
   const stack = new AsyncDisposableStack()
   const rtnetlink = stack.use(openRtnetlink())
   const agent = register && location ? stack.use(openAgent(location, { ...options, rtnetlink })) : undefined
@@ -107,8 +113,8 @@ function openRoutes({ config, networks, sources, rtnetlink, log }: NodeOptions &
         })),
       ],
       clusterCIDRs: services?.detectLocal.kind === 'cluster' ? services.detectLocal.cidrs : [],
-      ignoredLinks: bridgesOf(networks),
     }),
+    isOwnLink: ownLinks(networks),
     async onPlan({ pods, addresses }) {
       if (networks && network) await networks.setPeers({ network: network.name, pods, nodes: addresses })
     },
@@ -123,9 +129,9 @@ export async function nodeAddresses(
   options: { readonly rtnetlink?: Rtnetlink; readonly networks: BridgeNetworks | undefined },
 ): Promise<readonly IpAddress[]> {
   if (node.addresses.length > 0) return node.addresses
-  if (options.rtnetlink) return await findNodeAddresses(options.rtnetlink, bridgesOf(options.networks))
+  if (options.rtnetlink) return await findNodeAddresses(options.rtnetlink, ownLinks(options.networks))
   using rtnetlink = openRtnetlink()
-  return await findNodeAddresses(rtnetlink, bridgesOf(options.networks))
+  return await findNodeAddresses(rtnetlink, ownLinks(options.networks))
 }
 
 async function readFacts(
@@ -145,8 +151,9 @@ function podCIDRs({ network }: Config, networks: BridgeNetworks | undefined): re
   return own.subnets.map(({ cidr }) => cidr).filter((cidr) => own.gatewayModes[cidrFamily(cidr)] !== 'isolated')
 }
 
-function bridgesOf(networks: BridgeNetworks | undefined): ReadonlySet<string> {
-  return new Set(networks?.networks.map(({ bridge }) => bridge))
+/** Whether a link is a bridge of ours, or a port of one. */
+function ownLinks(networks: BridgeNetworks | undefined): (name: string) => boolean {
+  return (name) => name.startsWith(portPrefix) || (networks?.networks.some(({ bridge }) => bridge === name) ?? false)
 }
 
 function readNodeInfo(version: string): NodeInfo {

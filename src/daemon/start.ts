@@ -245,7 +245,7 @@ async function startParts(
   stack.use(networkControl)
   stack.defer(follow)
   status.cluster = stack.use(
-    openNode({
+    await openNode({
       config,
       location,
       networks,
@@ -453,7 +453,8 @@ async function startSources(
   const docker = stack.use(await openDocker(config, { log: sourceLog }))
   const api = await openControlPlane(context, { networks, version })
   // Of two that have one object the first counts: what is nearest to this machine's owner (docs/config.md).
-  const followed = [podSource, ...files, ...[api?.source, kubernetes, docker].filter((source) => source !== undefined)]
+  const local = api?.ownPods(podSource) ?? podSource
+  const followed = [local, ...files, ...[api?.source, kubernetes, docker].filter((source) => source !== undefined)]
   const sources = stack.use(
     mergeSources({
       sources: followed,

@@ -4,11 +4,11 @@ import type { Rtnetlink } from '../rtnetlink/rtnetlink.ts'
 
 /**
  * Where other machines probably reach this one: for each family the source address of the default route, or the first
- * address of its link, as a kubelet finds it. Links of ours (by name) do not count. Throws NetlinkError.
+ * address of its link, as a kubelet finds it. Links of ours do not count. Throws NetlinkError.
  */
 export async function findNodeAddresses(
   rtnetlink: Rtnetlink,
-  ignoredLinks: ReadonlySet<string>,
+  isOwnLink: (name: string) => boolean,
 ): Promise<readonly IpAddress[]> {
   const [links, addresses, routes] = await Promise.all([
     rtnetlink.links.list(),
@@ -16,7 +16,7 @@ export async function findNodeAddresses(
     rtnetlink.routes.list({ table: RT_TABLE_MAIN }),
   ])
   const usable = new Set(
-    links.filter(({ name, loopback, up }) => up && !loopback && !ignoredLinks.has(name)).map(({ index }) => index),
+    links.filter(({ name, loopback, up }) => up && !loopback && !isOwnLink(name)).map(({ index }) => index),
   )
   const global = addresses.filter(({ link, scope }) => usable.has(link) && scope === 'global')
   return ipFamilies.flatMap((family) => {

@@ -12,11 +12,13 @@ export const podRouteProtocol = 103
 /** What {@link PodRoutes} needs. */
 export interface PodRoutesOptions {
   readonly rtnetlink: Rtnetlink
-  /** What is to be had now. `links`: those of them that are not to be looked at. */
-  readonly facts: () => Omit<RouteFacts, 'links'> & { readonly ignoredLinks: ReadonlySet<string> }
+  /** What is to be had now. */
+  readonly facts: () => Omit<RouteFacts, 'links'>
+  /** Links by which no other node is reached: our bridges and their ports, of which there are many. */
+  readonly isOwnLink: (name: string) => boolean
   /** False: routes are somebody else's; only what can be said about them is. */
   readonly enabled: boolean
-  /** Told of the plan when it changed, before routes are written: the firewall opens first. */
+  /** Told of the first plan, and when it changed, before routes are written: the firewall opens first. */
   readonly onPlan: (plan: RoutePlan) => Promise<void>
   readonly clock: Clock
   readonly log: Log
@@ -26,7 +28,7 @@ export interface PodRoutesOptions {
 export class PodRoutes implements AsyncDisposable {
   readonly #options: PodRoutesOptions
   readonly #runner: BoundedRunner
-  #plan: RoutePlan = { routes: [], pods: [], addresses: [], problems: [] }
+  #plan: RoutePlan | undefined
   /** Destinations that somebody else has a route for. */
   #blocked: readonly string[] = []
   #told = new Set<string>()
@@ -46,12 +48,12 @@ export class PodRoutes implements AsyncDisposable {
 
   /** Routes as they should be now. */
   get routes(): readonly PodRoute[] {
-    return this.#plan.routes
+    return this.#plan?.routes ?? []
   }
 
   /** Sentences for people, about single nodes. */
   get problems(): readonly string[] {
-    return [...this.#plan.problems, ...this.#blocked]
+    return [...(this.#plan?.problems ?? []), ...this.#blocked]
   }
 
   /** How often routes were put back. */
@@ -66,7 +68,7 @@ export class PodRoutes implements AsyncDisposable {
 
   /** Notices, from now on, what others do to links and routes. */
   follow(): void {
-    const { rtnetlink, log } = this.#options
+    const { rtnetlink, isOwnLink, log } = this.#options
     const lost = (error: Error): void => {
       log.warn({ err: error }, 'Netlink notifications were lost, looking at all routes')
       this.#runner.request()
@@ -74,13 +76,12 @@ export class PodRoutes implements AsyncDisposable {
     rtnetlink.watchRoutes(({ kind, route }) => {
       if (kind === 'deleted' && route.protocol === podRouteProtocol) this.#runner.request()
       // One of somebody else stands in for ours, or stood in its way.
-      else if (this.#plan.routes.some(({ destination }) => formatCidr(destination) === formatCidr(route.destination))) {
+      else if (this.routes.some(({ destination }) => formatCidr(destination) === formatCidr(route.destination))) {
         if (route.protocol !== podRouteProtocol) this.#runner.request()
       }
     }, lost)
     // The kernel drops routes with the link and the address that they stand on, and says nothing of it.
-    // Ports of bridges come and go with pods.
-    rtnetlink.watchLinks(({ link }) => link.master === undefined && this.#runner.request(), lost)
+    rtnetlink.watchLinks(({ link }) => !isOwnLink(link.name) && this.#runner.request(), lost)
     rtnetlink.watchAddresses(({ address }) => address.scope === 'global' && this.#runner.request(), lost)
   }
 
@@ -90,11 +91,12 @@ export class PodRoutes implements AsyncDisposable {
   }
 
   async #sync(): Promise<void> {
-    const { rtnetlink, facts, enabled, onPlan } = this.#options
-    const { ignoredLinks, ...wanted } = facts()
-    const links = await readLinks(rtnetlink, ignoredLinks)
+    const { rtnetlink, facts, enabled, onPlan, isOwnLink } = this.#options
+    const wanted = facts()
     const before = this.#plan
-    const planned = planPodRoutes({ ...wanted, links })
+    // A machine by itself is done.
+    if (before?.addresses.length === 0 && before.pods.length === 0 && [...wanted.nodes].length < 2) return
+    const planned = planPodRoutes({ ...wanted, links: await readLinks(rtnetlink, isOwnLink) })
     const plan = enabled ? planned : { ...planned, routes: [], problems: [] }
     if (JSON.stringify(plan) !== JSON.stringify(before)) await onPlan(plan)
     this.#plan = plan
@@ -171,10 +173,10 @@ export function diffRoutes(wanted: readonly PodRoute[], present: readonly Route[
 }
 
 /** Links that lead elsewhere, with their addresses. Secondary and link-local addresses make no neighbours of nodes. */
-async function readLinks(rtnetlink: Rtnetlink, ignored: ReadonlySet<string>): Promise<LinkNetwork[]> {
+async function readLinks(rtnetlink: Rtnetlink, isOwnLink: (name: string) => boolean): Promise<LinkNetwork[]> {
   const [links, addresses] = await Promise.all([rtnetlink.links.list(), rtnetlink.addresses.list()])
   const usable = new Map(
-    links.flatMap(({ index, name, up, loopback }) => (up && !loopback && !ignored.has(name) ? [[index, name]] : [])),
+    links.flatMap(({ index, name, up, loopback }) => (up && !loopback && !isOwnLink(name) ? [[index, name]] : [])),
   )
   return addresses.flatMap(({ link: index, address, scope }) => {
     const link = usable.get(index)

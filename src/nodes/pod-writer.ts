@@ -28,6 +28,8 @@ interface PodWriterOptions {
 export class PodWriter {
   readonly #options: PodWriterOptions
   readonly #problems = new Map<ObjectKey, string>()
+  /** What was compared last, and is right: a thousand pods are not compared again because one came. */
+  readonly #right = new Map<ObjectKey, { readonly pod: Pod; readonly object: KubeObject; readonly hostIPs: string }>()
 
   constructor(options: PodWriterOptions) {
     this.#options = options
@@ -49,7 +51,9 @@ export class PodWriter {
     }
     for (const [key, pod] of wanted)
       work.push(() => this.#attempt(key, () => this.#put(pod, { key, hostIPs, nodeName })))
-    for (const key of this.#problems.keys()) if (!wanted.has(key)) this.#problems.delete(key)
+    for (const map of [this.#problems, this.#right]) {
+      for (const key of map.keys()) if (!wanted.has(key)) map.delete(key)
+    }
     for (let at = 0; at < work.length; at += atOnce) {
       await Promise.all(work.slice(at, at + atOnce).map((one) => one()))
     }
@@ -61,6 +65,9 @@ export class PodWriter {
   ): Promise<void> {
     const { own, api, clock } = this.#options
     let object = own.objects.get(key)
+    const hosts = hostIPs.join(' ')
+    const right = this.#right.get(key)
+    if (object && right?.pod === pod && right.object === object && right.hostIPs === hosts) return
     if (object && !isWritten(object)) {
       throw new ConflictError(
         `Pod ${key} exists in the API, and is not written by fairlead: this node's pod is not in it`,
@@ -75,7 +82,10 @@ export class PodWriter {
       own.put(object)
     }
     const { conditions, ...status } = describePodStatus(pod, hostIPs)
-    if (hasFields((object as { status?: unknown }).status, status) && hasConditions(object, conditions)) return
+    if (hasFields((object as { status?: unknown }).status, status) && hasConditions(object, conditions)) {
+      this.#right.set(key, { pod, object, hostIPs: hosts })
+      return
+    }
     const { namespace, name } = pod
     const body = {
       apiVersion: 'v1',

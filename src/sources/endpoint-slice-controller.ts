@@ -1,5 +1,6 @@
 import { SharedMap } from '../base/shared-map.ts'
 import type { EndpointSlice } from '../model/endpoint-slice.ts'
+import type { Node } from '../model/node.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import type { Service } from '../model/service.ts'
@@ -15,14 +16,24 @@ export class EndpointSliceController {
   slices: SharedMap<readonly EndpointSlice[]> = SharedMap.empty()
   #services: SharedMap<Service> = SharedMap.empty()
   #pods: SharedMap<Pod> = SharedMap.empty()
+  #nodes: SharedMap<Node> = SharedMap.empty()
   /** Keys of the pods with a label, by `namespace label=value`. */
   readonly #podsByLabel = new Index()
   /** Keys of the Services whose selector begins with a label, by the same. */
   readonly #servicesByLabel = new Index()
 
-  /** Takes the newest services and pods, and returns {@link slices} for them. */
-  update(services: SharedMap<Service>, pods: SharedMap<Pod>): SharedMap<readonly EndpointSlice[]> {
+  /** Takes the newest services and pods, and the nodes, whose zones are those of their pods; returns {@link slices} for them. */
+  update(
+    services: SharedMap<Service>,
+    pods: SharedMap<Pod>,
+    nodes: SharedMap<Node> = this.#nodes,
+  ): SharedMap<readonly EndpointSlice[]> {
     const stale = SharedMap.changedKeys(this.#services, services)
+    const before = this.#nodes
+    const moved = [...SharedMap.changedKeys(before, nodes)].some((name) => zoneOf(before, name) !== zoneOf(nodes, name))
+    // Seldom, and of few nodes.
+    if (moved) for (const key of services.keys()) stale.add(key)
+    this.#nodes = nodes
     for (const key of stale) {
       const before = anchorOf(this.#services.get(key))
       const after = anchorOf(services.get(key))
@@ -60,7 +71,7 @@ export class EndpointSliceController {
       const pod = this.#pods.get(podKey)
       if (pod && selects(selector, pod.labels)) pods.push(pod)
     }
-    return endpointSlicesFor(service, pods, this.slices.get(key))
+    return endpointSlicesFor(service, pods, this.slices.get(key), (node) => zoneOf(this.#nodes, node))
   }
 
   #addSelecting(pod: Pod, into: { services: SharedMap<Service>; stale: Set<ObjectKey> }): void {
@@ -71,6 +82,11 @@ export class EndpointSliceController {
       }
     }
   }
+}
+
+/** The label of Kubernetes for it. */
+function zoneOf(nodes: SharedMap<Node>, name: string | undefined): string | undefined {
+  return name === undefined ? undefined : nodes.get(name)?.labels['topology.kubernetes.io/zone']
 }
 
 /** The first label of the selector: a pod that the Service selects has it. */

@@ -16,12 +16,13 @@ export function selects(selector: Readonly<Record<string, string>>, labels: Read
 
 /**
  * The EndpointSlices of a Service with a selector. `pods` are those that it selects. Endpoints stay in the slice where
- * `previous` has them, and slices that are equal to a previous one keep its identity; so does the whole list.
+ * `previous` has them (their zones are those of their nodes), and slices that are equal to a previous one keep its identity; so does the whole list.
  */
 export function endpointSlicesFor(
   service: Service,
   pods: readonly Pod[],
   previous: readonly EndpointSlice[] = [],
+  zoneOf: (nodeName: string | undefined) => string | undefined = () => undefined,
 ): readonly EndpointSlice[] {
   const groups = new Map<
     string,
@@ -36,7 +37,7 @@ export function endpointSlicesFor(
       const key = `${family} ${portsKey(ports)}`
       let group = groups.get(key)
       if (!group) groups.set(key, (group = { family, ports, endpoints: new Map() }))
-      group.endpoints.set(pod.name, endpointFor(service, pod, address))
+      group.endpoints.set(pod.name, endpointFor(service, pod, { address, zone: zoneOf(pod.nodeName) }))
     }
   }
   const packed: EndpointSlice[] = []
@@ -130,7 +131,7 @@ function portsKey(ports: readonly EndpointPort[]): string {
 }
 
 /** Conditions as the controller of Kubernetes sets them (podToEndpoint): a terminating pod may serve, but is not ready. */
-function endpointFor(service: Service, pod: Pod, address: Endpoint['address']): Endpoint {
+function endpointFor(service: Service, pod: Pod, { address, zone }: Pick<Endpoint, 'address' | 'zone'>): Endpoint {
   const serving = pod.ready && pod.phase === 'Running'
   const weight = readWeights(pod.annotations, [])(address)
   return {
@@ -138,7 +139,7 @@ function endpointFor(service: Service, pod: Pod, address: Endpoint['address']): 
     address,
     hostname: pod.hostname !== undefined && pod.subdomain === service.name ? pod.hostname : undefined,
     nodeName: pod.nodeName,
-    zone: undefined,
+    zone,
     ready: service.publishNotReadyAddresses || (serving && !pod.terminating),
     serving,
     terminating: pod.terminating,
@@ -152,6 +153,7 @@ function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
     a.address === b.address &&
     a.hostname === b.hostname &&
     a.nodeName === b.nodeName &&
+    a.zone === b.zone &&
     a.ready === b.ready &&
     a.serving === b.serving &&
     a.terminating === b.terminating &&

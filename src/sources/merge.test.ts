@@ -71,6 +71,37 @@ describe('mergeSources()', () => {
     expect(addresses(merged.current, 'shop/web')).toEqual(['10.1.0.1'])
   })
 
+  test('makes no slices of Services whose source makes them itself', () => {
+    const cluster = Object.assign(new MemorySource('cluster'), { makesSlices: true })
+    const files = new MemorySource('files')
+    const merged = mergeSources({ sources: [cluster, files], log: silentLog })
+    cluster.applyManifests([service('web')])
+    files.applyManifests([service('api'), pod('web-1', 'web', '10.1.0.1'), pod('api-1', 'api', '10.1.0.2')])
+    expect(addresses(merged.current, 'shop/web')).toBeUndefined()
+    expect(addresses(merged.current, 'shop/api')).toEqual(['10.1.0.2'])
+    cluster.update([], ['Service shop/web'])
+    files.applyManifests([service('web')])
+    expect(addresses(merged.current, 'shop/web')).toEqual(['10.1.0.1'])
+  })
+
+  test('gives endpoints the zones of their nodes, also when these change', () => {
+    const { files, merged } = setUp()
+    const node = (zone: string) => ({
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: { name: 'n1', labels: { 'topology.kubernetes.io/zone': zone } },
+    })
+    const onNode = { ...pod('web-1', 'web', '10.1.0.1'), spec: { nodeName: 'n1' } }
+    const zones = () =>
+      merged.current.slices.get('shop/web')?.flatMap(({ endpoints }) => endpoints.map(({ zone }) => zone))
+    files.applyManifests([service('web'), onNode])
+    expect(zones()).toEqual([undefined])
+    files.applyManifests([node('a')])
+    expect(zones()).toEqual(['a'])
+    files.applyManifests([node('b')])
+    expect(zones()).toEqual(['b'])
+  })
+
   test('puts the slices of one Service from two sources together', () => {
     const { files, pods, merged } = setUp()
     files.applyManifests([slice('a', 'web', '10.1.0.1')])

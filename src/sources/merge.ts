@@ -118,7 +118,7 @@ export class MergedSources implements SnapshotStream, Disposable {
     this.#selecting = replaceKeys(this.#selecting, SharedMap.changedKeys(this.#current.services, services), (key) =>
       this.#sourceOf(key)?.makesSlices === true ? undefined : services.get(key),
     )
-    const slices = this.#controller.update(this.#selecting, pods)
+    const slices = this.#controller.update(this.#selecting, pods, nodes)
     const stale = SharedMap.changedKeys(before.slices, this.#given.slices)
     for (const key of SharedMap.changedKeys(made, slices)) stale.add(key)
     const snapshot: Snapshot = {
