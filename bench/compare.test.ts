@@ -1,6 +1,9 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { compareRuns, formatComparison } from './compare.ts'
 import { exampleResults } from './example-results.ts'
+
+// Thousands of medians: some seconds on a busy machine.
+vi.setConfig({ testTimeout: 60_000 })
 
 test('compareRuns of two runs of the same thing agrees in nine of ten figures and more', () => {
   const { compared, agreeing } = compareRuns(exampleResults({ seed: 1 }), exampleResults({ seed: 2 }))
