@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { ApiError } from './api-error.ts'
 import { createApiHandler, type Role } from './api-handler.ts'
+import { createBuiltInObjects } from './built-in-objects.ts'
 import type { ServerCertificate } from './certificate.ts'
 import { guardConnections, type ConnectionLimits } from './guard-connections.ts'
 import { openJournal } from './journal.ts'
@@ -60,7 +61,7 @@ export class ApiServer implements Disposable {
     const store = new ObjectStore(openJournal(options.file))
     try {
       const server = new ApiServer(store, options)
-      await server.api.start()
+      await createBuiltInObjects(server.api, server.claims.clusterCIDRs)
       return server
     } catch (error) {
       store[Symbol.dispose]()

@@ -1,6 +1,5 @@
 import { randomInt, randomUUID } from 'node:crypto'
 import type { Clock } from '../base/clock.ts'
-import { formatCidr } from '../net/cidr.ts'
 import { ApiError } from './api-error.ts'
 import { applyDefaults } from './check-fields.ts'
 import { coreTypes } from './core-types.ts'
@@ -14,7 +13,7 @@ import { podTypes } from './pod-types.ts'
 import { prepareService } from './prepare-service.ts'
 import { notFound, refuseNamespace, refuseStale } from './refuse.ts'
 import { removeObject, removeIfFinal, type RemoveOptions, type Removal } from './remove-object.ts'
-import { qualifiedName, resourceTypeOf, type ResourceType } from './resources.ts'
+import { qualifiedName, type ResourceType } from './resources.ts'
 import { readSchema, type Schema } from './schema.ts'
 import { parseFieldSelector, parseLabelSelector } from './selectors.ts'
 import { sameButManagedFields, sameManagers, serverSideApply } from './server-side-apply.ts'
@@ -72,9 +71,6 @@ export interface KubeApiOptions {
   readonly clock: Clock
 }
 
-/** Namespaces that are always there. */
-export const builtInNamespaces: readonly string[] = ['default', 'kube-node-lease', 'kube-public', 'kube-system']
-
 /** Kinds that a PUT may create, as in Kubernetes. */
 const createdByUpdate: ReadonlySet<string> = new Set(['Endpoints', 'Event', 'Lease'])
 
@@ -104,23 +100,6 @@ export class KubeApi {
     this.#claims = claims
     this.#clock = clock
     store.onReplace((resource, before, after) => claims.replace(resource, before, after))
-  }
-
-  /** Makes the namespaces that are always there, and the ServiceCIDR that says where cluster IPs are from, as proxies read it. */
-  async start(): Promise<void> {
-    const of = (kind: string, name = ''): Target => {
-      return { type: resourceTypeOf(kind), namespace: '', name, subresource: '' }
-    }
-    const options: WriteOptions = { fieldManager: 'fairlead', fieldValidation: 'Ignore', dryRun: false, warnings: [] }
-    for (const name of builtInNamespaces) {
-      if (this.store.get('namespaces', '', name)) continue
-      await this.create(of('Namespace'), { metadata: { name } }, options)
-    }
-    // Its name is that of Kubernetes' own default.
-    const ranges = of('ServiceCIDR', 'kubernetes')
-    const body = { metadata: { name: ranges.name }, spec: { cidrs: this.#claims.clusterCIDRs.map(formatCidr) } }
-    if (this.store.get(qualifiedName(ranges.type), '', ranges.name)) await this.update(ranges, body, options)
-    else await this.create(ranges, body, options)
   }
 
   get({ type, namespace, name }: Target): KubeObject {

@@ -1,5 +1,6 @@
 import { systemClock } from '../../src/base/clock.ts'
 import { parseCidr } from '../../src/net/cidr.ts'
+import { createBuiltInObjects } from '../../src/api/built-in-objects.ts'
 import { openJournal } from '../../src/api/journal.ts'
 import { KubeApi } from '../../src/api/kube-api.ts'
 import { ObjectStore } from '../../src/api/object-store.ts'
@@ -16,7 +17,7 @@ const claims = new ServiceClaims({
   loadBalancerCIDRs: [parseCidr('198.18.0.0/15')],
 })
 const api = new KubeApi({ store, claims, clock: systemClock })
-await api.start()
+await createBuiltInObjects(api, claims.clusterCIDRs)
 const options = { fieldManager: 'crash', fieldValidation: 'Ignore', dryRun: false, warnings: [] } as const
 const target = { type: resourceTypeOf('Service'), namespace: 'default', name: '', subresource: '' } as const
 const nodePort = { type: 'NodePort', ports: [{ port: 80 }] }
