@@ -55,7 +55,7 @@ test('SampleRing wants one query of so many as its reader says, and none at firs
   const wanted = (count: number) => Array.from({ length: count }, () => writer.isWanted())
   expect(wanted(3)).toEqual([false, false, false])
   reader.every = 3
-  expect(wanted(7).filter(Boolean)).toHaveLength(3)
+  expect(wanted(9).filter(Boolean)).toHaveLength(3)
   reader.every = 1
   // The rest of an interval that began before is waited for.
   wanted(3)

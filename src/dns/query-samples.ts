@@ -32,7 +32,7 @@ export class SampleRing {
   readonly #bytes: Uint8Array
   readonly #view: DataView
   readonly #places: number
-  #left = 0
+  #left = -1
   #read = 0
 
   /** In the `memory` of another thread's ring, or in new memory for so many samples. */
@@ -56,7 +56,10 @@ export class SampleRing {
   /** The writer asks this at each query. */
   isWanted(): boolean {
     const every = this.#header[header.every] ?? 0
-    if (every === 0 || --this.#left > 0) return false
+    if (every === 0) return false
+    // From a random start, or the first of a few queries would count for many.
+    if (this.#left < 0) this.#left = Math.ceil(Math.random() * every)
+    if (--this.#left > 0) return false
     this.#left = every
     return true
   }

@@ -145,7 +145,9 @@ async function searchFurther(
     // The asked name may come to exist at any moment, as any other of the cluster: the alias lives no longer than its denial.
     const ttl = denial.authority[0]?.ttl ?? 0
     const alias = nameSet(recordTypes.CNAME, [name], { owner: question.name, ttl })
-    return { ...answer, authoritative: true, authenticData: false, answer: [alias, ...answer.answer], from: 'autopath' }
+    // Other servers are asked in random case (0x20), and answer in it.
+    const sets = answer.answer.map((set) => (set.owner.key === name.key ? { ...set, owner: name } : set))
+    return { ...answer, authoritative: true, authenticData: false, answer: [alias, ...sets], from: 'autopath' }
   }
   return denial
 }
