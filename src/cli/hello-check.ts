@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { Resolver } from 'node:dns/promises'
 import type { Daemon } from '../daemon/start.ts'
+import { checkHelloApi } from './hello-api-check.ts'
 
 /** One way to reach the pods. */
 interface Way {
@@ -24,7 +25,7 @@ const patienceMs = 10_000
  * and from the node. Prints a line each; returns whether all succeeded.
  */
 export async function checkHello(daemon: Daemon, podNames: readonly string[], stop: AbortSignal): Promise<boolean> {
-  let ok = true
+  let ok = await checkHelloApi(daemon)
   for (const way of await ways(daemon, podNames)) {
     const start = performance.now()
     const seen = new Map<string, number>()
