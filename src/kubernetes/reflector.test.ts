@@ -70,7 +70,7 @@ function put(name: string): void {
   server.put(path, { metadata: { name, namespace: 'shop' }, spec: { text: 'é'.repeat(50) } })
 }
 
-function follow(times: ReflectorTimes = {}, fieldSelector?: string, optional = false): Reflector {
+function follow(times: ReflectorTimes = {}, fieldSelector?: string, optional = false, log = silentLog): Reflector {
   const access = {
     read: async () => await Promise.resolve({ server: new URL(`http://${server.address}`), tls: {} }),
     refused: () => {},
@@ -80,7 +80,7 @@ function follow(times: ReflectorTimes = {}, fieldSelector?: string, optional = f
     resource: { name: 'things', path, optional, ...(fieldSelector !== undefined && { fieldSelector }) },
     sink,
     clock: systemClock,
-    log: silentLog,
+    log,
     times: { backoff: { firstMs: 5, maxMs: 40 }, ...times },
     onStatus: () => {},
   })
@@ -283,6 +283,23 @@ function expired(response: import('node:http').ServerResponse): true {
 }
 
 describe('Reflector', () => {
+  test('does not wait for 410 as long as for the failures before it: a server that was away has begun anew', async () => {
+    const waits: number[] = []
+    const log = { ...silentLog, warn: (fields: object) => void waits.push((fields as { retryInMs: number }).retryInMs) }
+    follow({ backoff: { firstMs: 8, maxMs: 60_000, random: () => 1 } }, undefined, false, log)
+    await settled()
+    once((_, response) => sendStatus(response, 503, 'ServiceUnavailable', 'not yet'), 5)
+    server.muted = true
+    put('e')
+    server.muted = false
+    server.compact()
+    server.cut()
+    await equal()
+    // The connection that was cut, the first of five refusals, and 410.
+    expect(waits).toEqual([8, 16, 8])
+    expect(sink.lists).toBe(2)
+  })
+
   test('asks page by page for the newest list after 410', async () => {
     server.watchList = false
     follow()

@@ -28,6 +28,8 @@ export class Reflector {
   readonly #times: ReflectorTimes
   readonly #onStatus: () => void
   readonly #backoff: Backoff
+  /** Of answers that a version is too old: the server works, and what it did not do before is no reason to wait. */
+  readonly #expiryBackoff: Backoff
   /** Where the next watch begins; undefined: with a list. */
   #version: string | undefined
   /** What the next list asks for: not older than this; empty: the newest there is. */
@@ -61,6 +63,7 @@ export class Reflector {
     this.#times = options.times ?? {}
     this.#onStatus = options.onStatus
     this.#backoff = new Backoff(options.clock, this.#times.backoff)
+    this.#expiryBackoff = new Backoff(options.clock, this.#times.backoff)
     this.#fieldSelector = options.resource.fieldSelector !== undefined
   }
 
@@ -123,7 +126,8 @@ export class Reflector {
       this.#version = undefined
       this.#notOlderThan = ''
     }
-    const wait = this.#backoff.next(error instanceof ApiError ? error.retryAfterMs : undefined)
+    const backoff = isExpired(error) ? this.#expiryBackoff : this.#backoff
+    const wait = backoff.next(error instanceof ApiError ? error.retryAfterMs : undefined)
     const reason = error instanceof Error ? error.message : String(error)
     const fields = { err: error, resource: this.#resource.name, retryInMs: Math.round(wait) }
     if (reason !== this.#error) this.#log.warn(fields, `cannot follow ${this.#resource.name}: ${reason}`)
