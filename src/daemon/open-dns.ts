@@ -57,7 +57,7 @@ export async function openDns(config: DnsConfig, options: OpenDnsOptions): Promi
       onLost: (lost) => log.debug({ lost }, 'More DNS queries were answered than could be looked at'),
     }),
   )
-  const { addresses, port, zone, ttl, resolvConf } = rest
+  const { addresses, port, zone, ttl, resolvConf, workers } = rest
   const server = stack.use(
     createDnsServer({
       addresses,
@@ -66,6 +66,7 @@ export async function openDns(config: DnsConfig, options: OpenDnsOptions): Promi
       ttl,
       pods: rest.pods,
       resolvConf,
+      workers,
       rules,
       ...(upstreams && { upstreams }),
       stages,
