@@ -14,6 +14,16 @@ export interface PodReadinessOptions {
   readonly onChange: (pod: PodRecord, readiness: Readiness) => void
 }
 
+/** A pod without traffic because of its readiness probe. */
+export interface NotReady {
+  /** `NAMESPACE/NAME` */
+  readonly pod: string
+  /** `tcp 80` */
+  readonly probe: string
+  /** Why the newest attempt failed; undefined: there was none yet. */
+  readonly reason: string | undefined
+}
+
 interface Asked {
   /** Another life of a pod, or another address, is asked anew. */
   readonly key: string

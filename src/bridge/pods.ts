@@ -15,7 +15,7 @@ import { isReady, podModel } from './pod-model.ts'
 import { endProcesses, execPrefix, isAlive, killAll, killAllIn, readExitCode, startPodProcess } from './pod-process.ts'
 import type { ProcessScope } from './pod-process.ts'
 import type { PodService } from './pod-unit.ts'
-import { PodReadiness } from './pod-readiness.ts'
+import { PodReadiness, type NotReady } from './pod-readiness.ts'
 import type { PodRecord, PodStore } from './pod-record.ts'
 import { PodResolvConf } from './pod-resolv-conf.ts'
 import { checkPodSpec, PodError, type ConnectRequest, type PodPortsRequest, type PodSpec } from './pod-spec.ts'
@@ -42,16 +42,6 @@ export interface PodsOptions {
   readonly netnsPrefix?: string
   /** Milliseconds between SIGTERM and SIGKILL. @default 5000 */
   readonly graceMs?: number
-}
-
-/** A pod without traffic because of its readiness probe. */
-export interface NotReady {
-  /** `NAMESPACE/NAME` */
-  readonly pod: string
-  /** `tcp 80` */
-  readonly probe: string
-  /** Why the newest attempt failed; undefined: there was none yet. */
-  readonly reason: string | undefined
 }
 
 const defaultEnvironment = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' }

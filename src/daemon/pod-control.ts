@@ -1,6 +1,7 @@
 import { PodError } from '../bridge/pod-spec.ts'
 import type { PodInfo } from '../bridge/pod-info.ts'
-import type { NotReady, Pods } from '../bridge/pods.ts'
+import type { NotReady } from '../bridge/pod-readiness.ts'
+import type { Pods } from '../bridge/pods.ts'
 import { formatPublication, parsePublish } from '../bridge/publication.ts'
 import { parseWithdraw } from '../bridge/withdraw-ports.ts'
 import { ManifestError } from '../model/manifest-error.ts'
