@@ -2,6 +2,7 @@ import type { PodNames } from '../../src/dns/cluster-zone.ts'
 import type { Name } from '../../src/dns-message/name.ts'
 import type { IpAddress } from '../../src/net/ip-address.ts'
 import type { ExpectedRecord } from './record-text.ts'
+import type { CaseDeletion, CaseManifest } from '../conformance/read-manifests.ts'
 
 /** Kinds that a case may load, with their apiVersion. */
 export const manifestKinds = {
@@ -13,11 +14,7 @@ export const manifestKinds = {
 
 export type ManifestKind = keyof typeof manifestKinds
 
-/** A Kubernetes object as the case file has it. What is wrong inside of it is the server's to find. */
-export interface Manifest {
-  readonly kind: ManifestKind
-  readonly metadata: { readonly name: string; readonly namespace?: string }
-}
+export type Manifest = CaseManifest<ManifestKind>
 
 /** A file of cases/dns: one server, its objects, and what it must answer. */
 export interface DnsCase {
@@ -55,7 +52,7 @@ export interface StubAnswer {
 export interface DnsStep {
   readonly name: string | undefined
   readonly apply: readonly Manifest[]
-  readonly delete: readonly { readonly kind: ManifestKind; readonly namespace: string; readonly name: string }[]
+  readonly delete: readonly CaseDeletion<ManifestKind>[]
   readonly queries: readonly CaseQuery[]
 }
 

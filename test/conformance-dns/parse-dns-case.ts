@@ -4,6 +4,7 @@ import { ManifestReader, show } from '../../src/model/manifest-reader.ts'
 import { parseIp } from '../../src/net/ip-address.ts'
 import { ParseError } from '../../src/net/parse-error.ts'
 import { CaseError, notEmpty, parseDuration, parseYaml, refuseUnknown, required } from '../conformance/case-reader.ts'
+import { readDeletions, readManifests } from '../conformance/read-manifests.ts'
 import { numberOf, rcodeNumbers, typeNumbers } from './codes.ts'
 import {
   type CaseConfig,
@@ -11,8 +12,6 @@ import {
   type DnsCase,
   type DnsExpectation,
   type DnsStep,
-  type Manifest,
-  type ManifestKind,
   manifestKinds,
   type StubAnswer,
 } from './dns-case.ts'
@@ -26,7 +25,7 @@ export function parseDnsCase(text: string, file: string): DnsCase {
     file,
     title: required(reader, 'title', (key) => reader.parsedText(key, notEmpty)) ?? '',
     config: readConfig(reader.object('config')),
-    objects: readManifests(reader, 'objects'),
+    objects: readManifests(reader, 'objects', manifestKinds),
     steps: readSteps(reader),
   }
   if (reader.problems.length > 0) throw new CaseError(file, reader.problems)
@@ -77,39 +76,11 @@ function readSteps(reader: ManifestReader): DnsStep[] {
     refuseUnknown(step, ['name', 'apply', 'delete', 'queries'])
     return {
       name: required(step, 'name', (key) => step.parsedText(key, notEmpty)) ?? '',
-      apply: readManifests(step, 'apply'),
-      delete: readDeletions(step),
+      apply: readManifests(step, 'apply', manifestKinds),
+      delete: readDeletions(step, manifestKinds),
       queries: readQueries(step),
     }
   })
-}
-
-function readManifests(reader: ManifestReader, key: string): Manifest[] {
-  return Array.from(reader.objects(key), (manifest, index) => {
-    const kind = readKind(manifest)
-    const apiVersion = required(manifest, 'apiVersion', (field) => manifest.text(field))
-    if (kind !== undefined && apiVersion !== undefined && apiVersion !== manifestKinds[kind])
-      manifest.fail('apiVersion', `${show(apiVersion)} is not that of a ${kind} (expected ${manifestKinds[kind]})`)
-    const metadata = manifest.object('metadata')
-    required(metadata, 'name', (field) => metadata.text(field))
-    metadata.text('namespace')
-    return reader.list(key)[index] as Manifest
-  })
-}
-
-function readDeletions(step: ManifestReader): DnsStep['delete'] {
-  return Array.from(step.objects('delete'), (deletion) => {
-    refuseUnknown(deletion, ['kind', 'namespace', 'name'])
-    return {
-      kind: readKind(deletion) ?? 'Service',
-      namespace: deletion.text('namespace') ?? '',
-      name: required(deletion, 'name', (key) => deletion.text(key)) ?? '',
-    }
-  })
-}
-
-function readKind(reader: ManifestReader): ManifestKind | undefined {
-  return required(reader, 'kind', (key) => reader.oneOf(key, Object.keys(manifestKinds) as ManifestKind[]))
 }
 
 function readQueries(reader: ManifestReader): CaseQuery[] {

@@ -1,14 +1,7 @@
 import type { IpAddress } from '../../src/net/ip-address.ts'
 import type { Port } from '../../src/net/port.ts'
 import type { Protocol } from '../../src/net/protocol.ts'
-
-/** A Kubernetes object as a case file has it. What is wrong inside of it is the proxy's to find. */
-export interface Manifest {
-  readonly apiVersion: string
-  readonly kind: ManifestKind
-  readonly metadata: { readonly name: string; readonly namespace?: string; readonly labels?: Record<string, string> }
-  readonly [field: string]: unknown
-}
+import type { CaseDeletion, CaseManifest } from './read-manifests.ts'
 
 export const manifestKinds = {
   Service: 'v1',
@@ -18,6 +11,8 @@ export const manifestKinds = {
 } as const
 
 export type ManifestKind = keyof typeof manifestKinds
+
+export type Manifest = CaseManifest<ManifestKind>
 
 /** `10.180.0.1:80` or `[fd00:10::1]:80`: an endpoint as its listener answers, and as expectations name it. */
 export type EndpointName = string
@@ -45,7 +40,7 @@ export interface CaseNode {
 export interface Step {
   readonly name: string | undefined
   readonly apply: readonly Manifest[]
-  readonly delete: readonly { readonly kind: ManifestKind; readonly namespace: string; readonly name: string }[]
+  readonly delete: readonly CaseDeletion<ManifestKind>[]
   /** Milliseconds. */
   readonly wait: number
   readonly flows: readonly Flow[]

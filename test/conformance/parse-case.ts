@@ -12,11 +12,10 @@ import {
   type Expectation,
   type Flow,
   type FlowCase,
-  type Manifest,
-  type ManifestKind,
   type Step,
 } from './flow-case.ts'
 import { configFields } from './proxy-config.ts'
+import { readDeletions, readManifests } from './read-manifests.ts'
 
 const defaultNode: CaseNode = { name: 'this-node', zone: 'zone-a', addresses: [parseIp('192.168.0.2')] }
 
@@ -34,7 +33,7 @@ export function parseCase(text: string, file: string): FlowCase {
     title,
     config: (reader.raw('config') ?? {}) as Record<string, unknown>,
     node: readNode(reader),
-    objects: readManifests(reader, 'objects'),
+    objects: readManifests(reader, 'objects', manifestKinds),
     steps,
   }
   if (problems.length > 0) throw new CaseError(file, problems)
@@ -62,41 +61,12 @@ function readSteps(reader: ManifestReader): Step[] {
     refuseUnknown(step, ['name', 'apply', 'delete', 'wait', 'flows'])
     return {
       name: required(step, 'name', (key) => step.parsedText(key, notEmpty)) ?? '',
-      apply: readManifests(step, 'apply'),
-      delete: readDeletions(step),
+      apply: readManifests(step, 'apply', manifestKinds),
+      delete: readDeletions(step, manifestKinds),
       wait: step.parsedText('wait', parseDuration) ?? 0,
       flows: readFlows(step),
     }
   })
-}
-
-function readManifests(reader: ManifestReader, key: string): Manifest[] {
-  return Array.from(reader.objects(key), (manifest, index) => {
-    const kind = readKind(manifest)
-    const apiVersion = required(manifest, 'apiVersion', (field) => manifest.text(field))
-    if (kind !== undefined && apiVersion !== undefined && apiVersion !== manifestKinds[kind])
-      manifest.fail('apiVersion', `${show(apiVersion)} is not that of a ${kind} (expected ${manifestKinds[kind]})`)
-    const metadata = manifest.object('metadata')
-    required(metadata, 'name', (field) => metadata.text(field))
-    metadata.text('namespace')
-    return reader.list(key)[index] as Manifest
-  })
-}
-
-function readDeletions(step: ManifestReader): Step['delete'] {
-  return Array.from(step.objects('delete'), (deletion) => {
-    refuseUnknown(deletion, ['kind', 'namespace', 'name'])
-    return {
-      kind: readKind(deletion) ?? 'Service',
-      namespace: deletion.text('namespace') ?? '',
-      name: required(deletion, 'name', (key) => deletion.text(key)) ?? '',
-    }
-  })
-}
-
-function readKind(reader: ManifestReader): ManifestKind | undefined {
-  const kinds = Object.keys(manifestKinds) as ManifestKind[]
-  return required(reader, 'kind', (key) => reader.oneOf(key, kinds))
 }
 
 const flowFields = [
