@@ -19,13 +19,18 @@ export function clearUpAtExit(): void {
   // os.tmpdir() looks here, in this process and in those that it starts.
   process.env['TMPDIR'] = folder
   process.once('exit', () => {
-    rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+    try {
+      rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 })
+    } catch (error) {
+      // A process that was just killed may still write; the folder is one of tmpdir's.
+      process.stderr.write(`bench: cannot remove ${folder}: ${(error as Error).message}\n`)
+    }
     for (const name of listNetns()) if (ours.exec(name)?.[1] === String(process.pid)) deleteNetns(name)
   })
 }
 
 /**
- * A signal that Ctrl-C and SIGTERM abort. Suites then have ten seconds to end what they started; the second Ctrl-C does not
+ * A signal that Ctrl-C and SIGTERM abort. Suites then have half a minute to end what they started; the second Ctrl-C does not
  * wait.
  */
 export function abortedByUser(): AbortSignal {
@@ -34,7 +39,7 @@ export function abortedByUser(): AbortSignal {
     if (controller.signal.aborted) process.exit(130)
     process.stderr.write('\nbench: stopping; what was made is being removed\n')
     controller.abort(new Error('stopped by the user'))
-    setTimeout(() => process.exit(130), 10_000).unref()
+    setTimeout(() => process.exit(130), 30_000).unref()
   }
   process.on('SIGINT', stop)
   process.on('SIGTERM', stop)

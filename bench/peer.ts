@@ -43,7 +43,7 @@ export async function startPeer({ name, command }: Peer, options: StartPeer): Pr
   })
   closeSync(log)
   const stop = (): void => endAllIn(lane, 'SIGKILL')
-  process.once('exit', stop)
+  process.prependOnceListener('exit', stop)
   const peer = {
     async [Symbol.asyncDispose]() {
       process.off('exit', stop)

@@ -67,7 +67,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
   const abort = (): void => {
     daemon.child.kill('SIGKILL')
   }
-  process.once('exit', abort)
+  process.prependOnceListener('exit', abort)
   try {
     say('cold start')
     const began = performance.now()

@@ -54,7 +54,7 @@ export async function startProxyDaemon(options: ProxyDaemonOptions): Promise<Pro
   const child = netns.enter(() => spawn(launcher(), ['run', '--config', file], { stdio: ['ignore', log, log] }))
   closeSync(log)
   const kill = (): void => void child.kill('SIGKILL')
-  process.once('exit', kill)
+  process.prependOnceListener('exit', kill)
   const daemon: ProxyDaemon = {
     pid: child.pid ?? 0,
     status: () => callDaemon<StatusView>(socket, 'GET', '/status'),
