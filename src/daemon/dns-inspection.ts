@@ -93,6 +93,7 @@ export class DnsInspection {
     const text = query.get('name') ?? ''
     const from = query.get('from') ?? undefined
     const type = parsing(() => parseType(query.get('type') ?? 'A'))
+    if (text === '') throw new HttpError(400, 'the name is empty (expected like web.shop, or . for the root)')
     parsing(() => parseName(text))
     const { client, search } = whoAsks(from, dns)
     const questions: DnsQuestionView[] = []
