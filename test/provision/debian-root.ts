@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -31,21 +31,25 @@ export function ensureDebian(environment: NodeJS.ProcessEnv): string {
   return root
 }
 
-/** A copy of a Debian that can be changed: an overlay, and the checkout at /checkout. Disposing removes it. */
+/** A copy of a Debian that can be changed: an overlay, and a copy of the checkout at /checkout. Disposing removes it. */
 export class DebianRoot implements Disposable {
   readonly #folder = mkdtempSync(join(tmpdir(), 'fairlead-root-'))
   readonly #setUp: string
 
   constructor(options: { readonly base: string; readonly checkout: string; readonly environment: NodeJS.ProcessEnv }) {
     const { base, checkout, environment } = options
-    for (const name of ['upper', 'work', 'root']) mkdirSync(join(this.#folder, name))
+    for (const name of ['upper', 'work', 'root', 'checkout']) mkdirSync(join(this.#folder, name))
+    // As it is now, and as git clones it: without packages.
+    const without = ['.git', 'node_modules', 'dist', 'bench/out'].map((name) => `--exclude=./${name}`)
+    const copy = `tar -cf - ${without.join(' ')} . | tar -xf - -C ${this.#folder}/checkout`
+    execFileSync('sh', ['-c', copy], { cwd: checkout })
     const authorities = environment['NODE_EXTRA_CA_CERTS']
     if (authorities !== undefined) copyFileSync(authorities, join(this.#folder, 'authorities'))
     // In a mount namespace that ends with the command: nothing is left mounted.
     this.#setUp = `set -e; F=${this.#folder}; R=$F/root
 mount -t overlay -o lowerdir=${base},upperdir=$F/upper,workdir=$F/work overlay $R
 for name in proc sys dev; do mount --rbind /$name $R/$name; done
-mkdir -p $R/checkout; mount --bind -o ro ${checkout} $R/checkout
+mkdir -p $R/checkout; mount --bind $F/checkout $R/checkout
 mount -t tmpfs tmpfs $R/run
 if [ -e $F/authorities ]; then cp $F/authorities $R/run/authorities; fi
 rm -f $R/etc/resolv.conf; cat /etc/resolv.conf >$R/etc/resolv.conf; echo debian >$R/etc/hostname

@@ -19,12 +19,13 @@ describe.skipIf(obstacle)(`scripts/provision.sh ${obstacle ? `(skipped: ${obstac
   beforeAll(() => {
     debian = new DebianRoot({ base: ensureDebian(process.env), checkout, environment: process.env })
   }, 600_000)
-  afterAll(() => debian?.[Symbol.dispose]())
+  afterAll(() => debian?.[Symbol.dispose](), 120_000)
 
   test('provision.sh makes a fresh Debian run fairlead, with packages from Debian and npm', () => {
     const first = debian.run(['sh', provision, '--node-name', 'debian'])
     expect(first).toMatchObject({ code: 0 })
     expect(first.stdout).toMatch(/^Debian packages:.* nftables/m)
+    expect(first.stdout).toContain('npm packages, Node among them')
     expect(first.stdout).toContain('wrote /etc/fairlead/fairlead.yaml')
     expect(debian.run(['fairlead', 'version']).stdout).toMatch(/^fairlead \d/)
     expect(debian.run(['systemctl', 'is-enabled', 'fairlead']).stdout).toBe('enabled\n')
