@@ -92,10 +92,12 @@ export class PodRoutes implements AsyncDisposable {
 
   async #sync(): Promise<void> {
     const { rtnetlink, facts, enabled, onPlan, isOwnLink } = this.#options
-    const wanted = facts()
+    // What can be gone through once only is looked at twice here.
+    const given = facts()
+    const wanted = { ...given, nodes: [...given.nodes] }
     const before = this.#plan
     // A machine by itself is done.
-    if (before?.addresses.length === 0 && before.pods.length === 0 && [...wanted.nodes].length < 2) return
+    if (before?.addresses.length === 0 && before.pods.length === 0 && wanted.nodes.length < 2) return
     const planned = planPodRoutes({ ...wanted, links: await readLinks(rtnetlink, isOwnLink) })
     const plan = enabled ? planned : { ...planned, routes: [], problems: [] }
     if (JSON.stringify(plan) !== JSON.stringify(before)) await onPlan(plan)

@@ -63,7 +63,7 @@ export async function succeed(running: Promise<Ran>): Promise<string> {
 }
 
 /** Tries until `what` throws no more; then gives its result. Throws its last error after `seconds`. */
-export async function eventually<T>(what: () => Promise<T>, seconds = 20): Promise<T> {
+export async function eventually<T>(what: () => Promise<T>, seconds = 40): Promise<T> {
   const deadline = Date.now() + patience(seconds * 1000)
   for (;;) {
     try {
