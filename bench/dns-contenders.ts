@@ -28,6 +28,8 @@ export interface DnsWorld {
   readonly signal: AbortSignal
 }
 
+/** What bin/fairlead starts the daemon with. */
+const launcherFlags = ['--max-semi-space-size=4', '--expose-gc']
 /** The CPU that servers run on; the load comes from another one. */
 const serverCpu = '0'
 
@@ -42,7 +44,12 @@ export async function startDnsContenders(world: DnsWorld, stack: AsyncDisposable
   const { netns, folder, services, endpoints, peers } = world
   writeZone(join(folder, 'cluster.local.zone'), services)
   const ours = scriptBeside(import.meta.url, 'dns-server')
-  const node = (...args: readonly (string | number)[]): string[] => [process.execPath, ours, ...args.map(String)]
+  const node = (...args: readonly (string | number)[]): string[] => [
+    process.execPath,
+    ...launcherFlags,
+    ours,
+    ...args.map(String),
+  ]
   const recipes: Recipe[] = [
     { name: 'fairlead, 1 worker', command: (port) => node('fairlead', port, services, endpoints, 1) },
     { name: 'fairlead, 2 workers', command: (port) => node('fairlead', port, services, endpoints, 2) },

@@ -87,8 +87,10 @@ class Load {
 
   async #client(): Promise<void> {
     const socket = createSocket({ type: 'udp4', lookup: (host, _options, callback) => callback(null, host, 4) })
+    // Asked for before: with a lookup that answers at once, bind() emits the event before it returns.
+    const listening = once(socket, 'listening')
     socket.bind(0, '127.0.0.1')
-    await once(socket, 'listening')
+    await listening
     const waiting = new Map<number, () => void>()
     socket.on('message', (message) => {
       const resolve = waiting.get(message.readUInt16BE(0))

@@ -1,6 +1,7 @@
 /** A process of the suite `dns`: `fairlead PORT SERVICES ENDPOINTS WORKERS [joins]`, or `dgram PORT SERVICES`, the shortest server that Node can have. */
 import { createSocket } from 'node:dgram'
 import { silentLog } from '../src/base/log.ts'
+import { settleMemory } from '../src/daemon/settle-memory.ts'
 import { createDnsServer } from '../src/dns/server.ts'
 import { snapshotOf } from '../src/dns/testing.ts'
 import { parseIp } from '../src/net/ip-address.ts'
@@ -28,6 +29,8 @@ async function serveFairlead(): Promise<void> {
   })
   server.update(snapshotOf(Object.fromEntries(specs)), true)
   await server.listen()
+  // As the daemon does after its first snapshot.
+  settleMemory(silentLog)
   process.once('SIGTERM', () => {
     void server[Symbol.asyncDispose]().then(() => process.exit())
   })

@@ -71,7 +71,7 @@ export interface ZoneChange {
 }
 
 /** Services whose records are kept once they were asked for; the oldest goes first. */
-const keptServices = 1024
+const keptServices = 64
 /** The TTL in the specification's example (section 2.2). */
 const versionTtl = 28_800
 /** SOA timers as CoreDNS has them; nobody transfers the zone. */
