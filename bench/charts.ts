@@ -94,8 +94,8 @@ export function chartsOf(results: BenchResults): Chart[] {
       ...program,
       id: 'program-bytes',
       title: 'Sent for one changed endpoint',
-      note: 'Bytes to the kernel. The same at any size, or the whole table again.',
-      figure: 'one endpoint: bytes',
+      note: 'Bytes to the kernel: the same at any size, or, with legacy iptables, the whole table again.',
+      figure: 'one endpoint: bytes to the kernel',
       y: { label: 'bytes', log: true },
     }),
     against({

@@ -30,6 +30,6 @@ test('compareRuns takes counts by their value', () => {
   }))
   const { moved } = compareRuns({ ...before, suites }, before)
   expect(new Set(moved.map(({ now }) => `${now.figure}, ${now.mode}`))).toEqual(
-    new Set(['one endpoint: bytes, nftables']),
+    new Set(['one endpoint: bytes to the kernel, nftables']),
   )
 })

@@ -23,7 +23,7 @@ export function exampleResults({ note = 'a table', shift = 1, seed = 1 } = {}): 
       }
       if (mode === 'direct' || services === 0) continue
       const bytes = {
-        figure: 'one endpoint: bytes',
+        figure: 'one endpoint: bytes to the kernel',
         unit: 'bytes',
         kind: 'count',
         better: 'less',

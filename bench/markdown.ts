@@ -27,7 +27,7 @@ export function formatMarkdown(results: BenchResults): string {
 
 const headlineFigures: Readonly<Record<string, readonly string[]>> = {
   connect: ['SYN to SYN-ACK', 'round trip on one connection', 'connections with a request'],
-  program: ['cold start: sync', 'one endpoint: sync', 'one endpoint: bytes', 'memory after start'],
+  program: ['cold start: sync', 'one endpoint: sync', 'one endpoint: bytes to the kernel', 'memory after start'],
   update: ['event to first packet', 'failed connections during churn'],
   throughput: ['TCP throughput', 'CPU for a Gbit'],
   balance: ['chi-square p'],

@@ -4,6 +4,7 @@ import type { BenchOptions } from './options.ts'
 import { programModes, runProgram, type MeasuredSync, type ProgramMode, type ProgramResult } from './program.ts'
 import type { Recorder } from './recorder.ts'
 import type { FigureKey } from './series.ts'
+import { median } from './statistics.ts'
 import type { Suite } from './suite.ts'
 
 /** What it costs to program Services. */
@@ -45,6 +46,7 @@ export const programSuite: Suite = {
         misses.push({ ...set, mode, reason: (error as Error).message })
       }
     }
+    claimBytes(recorder)
     recorder.print(formatProgram(await machineFacts(), results, misses))
   },
 }
@@ -52,6 +54,26 @@ export const programSuite: Suite = {
 function tasksOf({ modes, services }: BenchOptions): { mode: ProgramMode; services: number }[] {
   const able = programModes.filter((mode) => modes.includes(mode))
   return services.filter((n) => n > 0).flatMap((n) => able.map((mode) => ({ mode, services: n })))
+}
+
+/** From the smallest size to the largest. */
+function claimBytes(recorder: Recorder): void {
+  const series = recorder.result().series.filter(({ figure }) => figure === 'one endpoint: bytes to the kernel')
+  for (const [mode, of] of Map.groupBy(series, (one) => one.mode ?? '')) {
+    const sizes = of.toSorted((a, b) => (a.services ?? 0) - (b.services ?? 0))
+    const [first, last] = [sizes[0], sizes.at(-1)]
+    if (!first || !last || first === last) continue
+    const [least, most] = [first, last].map(({ values }) => median(values)) as [number, number]
+    const seen = `${least} bytes at ${first.services} Services, ${most} at ${last.services}`
+    if (mode === 'iptables-legacy')
+      recorder.claim(
+        `${mode}: for one changed endpoint the kernel takes the whole table anew, which grows with N`,
+        most > 2 * least,
+        seen,
+      )
+    else
+      recorder.claim(`${mode}: what is sent for one changed endpoint does not depend on N`, most <= 1.2 * least, seen)
+  }
 }
 
 function record(recorder: Recorder, result: ProgramResult): void {
@@ -88,6 +110,11 @@ function record(recorder: Recorder, result: ProgramResult): void {
         syncs.map((sync) => sync[field as keyof typeof counts]),
       )
     }
+  }
+  // The tools of nf_tables do not say what they send; userspace sends nothing.
+  const toKernel = result.tableBytes === undefined ? result.changes.map(({ bytes }) => bytes) : [result.tableBytes]
+  if (mode !== 'iptables-nft' && mode !== 'userspace') {
+    recorder.addAll({ ...base, figure: 'one endpoint: bytes to the kernel', unit: 'bytes', kind: 'count' }, toKernel)
   }
   recorder.add(time('cold start: until ready'), result.startMs)
   recorder.add(size('memory after start'), result.rssAfterStart / 1e6)

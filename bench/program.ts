@@ -7,6 +7,7 @@ import type { StatusView, SyncView } from '../src/daemon/control-api.ts'
 import { createNetns, type Netns } from '../src/linux/netns.ts'
 import { addService, churnServices, generateServices, rewriteService, type ServiceSet } from './generate-services.ts'
 import { median } from './statistics.ts'
+import { legacyTableBytes } from './legacy-table.ts'
 import { launcher } from './proxy-daemon.ts'
 
 /** Proxy modes as they are measured: iptables once with each kind of tools. */
@@ -40,6 +41,8 @@ export interface ProgramResult {
   readonly restart: MeasuredSync
   /** iptables: `iptables-restore` of the same rules by itself, all tables and both families, ms. */
   readonly restoreAloneMs: number | undefined
+  /** iptables-legacy: what the kernel takes anew for each change. */
+  readonly tableBytes: number | undefined
 }
 
 /** What to measure. */
@@ -98,6 +101,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
     const churn = await daemon.syncAll(() => churnServices(manifests, task, true), { quietMs: 1000 })
     await daemon.syncAll(() => churnServices(manifests, task, false), { quietMs: 1000 })
     const after = await daemon.status()
+    const tableBytes = mode === 'iptables-legacy' ? legacyTableBytes(netns) : undefined
 
     say('kill -9 and restart')
     await daemon.end('SIGKILL')
@@ -122,6 +126,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
       rssAfterChanges: after.rssBytes,
       restart,
       restoreAloneMs,
+      tableBytes,
     }
   } finally {
     process.off('exit', abort)
