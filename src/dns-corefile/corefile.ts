@@ -8,7 +8,7 @@ import type { Name } from '../dns-message/name.ts'
 /** A Corefile, as far as it is understood; what is not was refused. */
 export interface Corefile {
   readonly blocks: readonly CorefileBlock[]
-  /** What was accepted and has no effect, each as one line with its place. */
+  /** What was accepted and is not as CoreDNS has it, each as one line with its place. */
   readonly notes: readonly string[]
 }
 

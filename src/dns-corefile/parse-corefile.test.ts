@@ -66,8 +66,8 @@ describe('parseCorefile()', () => {
     })
     expect(block?.kubernetes?.reverseZones.map(nameText)).toEqual(['in-addr.arpa.', 'ip6.arpa.'])
     expect(notes).toEqual([
-      expect.stringMatching(/^Corefile:20: loop has no effect: loops are found/),
-      expect.stringMatching(/^Corefile:22: loadbalance has no effect: /),
+      expect.stringMatching(/^Corefile:20: loop is not as in CoreDNS: loops are found/),
+      expect.stringMatching(/^Corefile:22: loadbalance is not as in CoreDNS: /),
     ])
   })
 
@@ -113,6 +113,17 @@ example.org:1053, example.net:1053 {
       ],
     })
     expect(blocks[2]?.hosts).toMatchObject({ file: undefined, ttl: 3600, reverse: true })
+  })
+
+  test('parseCorefile() notes what is not as in CoreDNS', () => {
+    const { notes } = parse(
+      '. {\n cache 30 example.org {\n  servfail 1s\n }\n forward . 10.0.0.1 {\n  max_fails 3\n }\n}',
+    )
+    expect(notes).toEqual([
+      expect.stringMatching(/^Corefile:2: cache is not as in CoreDNS: its zones do not limit/),
+      expect.stringMatching(/^Corefile:3: servfail is not as in CoreDNS: /),
+      expect.stringMatching(/^Corefile:6: max_fails is not as in CoreDNS: the health of resolvers/),
+    ])
   })
 
   test('parseCorefile() reads a file without braces', () => {

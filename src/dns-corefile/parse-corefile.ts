@@ -107,7 +107,7 @@ function readBlock(raw: RawBlock, { path }: ParseCorefileOptions, notes: string[
       path,
       note(reader, text) {
         const { file, line, name } = reader.directive
-        if (index === 0) notes.push(`${file}:${line}: ${name} has no effect: ${text}`)
+        if (index === 0) notes.push(`${file}:${line}: ${name} is not as in CoreDNS: ${text}`)
       },
     }
     for (const directive of raw.plugins) {

@@ -119,6 +119,7 @@ export function readCache(reader: DirectiveReader, { note }: PluginContext): Cac
     prefetch: false,
     serveStale: 0,
   }
+  if (block.zones.length > 0) note(reader, 'its zones do not limit what is remembered: all that resolvers say is')
   for (const line of reader.lines()) {
     const { args } = line
     switch (line.directive.name) {

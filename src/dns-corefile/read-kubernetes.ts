@@ -12,7 +12,7 @@ export interface PluginContext {
   readonly zones: readonly Name[]
   /** A path as the file means it. */
   readonly path: (text: string) => string
-  /** Tells that something has no effect here. */
+  /** Tells that something is accepted, but not as CoreDNS has it. */
   readonly note: (reader: DirectiveReader, text: string) => void
 }
 
