@@ -361,7 +361,7 @@ describe.skipIf(obstacle !== undefined)(
         const daemon = await machine.startDaemon('{}')
         await runWebPods(machine, 2)
         const fill =
-          'mount -o remount,size=200k /var/lib/fairlead; head -c 1000000 /dev/zero >/var/lib/fairlead/fill; true'
+          'mount -o remount,size=2m /var/lib/fairlead; head -c 4000000 /dev/zero >/var/lib/fairlead/fill; true'
         await machine.run('sh', '-c', fill)
         expect(await machine.fairlead('pod', 'run', 'late')).toMatchObject({
           code: 1,
