@@ -38,7 +38,5 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export VAGRANT_HOME="$work/home" VAGRANT_DOTFILE_PATH="$work/dot" VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_DEFAULT_PROVIDER=libvirt
-# Several at once would only wait for each other's processors.
-export VAGRANT_NO_PARALLEL=1
 export FAIRLEAD_MEMORY="${FAIRLEAD_MEMORY:-768}"
 test/vagrant/private-libvirt.sh "$work/libvirt" sh test/vagrant/scenario.sh "$boxes/$key/box.json"
