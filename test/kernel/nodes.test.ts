@@ -10,7 +10,7 @@ const server = fileURLToPath(new URL('../../examples/hello/server.js', import.me
 const names = ['control', 'worker-1', 'worker-2'] as const
 
 /** Short, so that a node that dies is noticed while one waits. */
-const leaseSeconds = 4
+const leaseSeconds = 8
 
 const manifests = `
 apiVersion: v1
