@@ -143,6 +143,7 @@ controlSocket: ${folder}/control.sock
 sources: {files: [manifests]}
 network: {enabled: false}
 dns: {enabled: false}
+api: {enabled: false}
 services: {mode: ${mode.replace(/-.*/, '')}, clusterCIDRs: [10.128.0.0/9]}
 http: {enabled: false}
 `
@@ -241,9 +242,10 @@ function startDaemon(folder: string, netns: Netns): RunningDaemon {
       const cpu = daemon.cpuSeconds()
       change()
       const after = await daemon.until(
-        // One that changed no Service is another's: then this change is yet to come.
+        // One that changed no Service is another's: then this change is yet to come. Userspace seldom tells the kernel of one.
         ({ services }) =>
-          (services?.syncs ?? 0) > (before.services?.syncs ?? 0) && (services?.lastSync?.changedServices ?? 0) > 0,
+          (services?.syncs ?? 0) > (before.services?.syncs ?? 0) &&
+          (services?.mode === 'userspace' || (services?.lastSync?.changedServices ?? 0) > 0),
       )
       return { ...lastSync(after), cpuSeconds: daemon.cpuSeconds() - cpu }
     },

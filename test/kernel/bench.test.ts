@@ -110,13 +110,16 @@ test.skipIf(process.env['FAIRLEAD_GUEST'] === '1')(
   },
 )
 
+/** Resolves when it said something. The stream stays open: a process whose error stream is gone ends by that. */
 async function until(child: ChildProcess, text: RegExp): Promise<void> {
   let said = ''
-  for await (const chunk of child.stderr ?? []) {
-    said += String(chunk)
-    if (text.test(said)) return
-  }
-  throw new Error(`it ended: ${said}`)
+  await new Promise<void>((resolve, reject) => {
+    child.stderr?.on('data', (chunk: Buffer) => {
+      said += String(chunk)
+      if (text.test(said)) resolve()
+    })
+    child.once('exit', () => reject(new Error(`it ended: ${said}`)))
+  })
 }
 
 /** Its children: client, server and daemon. */
