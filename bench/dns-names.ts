@@ -14,11 +14,11 @@ export function clusterIpOf(index: number): string {
   return `10.${100 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`
 }
 
-/** Writes a file of questions for dnsperf for each kind, and returns their paths. */
+/** Writes a file of questions for dnsperf for each kind, and one with the name of each Service; returns their paths. */
 export function writeQuestions(
   folder: string,
   { services, random }: { readonly services: number; readonly random: Random },
-): Readonly<Record<QuestionKind, string>> {
+): Readonly<Record<QuestionKind | 'all', string>> {
   mkdirSync(folder, { recursive: true })
   const any = (): number => random.below(services)
   const lines: Readonly<Record<QuestionKind, () => readonly string[]>> = {
@@ -40,7 +40,9 @@ export function writeQuestions(
     writeFileSync(path, `${text.join('\n')}\n`)
     return [kind, path] as const
   })
-  return Object.fromEntries(paths) as Record<QuestionKind, string>
+  const all = join(folder, 'all.txt')
+  writeFileSync(all, Array.from({ length: services }, (_, i) => `svc-${i}.bench.svc.${zone} A\n`).join(''))
+  return { ...(Object.fromEntries(paths) as Record<QuestionKind, string>), all }
 }
 
 /** The same names as a static zone. */
