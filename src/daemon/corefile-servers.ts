@@ -7,13 +7,17 @@ import { Resolver } from '../dns/resolver.ts'
 import { createDnsServer, type DnsServer } from '../dns/server.ts'
 import { openBlock } from '../dns-corefile/block-resolver.ts'
 import type { Corefile, CorefileBlock } from '../dns-corefile/corefile.ts'
+import { CorefileError } from '../dns-corefile/corefile-error.ts'
 import { nameText } from '../dns-message/name.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import type { IpAddress } from '../net/ip-address.ts'
+import { ParseError } from '../net/parse-error.ts'
 import type { ServedBlock } from './coredns-metrics.ts'
 import { blockAddresses, type MachineAddresses } from './corefile-addresses.ts'
 
 export interface CorefileServersOptions {
+  /** The Corefile, for messages. */
+  readonly file: string
   readonly machine: MachineAddresses
   readonly lostFor: () => number | undefined
   readonly version: string
@@ -30,7 +34,7 @@ export class CorefileServers implements AsyncDisposable {
     using stack = new DisposableStack()
     const groups = new Map<string, { addresses: readonly IpAddress[]; port: number; blocks: CorefileBlock[] }>()
     for (const block of corefile.blocks) {
-      const addresses = blockAddresses(block, options.machine)
+      const addresses = inBlock(block, options.file, () => blockAddresses(block, options.machine))
       const id = `${block.port} ${addresses.toSorted().join(' ')}`
       const group = groups.get(id) ?? { addresses, port: block.port, blocks: [] }
       groups.set(id, group)
@@ -72,7 +76,7 @@ interface OpenServer extends Disposable {
 
 function openServer(
   group: { readonly addresses: readonly IpAddress[]; readonly port: number; readonly blocks: readonly CorefileBlock[] },
-  { log, lostFor, version }: CorefileServersOptions,
+  { file, log, lostFor, version }: CorefileServersOptions,
 ): OpenServer {
   using stack = new DisposableStack()
   const { addresses, port } = group
@@ -82,8 +86,8 @@ function openServer(
     (a, b) => Number(b.kubernetes !== undefined) - Number(a.kubernetes !== undefined),
   )
   const opened = ordered.map((block) => {
-    const parts = stack.use(openBlock(block, { log, addresses, lostFor, searchDomains: [] }))
-    return { block, parts }
+    const parts = inBlock(block, file, () => openBlock(block, { log, addresses, lostFor, searchDomains: [] }))
+    return { block, parts: stack.use(parts) }
   })
   const [first, ...others] = opened
   if (!first) throw new TypeError('a group of server blocks is never empty')
@@ -135,6 +139,17 @@ function openServer(
     feed,
     blocks: served,
     [Symbol.dispose]: () => owned.dispose(),
+  }
+}
+
+/** Says of which block an error is that its user can mend. */
+function inBlock<T>({ line }: CorefileBlock, file: string, open: () => T): T {
+  try {
+    return open()
+  } catch (error) {
+    if (error instanceof ParseError || (error as NodeJS.ErrnoException).errno !== undefined)
+      throw new CorefileError({ file, line }, (error as Error).message, { cause: error })
+    throw error
   }
 }
 

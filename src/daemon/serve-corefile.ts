@@ -55,7 +55,13 @@ export async function serveCorefile(options: ServeCorefileOptions): Promise<Core
 /** Errors whose messages are for people. */
 function isMendable(error: unknown): boolean {
   const kinds = [CorefileError, ListenError, DnsHttpError, AccessError, ParseError, ServeError]
-  return kinds.some((kind) => error instanceof kind) || (error as NodeJS.ErrnoException).code === 'ENOENT'
+  // A file that is not there, or is not to be read (EACCES), or is a folder (EISDIR).
+  return kinds.some((kind) => error instanceof kind) || (error as NodeJS.ErrnoException).errno !== undefined
+}
+
+/** Neither the new Corefile nor the one before could be served. */
+class NotServingError extends Error {
+  override readonly name = 'NotServingError'
 }
 
 /** What is followed of which cluster; equal texts are the same. */
@@ -65,6 +71,15 @@ interface ClusterChoice {
   readonly labels: string | undefined
 }
 
+/** A cluster that is followed. */
+interface FollowedCluster {
+  readonly choice: ClusterChoice
+  readonly source: KubernetesSource
+}
+
+/** Milliseconds that another cluster may take until its objects are here, before its Corefile counts: as long as CoreDNS waits at its start. */
+const syncPatience = 5000
+
 class Service implements CorefileService {
   readonly #options: ServeCorefileOptions
   readonly #clock: Clock
@@ -73,10 +88,12 @@ class Service implements CorefileService {
   readonly #http: DnsHttp
   #loaded: { readonly corefile: Corefile; readonly text: string } | undefined
   #servers: CorefileServers | undefined
-  #cluster: { readonly choice: ClusterChoice; readonly source: KubernetesSource } | undefined
+  #cluster: FollowedCluster | undefined
   #snapshot: Snapshot = emptySnapshot
   #timer: Timer | undefined
-  #reloading: Promise<void> | undefined
+  /** The reload that runs, and the one that comes after it. */
+  #running: Promise<void> = Promise.resolve()
+  #next: Promise<void> | undefined
   #closed = false
 
   constructor(options: ServeCorefileOptions) {
@@ -95,13 +112,16 @@ class Service implements CorefileService {
   async start(): Promise<void> {
     const loaded = this.#load()
     await this.#takeOver(loaded)
-    this.#scheduleLook()
   }
 
-  async reload(): Promise<void> {
-    await this.#reloading
-    this.#reloading = this.#reloadNow().finally(() => (this.#reloading = undefined))
-    await this.#reloading
+  /** One after the other. Who asks while one waits for its turn, means that one: it has not read the file yet. */
+  reload(): Promise<void> {
+    this.#next ??= this.#running.then(() => {
+      this.#next = undefined
+      this.#running = this.#closed ? Promise.resolve() : this.#reloadNow()
+      return this.#running
+    })
+    return this.#next
   }
 
   async close(): Promise<void> {
@@ -119,6 +139,7 @@ class Service implements CorefileService {
   async stop(): Promise<void> {
     this.#closed = true
     this.#timer?.cancel()
+    await this.#running
     await this.#servers?.[Symbol.asyncDispose]()
     this.#cluster?.source[Symbol.dispose]()
     await this.#http[Symbol.asyncDispose]()
@@ -142,7 +163,8 @@ class Service implements CorefileService {
       this.#log.info({ file }, 'The changed Corefile was taken over')
     } catch (error) {
       this.#metrics.countFailedReload()
-      if (!isMendable(error)) throw error
+      // Whoever watches this process starts it again; whatever else is wrong with a file is no reason to stop answering.
+      if (error instanceof NotServingError) throw error
       this.#log.error(
         { err: error, file },
         `The Corefile is not taken over, the one before goes on: ${(error as Error).message}`,
@@ -156,32 +178,50 @@ class Service implements CorefileService {
     const servers = this.#createServers(corefile)
     const before = this.#servers
     const share = before?.canShare === true && servers.canShare
+    let cluster: FollowedCluster | undefined
+    let gone = false
     try {
-      await this.#followCluster(corefile)
+      cluster = await this.#clusterOf(corefile)
       await this.#http.configure(httpAddresses(corefile, this.#options.file))
-      if (!share) await before?.[Symbol.asyncDispose]()
-      await this.#listen(servers)
+      if (before && !share) {
+        gone = true
+        await before[Symbol.asyncDispose]()
+      }
+      await listenWith(servers, cluster?.source)
     } catch (error) {
       await servers[Symbol.asyncDispose]()
-      if (before && !share && this.#loaded) await this.#restore(this.#loaded.corefile)
+      if (cluster !== this.#cluster) cluster?.source[Symbol.dispose]()
+      if (before && this.#loaded) await this.#restore(this.#loaded.corefile, { gone })
       throw error
     }
+    const left = this.#cluster
     this.#servers = servers
+    this.#cluster = cluster
     this.#loaded = loaded
+    if (cluster) this.#update(cluster.source.current.snapshot, cluster.source.current.synced)
     if (share) await before?.[Symbol.asyncDispose]()
+    if (left !== cluster) left?.source[Symbol.dispose]()
     for (const note of corefile.notes) this.#log.info({}, note)
+    this.#scheduleLook()
   }
 
-  /** The servers of the file before, which had to go so that others could be tried. */
-  async #restore(corefile: Corefile): Promise<void> {
-    await this.#http.configure(httpAddresses(corefile, this.#options.file))
-    const servers = this.#createServers(corefile)
-    await this.#listen(servers)
-    this.#servers = servers
+  /** All as before. `gone`: its servers had to go, so that others could be tried. */
+  async #restore(corefile: Corefile, { gone }: { readonly gone: boolean }): Promise<void> {
+    try {
+      await this.#http.configure(httpAddresses(corefile, this.#options.file))
+      if (!gone) return
+      const servers = this.#createServers(corefile)
+      await listenWith(servers, this.#cluster?.source)
+      this.#servers = servers
+    } catch (error) {
+      const { file } = this.#options
+      throw new NotServingError(`${file} cannot be served, and what was served before cannot either`, { cause: error })
+    }
   }
 
   #createServers(corefile: Corefile): CorefileServers {
     return new CorefileServers(corefile, {
+      file: this.#options.file,
       machine: readMachineAddresses(),
       lostFor: createSourceSilence(() => (this.#cluster ? [viewSource(this.#cluster.source)] : []), this.#clock),
       version: this.#options.version,
@@ -189,35 +229,33 @@ class Service implements CorefileService {
     })
   }
 
-  async #listen(servers: CorefileServers): Promise<void> {
-    const state = this.#cluster?.source.current
-    if (state) servers.update(state.snapshot, state.synced)
-    await servers.listen()
-    // What changed while sockets were opened.
-    const now = this.#cluster?.source.current
-    if (now && now !== state) servers.update(now.snapshot, now.synced)
-  }
-
-  async #followCluster(corefile: Corefile): Promise<void> {
-    const choice = clusterChoice(corefile, this.#options.file)
-    if (choice && this.#cluster && JSON.stringify(choice) === JSON.stringify(this.#cluster.choice)) return
-    const old = this.#cluster
-    if (choice) {
-      const { followKubernetes } = await import('../sources/kubernetes.ts')
-      const { env, version, log } = this.#options
-      const source = await followKubernetes({
-        location: choice.location,
-        view: choice.view,
-        serviceLabels: choice.labels,
-        nodeName: '',
-        env,
-        userAgent: `fairlead/${version}`,
-        log: log.child({ part: 'sources' }),
-      })
-      source.subscribe(({ snapshot, synced }) => this.#update(snapshot, synced))
-      this.#cluster = { choice, source }
-    } else this.#cluster = undefined
-    old?.source[Symbol.dispose]()
+  /** The cluster that is followed already, or the one that a Corefile wants instead, which may have been heard of by then. */
+  async #clusterOf(corefile: Corefile): Promise<FollowedCluster | undefined> {
+    const { file, env, version, log } = this.#options
+    const choice = clusterChoice(corefile, file)
+    if (!choice) return undefined
+    const before = this.#cluster
+    if (before && JSON.stringify(choice) === JSON.stringify(before.choice)) return before
+    const { followKubernetes } = await import('../sources/kubernetes.ts')
+    const follow = followKubernetes({
+      location: choice.location,
+      view: choice.view,
+      serviceLabels: choice.labels,
+      nodeName: '',
+      env,
+      userAgent: `fairlead/${version}`,
+      log: log.child({ part: 'sources' }),
+    })
+    const source = await follow.catch((error: unknown): never => {
+      if (!(error instanceof AccessError)) throw error
+      const { line = 1 } = corefile.blocks.find(({ kubernetes }) => kubernetes) ?? {}
+      throw new CorefileError({ file, line }, `kubernetes: ${error.message}`, { cause: error })
+    })
+    source.subscribe(({ snapshot, synced }) => {
+      if (this.#cluster?.source === source) this.#update(snapshot, synced)
+    })
+    if (before) await untilSynced(source, this.#clock)
+    return { choice, source }
   }
 
   #update(snapshot: Snapshot, synced: boolean): void {
@@ -235,12 +273,14 @@ class Service implements CorefileService {
   }
 
   #waitingFor(): readonly string[] {
+    if (!this.#servers) return ['dns']
     return this.#cluster && !this.#cluster.source.current.synced ? ['kubernetes'] : []
   }
 
   /** As CoreDNS: every so often, not on each event, so that a ConfigMap has settled on all nodes. */
   #scheduleLook(): void {
     const reload = this.#blocks().find(({ reload }) => reload)?.reload
+    this.#timer?.cancel()
     if (!reload || this.#closed) return
     const jitter = Math.random() * Math.min(reload.jitterMs, reload.intervalMs / 2)
     this.#timer = this.#clock.after(reload.intervalMs + jitter, () => void this.#look())
@@ -257,6 +297,30 @@ class Service implements CorefileService {
       this.#scheduleLook()
     }
   }
+}
+
+/** Opens the sockets, with the newest that is known at every moment. */
+async function listenWith(servers: CorefileServers, source: KubernetesSource | undefined): Promise<void> {
+  if (!source) return await servers.listen()
+  const { snapshot, synced } = source.current
+  servers.update(snapshot, synced)
+  const unsubscribe = source.subscribe((state) => servers.update(state.snapshot, state.synced))
+  try {
+    await servers.listen()
+  } finally {
+    unsubscribe()
+  }
+}
+
+/** Resolves when there are complete lists, and after a while anyway: unknown names are SERVFAIL until then. */
+async function untilSynced(source: KubernetesSource, clock: Clock): Promise<void> {
+  if (source.current.synced) return
+  const { promise, resolve } = Promise.withResolvers<undefined>()
+  const timer = clock.after(syncPatience, () => resolve(undefined))
+  const unsubscribe = source.subscribe(({ synced }) => void (synced && resolve(undefined)))
+  await promise
+  timer.cancel()
+  unsubscribe()
 }
 
 /** Throws {@link ServeError} when blocks want different clusters. */
