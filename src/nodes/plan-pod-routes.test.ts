@@ -75,6 +75,13 @@ describe('planPodRoutes()', () => {
     expect(plan.routes.length).toBe(nodes.length - 1)
   })
 
+  test('says of a node whose address is one of the Services that it is not reached', () => {
+    const { problems } = planPodRoutes(facts([node('b', ['10.99.0.2'], [])]))
+    expect(problems).toEqual([
+      'b: its address 10.99.0.2 is in the Service range 10.96.0.0/12: nothing else is reached there',
+    ])
+  })
+
   test.each([
     ['is elsewhere', ['198.51.100.7'], '198.51.100.7 is on no link of this node'],
     ['is one address of a tunnel', ['203.0.113.1'], '203.0.113.1 is on no link of this node'],

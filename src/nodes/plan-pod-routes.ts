@@ -60,6 +60,11 @@ export function planPodRoutes(facts: RouteFacts): RoutePlan {
   const routes: PodRoute[] = []
   const problems: string[] = []
   for (const node of others) {
+    for (const ip of node.addresses) {
+      const conflict = facts.reserved.find(({ range }) => cidrContains(range, ip))
+      if (conflict)
+        problems.push(`${node.name}: its address ${ip} is in ${conflict.what}: nothing else is reached there`)
+    }
     for (const cidr of node.podCIDRs) {
       const why = whyNot(cidr, { ...facts, addresses, taken })
       if (why !== undefined) {

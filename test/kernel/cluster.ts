@@ -4,10 +4,10 @@ import { Machine, runToEnd, sleep, type Ran } from './machine.ts'
 import { patience } from '../lab/patience.ts'
 
 /** Where machine number `i` of the LAN is. */
-export const lanAddress = (i: number): string => `10.99.0.${i}`
+export const lanAddress = (i: number): string => `10.77.0.${i}`
 export const lanAddress6 = (i: number): string => `fd99::${i}`
 
-/** Machines on one LAN, a bridge in a namespace of its own where `outside` (10.99.0.254, fd99::254) is. Disposing ends all. */
+/** Machines on one LAN, a bridge in a namespace of its own where `outside` (10.77.0.254, fd99::254) is. Disposing ends all. */
 export class Cluster implements AsyncDisposable {
   readonly machines: readonly Machine[]
   readonly #lan: ChildProcess
@@ -20,7 +20,7 @@ export class Cluster implements AsyncDisposable {
   static async create(count: number): Promise<Cluster> {
     const script = `
       ip link set lo up && ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up
-      ip addr add 10.99.0.254/24 dev br0 && ip addr add fd99::254/64 dev br0 nodad
+      ip addr add 10.77.0.254/24 dev br0 && ip addr add fd99::254/64 dev br0 nodad
       echo ready
       exec sleep 100000`
     const lan = spawn('unshare', ['--net', 'sh', '-ec', script], { stdio: ['ignore', 'pipe', 'inherit'] })

@@ -197,7 +197,7 @@ log: {level: info}
       }
       // Policy Local: the node's own pods, which see the client.
       const local = await answers(outside, `http://${lanAddress(2)}:30081/`, 4)
-      expect(local).toEqual({ who: ['web-1'], seen: ['10.99.0.254'] })
+      expect(local).toEqual({ who: ['web-1'], seen: ['10.77.0.254'] })
       expect((await cluster.outside(...curl(`http://${lanAddress(1)}:30081/`))).code).not.toBe(0)
     })
 
@@ -208,7 +208,7 @@ log: {level: info}
         await succeed(
           worker1.run(
             'curl',
-            '-sk',
+            '-skm10',
             '-X',
             method,
             '-H',
