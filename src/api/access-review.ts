@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from 'node:http'
 import { ApiError } from './api-error.ts'
 import { authorizeNode } from './authorize-node.ts'
 import { isJsonObject, objectAt, textAt, type JsonObject } from './kube-object.ts'
@@ -116,4 +117,12 @@ function rulesOf({ isAdmin, node }: Asker): object {
     nonResourceRules: [{ verbs: isAdmin ? ['*'] : ['get'], nonResourceURLs: ['*'] }],
     incomplete: false,
   }
+}
+
+/** Nobody may act as somebody else: kubectl's `--as` would otherwise do as its own user what another may not. Throws {@link ApiError}. */
+export function refuseImpersonation(headers: IncomingHttpHeaders, user: string): void {
+  if (!Object.keys(headers).some((name) => name.startsWith('impersonate-'))) return
+  const whom = JSON.stringify(String(headers['impersonate-user'] ?? ''))
+  const why = `User ${JSON.stringify(user)} cannot impersonate resource "users" in API group "" at the cluster scope`
+  throw new ApiError('Forbidden', `users ${whom} is forbidden: ${why}`)
 }

@@ -7,6 +7,7 @@ export interface StatusCause {
     | 'FieldValueNotSupported'
     | 'FieldValueDuplicate'
     | 'FieldManagerConflict'
+    | 'ResourceVersionTooLarge'
   readonly message: string
   readonly field: string
 }

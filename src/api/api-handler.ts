@@ -2,13 +2,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
-import { answerReview, findReview, type Asker } from './access-review.ts'
+import { answerReview, findReview, refuseImpersonation, type Asker } from './access-review.ts'
 import { ApiError } from './api-error.ts'
 import { admitNode, authorizeNode } from './authorize-node.ts'
 import { describeAll, describeGroup, describeGroups, describeResources, describeVersions } from './discovery.ts'
 import type { Admit, KubeApi, Patch, Target, WriteOptions, Written } from './kube-api.ts'
 import { textAt, type JsonObject, type KubeObject } from './kube-object.ts'
 import type { ObjectList } from './list-objects.ts'
+import { readListRevision } from './list-revision.ts'
 import { negotiate, type Representation } from './negotiate.ts'
 import type { NodeRole } from './node-tokens.ts'
 import { openApiIndex, openApiProtobufType, openApiV2, openApiV2Protobuf, openApiV3 } from './open-api.ts'
@@ -19,13 +20,14 @@ import { eventsGroup, fromCoreEvent, toCoreEvent } from './events-group.ts'
 import {
   isTrue,
   readDryRun,
+  readFieldManager,
   readInclude,
   readListOptions,
   readNumber,
   readPreconditions,
   readValidation,
 } from './read-query.ts'
-import { groupVersion, resourceTypeOf, type ResourceType } from './resources.ts'
+import { groupVersion, qualifiedName, resourceTypeOf, type ResourceType } from './resources.ts'
 import { backupPath, serveBackup } from './serve-backup.ts'
 import { describeTable, partial } from './table.ts'
 import { drained, type WatchHub } from './watch-objects.ts'
@@ -87,6 +89,7 @@ async function serve(options: HandlerOptions, request: IncomingMessage, response
   const open = target.kind === 'health' || target.kind === 'version'
   const role = options.authenticate(request)
   if (role === undefined && !open) throw new ApiError('Unauthorized', 'Unauthorized')
+  if (role !== undefined) refuseImpersonation(request.headers, askerOf(role).user)
   if (path === backupPath && role === 'admin' && request.method === 'GET') return serveBackup(response, options.backup)
   const review = findReview(path)
   if (review && role !== undefined) {
@@ -168,12 +171,18 @@ async function serveResource(exchange: Exchange, path: ApiPath & { kind: 'resour
   const { api } = options
   const node = nodeOf(exchange.role)
   const reads = request.method === 'GET' || request.method === 'HEAD'
+  // Not even the object goes with a DELETE of its status.
+  if (subresource !== '' && !['GET', 'PUT', 'PATCH'].includes(request.method ?? '')) throw methodNotAllowed(request)
   if (node !== undefined && !reads) authorizeNode(node, { method: request.method ?? '', target })
   switch (`${request.method} ${name === '' ? 'all' : 'one'}`) {
     case 'GET all':
     case 'GET one':
       if (isTrue(query.get('watch'))) return watch(exchange, target)
-      if (name === '') return answerList(exchange, type, api.list(target, readListOptions(exchange.query)))
+      if (name === '') {
+        const revision = readListRevision(query, api.store, qualifiedName(type))
+        const list = api.list(target, readListOptions(query))
+        return answerList(exchange, type, { ...list, ...(revision !== undefined && { revision }) })
+      }
       return answerObjects(exchange, type, { status: 200, object: api.get(target) })
     case 'POST all':
       if (type.namespaced && namespace === '') throw methodNotAllowed(request)
@@ -248,7 +257,7 @@ async function answerWritten(
   const warnings: string[] = []
   const { object, created } = await run({
     admit: admitOf(exchange),
-    fieldManager: query.get('fieldManager') ?? (request.headers['user-agent'] ?? 'unknown').split('/')[0] ?? 'unknown',
+    fieldManager: readFieldManager(query, request.headers['user-agent']),
     fieldValidation: readValidation(query.get('fieldValidation')),
     dryRun: readDryRun(query, undefined),
     warnings,

@@ -12,7 +12,7 @@ import { qualifiedName } from './resources.ts'
 /** Where the Leases of nodes are. */
 export const leaseNamespace = 'kube-node-lease'
 /** Labels with this prefix are an administrator's: a node that is broken into cannot draw work to itself by them. */
-const restrictedLabels = 'node-restriction.kubernetes.io/'
+const restrictedLabels = /^([^/]+\.)?node-restriction\.kubernetes\.io\//
 
 /** Refuses a request of a node by its method and path alone, before a body is read. Throws {@link ApiError}. */
 export function authorizeNode(node: string, { method, target }: { method: string; target: Target }): void {
@@ -88,7 +88,7 @@ function admitNodeObject(node: string, { target, before, after }: Change): void 
 }
 
 function restrictedOf(object: KubeObject | undefined): [string, string][] {
-  return Object.entries(object?.metadata.labels ?? {}).filter(([key]) => key.startsWith(restrictedLabels))
+  return Object.entries(object?.metadata.labels ?? {}).filter(([key]) => restrictedLabels.test(key))
 }
 
 function admitPod(node: string, { target, before, after }: Change): void {

@@ -1,17 +1,26 @@
 import { isJsonObject } from './kube-object.ts'
 import { typeOf, type ScalarType, type Schema, type SchemaNode } from './schema.ts'
 
+/** A field that its type does not have. */
+export interface UnknownField {
+  /** For people: `spec.prots`. */
+  readonly path: string
+  /** Keys and indexes that lead to it; keys may have dots. */
+  readonly steps: readonly (string | number)[]
+}
+
 /** What {@link checkFields} found. */
 export interface FieldFindings {
-  /** Paths of fields that the type does not have: `spec.prots`. */
-  readonly unknown: readonly string[]
+  /** Fields that the type does not have. */
+  readonly unknown: readonly UnknownField[]
   /** Values of a wrong type, said like Kubernetes does when it cannot decode an object. */
   readonly wrong: readonly string[]
 }
 
 /** Compares a value with its type: which fields are unknown, which have a value of another type. */
 export function checkFields(schema: Schema, typeName: string, value: unknown): FieldFindings {
-  const findings = { unknown: [] as string[], wrong: [] as string[] }
+  const findings = { unknown: [] as UnknownField[], wrong: [] as string[] }
+  const steps: (string | number)[] = []
   walk({ kind: 'ref', name: typeName, atomic: false }, value, '')
   return findings
 
@@ -23,11 +32,11 @@ export function checkFields(schema: Schema, typeName: string, value: unknown): F
         return
       case 'map':
         if (!isJsonObject(value)) findings.wrong.push(`${path}: ${shown(value)} is not an object`)
-        else for (const [key, child] of Object.entries(value)) walk(node.value, child, `${path}.${key}`)
+        else for (const [key, child] of Object.entries(value)) into(key, node.value, child, `${path}.${key}`)
         return
       case 'list':
         if (!Array.isArray(value)) findings.wrong.push(`${path}: ${shown(value)} is not a list`)
-        else for (const [index, child] of value.entries()) walk(node.item, child, `${path}[${index}]`)
+        else for (const [index, child] of value.entries()) into(index, node.item, child, `${path}[${index}]`)
         return
       case 'ref': {
         if (!isJsonObject(value)) {
@@ -38,14 +47,20 @@ export function checkFields(schema: Schema, typeName: string, value: unknown): F
         for (const [key, child] of Object.entries(value)) {
           const below = path === '' ? key : `${path}.${key}`
           const field = fields?.get(key)
-          if (field) walk(field.node, child, below)
-          else findings.unknown.push(below)
+          if (field) into(key, field.node, child, below)
+          else findings.unknown.push({ path: below, steps: [...steps, key] })
         }
         return
       }
       default:
         node satisfies never
     }
+  }
+
+  function into(step: string | number, node: SchemaNode, value: unknown, path: string): void {
+    steps.push(step)
+    walk(node, value, path)
+    steps.pop()
   }
 }
 

@@ -1,4 +1,4 @@
-import { checkFields } from './check-fields.ts'
+import { checkFields, type UnknownField } from './check-fields.ts'
 import { ApiError } from './api-error.ts'
 import { isJsonObject, type JsonObject, type KubeObject } from './kube-object.ts'
 import { groupVersion, type ResourceType } from './resources.ts'
@@ -34,14 +34,14 @@ export function decodeObject(body: unknown, options: DecodeOptions): KubeObject 
     throw new ApiError('BadRequest', message)
   }
   if (findings.unknown.length > 0 && options.fieldValidation === 'Strict') {
-    const list = findings.unknown.map((path) => `unknown field "${path}"`).join(', ')
+    const list = findings.unknown.map(({ path }) => `unknown field "${path}"`).join(', ')
     throw new ApiError(
       'BadRequest',
       `${type.kind} in version "${type.version}" cannot be handled as a ${type.kind}: strict decoding error: ${list}`,
     )
   }
   if (options.fieldValidation === 'Warn') {
-    options.warnings.push(...findings.unknown.map((path) => `unknown field "${path}"`))
+    options.warnings.push(...findings.unknown.map(({ path }) => `unknown field "${path}"`))
   }
   const copy = withoutNulls(body) as JsonObject
   const metadata = isJsonObject(copy['metadata']) ? copy['metadata'] : {}
@@ -59,10 +59,9 @@ export function decodeObject(body: unknown, options: DecodeOptions): KubeObject 
   )
 }
 
-/** What is not in the schema is not stored, like in kube-apiserver. Paths are those of {@link checkFields}. */
-function dropUnknown(object: KubeObject, unknown: readonly string[]): KubeObject {
-  for (const path of unknown) {
-    const steps = path.split(/\.|\[(\d+)\]\.?/).filter((step) => step !== undefined && step !== '')
+/** What is not in the schema is not stored, like in kube-apiserver. */
+function dropUnknown(object: KubeObject, unknown: readonly UnknownField[]): KubeObject {
+  for (const { steps } of unknown) {
     let at: unknown = object
     for (const step of steps.slice(0, -1)) {
       at = Array.isArray(at) ? at[Number(step)] : isJsonObject(at) ? at[step] : undefined

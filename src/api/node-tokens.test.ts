@@ -171,6 +171,14 @@ describe('a token of worker-1', () => {
       'nodes "worker-1" is forbidden: is not allowed to modify labels: node-restriction.kubernetes.io/pci',
     ],
     [
+      'gives itself a restricted label of a subdomain',
+      'PATCH',
+      '/api/v1/nodes/worker-1',
+      { metadata: { labels: { 'example.node-restriction.kubernetes.io/pci': 'yes' } } },
+      403,
+      'is not allowed to modify labels: example.node-restriction.kubernetes.io/pci',
+    ],
+    [
       'changes its taints',
       'PATCH',
       '/api/v1/nodes/worker-1',
@@ -226,6 +234,7 @@ describe('a token of worker-1', () => {
       403,
       'pods "theirs" is forbidden: node "worker-1" can only delete pods with spec.nodeName set to itself',
     ],
+    ['removes its pod by its status', 'DELETE', `${pods}/mine/status`, undefined, 405, 'does not allow the method'],
     ['removes all pods', 'DELETE', pods, undefined, 403, cannot('deletecollection', 'pods', '', inDefault)],
     [
       'changes what its pod is',

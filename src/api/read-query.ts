@@ -4,9 +4,11 @@ import { isJsonObject, objectAt } from './kube-object.ts'
 import type { ListOptions } from './list-objects.ts'
 import type { IncludeObject } from './table.ts'
 
+/** Length of a field manager's name, bytes (apimachinery FieldManagerMaxLength). */
+const maxManager = 128
+
 /** Selectors and pages of a list. Throws {@link ApiError}. */
 export function readListOptions(query: URLSearchParams): ListOptions {
-  readNumber(query, 'resourceVersion')
   return {
     labelSelector: query.get('labelSelector') ?? '',
     fieldSelector: query.get('fieldSelector') ?? '',
@@ -67,4 +69,20 @@ export function readInclude(query: URLSearchParams): IncludeObject {
 /** As strconv.ParseBool has it, as far as clients use it. */
 export function isTrue(text: string | null): boolean {
   return text === 'true' || text === '1'
+}
+
+/** Who is noted as the owner of the fields that a write sets: as told, else the client's program. Throws {@link ApiError}. */
+export function readFieldManager(query: URLSearchParams, userAgent = 'unknown'): string {
+  const given = query.get('fieldManager')
+  if (given === null || given === '') return userAgent.split('/')[0]?.slice(0, maxManager) || 'unknown'
+  if (Buffer.byteLength(given) > maxManager) {
+    throw new ApiError('Invalid', `fieldManager: Too long: may not be more than ${maxManager} bytes`)
+  }
+  if (!/^[^\p{C}]*$/u.test(given)) {
+    throw new ApiError(
+      'Invalid',
+      `fieldManager: Invalid value: ${JSON.stringify(given)}: should only contain printable characters`,
+    )
+  }
+  return given
 }

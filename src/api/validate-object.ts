@@ -3,7 +3,7 @@ import { invalidObject, type StatusCause } from './api-error.ts'
 import { isJsonObject, listAt, objectAt, sameJson, textAt, type JsonObject, type KubeObject } from './kube-object.ts'
 import { keyProblems, labelProblems, subdomainProblems, valueProblems } from './name-rules.ts'
 import { groupVersion, type ResourceType } from './resources.ts'
-import { invalid, required } from './status-causes.ts'
+import { forbidden, invalid, required } from './status-causes.ts'
 import { serviceUsageCauses, serviceValueCauses } from './validate-service.ts'
 
 /** Bytes of all annotations together (apimachinery TotalAnnotationSizeLimitB). */
@@ -70,7 +70,16 @@ function metadataCauses(type: ResourceType, object: KubeObject, before: KubeObje
     causes.push(
       ...keyProblems(finalizer).map((problem) => invalid(`metadata.finalizers[${index}]`, finalizer, problem)),
     )
+  const late = before?.metadata.deletionTimestamp === undefined ? [] : newOnes(finalizers, before.metadata.finalizers)
+  if (late.length > 0) {
+    const why = `no new finalizers can be added if the object is being deleted, found new finalizers ${JSON.stringify(late)}`
+    causes.push(forbidden('metadata.finalizers', why))
+  }
   return causes
+}
+
+function newOnes(after: readonly string[], before: readonly string[] = []): readonly string[] {
+  return after.filter((one) => !before.includes(one))
 }
 
 /** Parts of an object that must not change. */
