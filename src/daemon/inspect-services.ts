@@ -31,14 +31,14 @@ export class ServiceInspection {
    * TCP). Throws {@link HttpError}.
    */
   async explain(from: string | null, to: string | null): Promise<ServiceExplanationView> {
-    const { services, dataplane } = this.#served()
+    const { services, dataplane, proxy } = this.#served()
     const destination = parseDestination(to ?? '')
     const own = ownAddresses()
     const isLocal = (ip: IpAddress): boolean => own.has(ip) || ip.startsWith('127.')
     const client = await this.#client(from ?? 'node', { services, destination, own })
     const packet: PacketAtNode = { ...destination, ...client, toNode: isLocal(destination.destination) }
     const decision = decide(services, packet)
-    const evidence = await dataplane.explain?.(services, packet, { isLocal })
+    const evidence = await proxy.explain(services, packet, { isLocal })
     return {
       from: from ?? 'node',
       source: packet.source,
@@ -67,9 +67,9 @@ export class ServiceInspection {
   }
 
   #served() {
-    const loop = this.#proxy?.loop
-    const services = loop?.status().services
-    if (loop && services) return { services, dataplane: loop.dataplane }
+    const proxy = this.#proxy
+    const services = proxy?.loop.status().services
+    if (proxy && services) return { services, proxy, dataplane: proxy.loop.dataplane }
     throw new HttpError(409, 'this daemon serves no Services (services.enabled is false, or it is just starting)')
   }
 

@@ -4,8 +4,8 @@ import type { Node } from '../model/node.ts'
 import { cidrContains } from '../net/cidr.ts'
 import { isLoopback, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Snapshot } from '../model/snapshot.ts'
-import type { ProxySettings } from '../proxy/compile-services.ts'
-import type { Dataplane } from '../proxy/dataplane.ts'
+import type { CompiledServices, ProxySettings } from '../proxy/compile-services.ts'
+import type { Dataplane, Evidence, ExplainHost, PacketAtNode } from '../proxy/dataplane.ts'
 import { LoopbackNodePorts } from '../proxy/loopback-node-ports.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
 import { ownAddresses } from '../proxy/own-addresses.ts'
@@ -108,6 +108,12 @@ export class ServiceProxy implements AsyncDisposable {
         ipFamilyOf(ip) === family &&
         (isLoopback(ip) ? loopback : networks.some((network) => cidrContains(network, ip))),
     )
+  }
+
+  /** Where a packet to a Service goes, as the kernel has it, or this process for loopback addresses; undefined: the mode cannot say. */
+  async explain(services: CompiledServices, packet: PacketAtNode, host: ExplainHost): Promise<Evidence | undefined> {
+    if (isLoopback(packet.destination) && packet.origin === 'node') return this.#loopback.explain(packet)
+    return await this.loop.dataplane.explain?.(services, packet, host)
   }
 
   /** Takes over a newer snapshot; the settings follow this node's object in it. */

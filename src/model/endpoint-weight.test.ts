@@ -23,6 +23,7 @@ test.each([
   [{ [weight]: '65536' }, weight, '"65536" is not a weight'],
   [{ [weights]: '10.0.0.1' }, weights, '"10.0.0.1" is not a weight of an address (expected like 10.0.0.1=3)'],
   [{ [weights]: 'a=1' }, weights, '"a"'],
+  [{ 'fairlead.dev/wieght': '3' }, 'fairlead.dev/wieght', 'is not known (expected fairlead.dev/weight or '],
 ])('readWeights() says what is wrong with %j', (annotations, name, reason) => {
   const problems: FieldProblem[] = []
   expect(readWeights(annotations, problems)(ip)).toBeUndefined()

@@ -5,6 +5,8 @@ import type { FieldProblem } from './manifest-error.ts'
 /** Annotations of EndpointSlices and Pods: what Kubernetes has no field for. See docs/config.md. */
 const weightAnnotation = 'fairlead.dev/weight'
 const weightsAnnotation = 'fairlead.dev/weights'
+/** What objects with endpoints may have; `run` is what the API gives pods that daemons run. */
+const known = [weightAnnotation, weightsAnnotation, 'fairlead.dev/run']
 const maxWeight = 65_535
 
 /** The weight of each endpoint of an object; undefined where nothing is said, which counts as 1. */
@@ -15,6 +17,12 @@ export type WeightOf = (address: IpAddress) => number | undefined
  * ones, which come first). What is wrong goes to `problems`, and says nothing then.
  */
 export function readWeights(annotations: Readonly<Record<string, string>>, problems: FieldProblem[]): WeightOf {
+  for (const name of Object.keys(annotations)) {
+    if (name.startsWith('fairlead.dev/') && !known.includes(name)) {
+      const reason = `is not known (expected ${weightAnnotation} or ${weightsAnnotation}); not counted`
+      problems.push({ path: `metadata.annotations.${name}`, reason })
+    }
+  }
   const all = annotations[weightAnnotation]
   const some = annotations[weightsAnnotation]
   if (all === undefined && some === undefined) return () => undefined

@@ -85,6 +85,8 @@ describe('decide', () => {
       why: '192.168.0.12 is not in nodePortAddresses',
     })
     expect(text(decideFor('node', '127.0.0.1 30081', { loopbackNodePorts: [4] }))).toBe('10.0.2.2 masquerade')
+    expect(text(decideFor('node', '127.0.0.2 30081', { loopbackNodePorts: [4] }))).toBe('pass')
+    expect(text(decideFor('10.0.0.9', '127.0.0.1 30081', { loopbackNodePorts: [4] }))).toBe('pass')
   })
 })
 

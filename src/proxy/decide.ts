@@ -1,11 +1,14 @@
 import type { ObjectKey } from '../model/object-key.ts'
 import { cidrContains, cidrFamily, formatCidr } from '../net/cidr.ts'
-import { isLoopback, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { isLoopback, ipFamilyOf, parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
 import { ownerOf, type CompiledServices, type OwnedFrontend, type ProxySettings } from './compile-services.ts'
 import type { Frontend } from './frontends.ts'
 import type { Slots } from './slots.ts'
+
+/** Where node ports answer the node's own processes, beside its other addresses. */
+export const loopbackAddresses: Readonly<Record<IpFamily, IpAddress>> = { 4: parseIp('127.0.0.1'), 6: parseIp('::1') }
 
 /** The first packet of a connection, as this node meets it. */
 export interface Packet {
@@ -73,7 +76,7 @@ export function decide(services: CompiledServices, packet: Packet): Decision {
   if (packet.toNode) {
     const nodePort = ownerOf(services, `node-port-${family} ${asked}`)
     if (!nodePort) return { kind: 'pass', why: `no Service has asked for ${asked} of the node` }
-    const why = whyNoNodePort(settings, packet.destination, family)
+    const why = whyNoNodePort(settings, packet, family)
     return why === undefined ? decideAt(services, nodePort, packet) : { kind: 'pass', why }
   }
   const range = services.serviceCIDRs.find((cidr) => cidrContains(cidr, packet.destination))
@@ -128,8 +131,11 @@ function decideAt(services: CompiledServices, { service, frontend }: OwnedFronte
   }
 }
 
-function whyNoNodePort(settings: ProxySettings, destination: IpAddress, family: IpFamily): string | undefined {
+function whyNoNodePort(settings: ProxySettings, { destination, origin }: Packet, family: IpFamily): string | undefined {
   if (isLoopback(destination)) {
+    if (origin !== 'node') return 'only the node itself can send to a loopback address'
+    const served = loopbackAddresses[family]
+    if (destination !== served) return `of loopback addresses, node ports are served at ${served} only`
     return settings.loopbackNodePorts?.includes(family)
       ? undefined
       : 'node ports are not served at loopback addresses (nodePortAddresses)'

@@ -7,15 +7,13 @@ import { protocolNumbers, type Protocol } from '../net/protocol.ts'
 import { destinationTranslated, tcpEstablished, type ConnectionEntry, type Conntrack } from '../netlink/conntrack.ts'
 import type { CompiledServices } from './compile-services.ts'
 import type { Frontend } from './frontends.ts'
+import { drainSecondsOf, serviceAnnotations } from './service-annotations.ts'
 import { servingEndpoints, type ServiceEndpoint } from './select-endpoints.ts'
 
 /*
  * An endpoint that goes keeps its TCP and SCTP connections: new ones go elsewhere, old ones end by themselves. Nobody else
  * says how many are left. Whoever wants an end to it annotates the Service with `fairlead.dev/drain-seconds`.
  */
-
-/** Seconds after which connections that are left at an endpoint which went are ended; 0: at once. Absent: never. */
-const drainAnnotation = 'fairlead.dev/drain-seconds'
 
 /** An endpoint that takes no new connections, and still has some. */
 export interface DrainingEndpoint extends ServiceEndpoint {
@@ -176,7 +174,7 @@ export class Draining implements Disposable {
     this.#reset += left.length
     this.#log.info(
       { service, endpoint: `${ip} ${port}`, protocol, connections: left.length },
-      `${service}: ended ${left.length} connections that ${ip} still had (annotation ${drainAnnotation})`,
+      `${service}: ended ${left.length} connections that ${ip} still had (annotation ${serviceAnnotations.drainSeconds})`,
     )
   }
 
@@ -256,6 +254,5 @@ function isWanted(
 
 /** What a Service's annotation says; undefined: connections end by themselves. */
 export function drainSeconds(key: ObjectKey, { snapshot }: CompiledServices): number | undefined {
-  const text = snapshot.services.get(key)?.annotations[drainAnnotation]
-  return text !== undefined && /^\d{1,6}$/.test(text) ? Number(text) : undefined
+  return drainSecondsOf(snapshot.services.get(key))
 }

@@ -38,6 +38,11 @@ it('explainEndpoints gives each endpoint its share, and the others the reason wh
   ])
 })
 
+it('explainEndpoints names an endpoint once that several slices have, so that shares add up', () => {
+  const endpoints = ['10.0.0.1', { address: '10.0.0.2', nodeName: 'this-node' }, '10.0.0.2', '10.0.0.1']
+  expect(explain(endpoints, 'Cluster')).toEqual(['10.0.0.2 0.5', '10.0.0.1 0.5'])
+})
+
 it('explainEndpoints names the node of those that policy Local passes over', () => {
   const endpoints = [
     { address: '10.0.0.1', nodeName: 'other' },

@@ -17,8 +17,8 @@ export interface ExplainedEndpoint {
 }
 
 /**
- * Every endpoint that the slices name for a port, once for each mention, with its share of `slots` and, where that is
- * nothing, why. Sorted: those with a share first.
+ * Every endpoint that the slices name for a port, once (where mentions differ: those of this node first, as endpoint choice
+ * has it), with its share of `slots` and, where that is nothing, why. Sorted: those with a share first.
  */
 export function explainEndpoints(
   slices: readonly EndpointSlice[],
@@ -54,7 +54,8 @@ export function explainEndpoints(
       }
     }
   }
-  return explained.sort((a, b) => b.share - a.share)
+  explained.sort((a, b) => b.share - a.share || Number(b.nodeName === node.name) - Number(a.nodeName === node.name))
+  return [...new Map(explained.toReversed().map((one) => [`${one.ip} ${one.port}`, one])).values()].toReversed()
 }
 
 function elsewhere(nodeName: string | undefined): string {

@@ -5,8 +5,8 @@ import { addressCidr, cidrContains, cidrFamily, type Cidr } from '../net/cidr.ts
 import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
-import { schedulingProblems } from './ipvs-scheduling.ts'
 import { selectEndpoints, type EndpointChoice, type NodeFacts } from './select-endpoints.ts'
+import { annotationOf, annotationProblems } from './service-annotations.ts'
 import { compileSlots, type Slots } from './slots.ts'
 
 /** What happens to a new connection at a frontend. */
@@ -102,13 +102,6 @@ export type FrontendKey = string
 
 /** The label by which a Service chooses another proxy, whatever its value. */
 const otherProxyLabel = 'service.kubernetes.io/service-proxy-name'
-
-/** Annotations of Services: what Kubernetes has no field for. See docs/config.md. */
-const annotations = {
-  algorithm: 'fairlead.dev/algorithm',
-  affinityScope: 'fairlead.dev/affinity-scope',
-  sourceRanges: 'fairlead.dev/source-ranges',
-} as const
 
 /** See {@link FrontendKey}. */
 export function frontendKey(frontend: Frontend): FrontendKey {
@@ -215,7 +208,7 @@ function* frontendsOf(
   // Whatever the type: kube-proxy goes by the fields, and an API server clears those that the type does not have.
   const ingress = service.loadBalancerIngress.filter((i) => i.ipMode === 'VIP').map((i) => i.ip)
   const algorithm = annotationOf(service, 'algorithm', ['random', 'maglev', 'round-robin'], problems)
-  problems.push(...schedulingProblems(service))
+  problems.push(...annotationProblems(service))
   const guardAll = annotationOf(service, 'sourceRanges', ['load-balancer', 'all'], problems) === 'all'
   if (service.externalIPs.length > 0 && !externalIPs) {
     problems.push(
@@ -284,23 +277,6 @@ function affinityOf(service: Service, port: ServicePort, problems: string[]): Af
   const key = objectKey(service)
   if (scope === 'service') return { timeoutSeconds, group: key, remembers: 'address' }
   return { timeoutSeconds, group: `${key}:${port.name}/${port.protocol}`, remembers: 'endpoint' }
-}
-
-/** The annotation's value; the first of `values` when it is absent, or is none of them, which is a problem. */
-function annotationOf<T extends string>(
-  service: Service,
-  name: keyof typeof annotations,
-  values: readonly [T, ...T[]],
-  problems: string[],
-): T {
-  const text = service.annotations[annotations[name]]
-  const value = values.find((v) => v === text)
-  if (text !== undefined && value === undefined) {
-    problems.push(
-      `${objectKey(service)}: metadata.annotations ${annotations[name]} is "${text}" (expected ${values.join(' or ')}; taken for ${values[0]})`,
-    )
-  }
-  return value ?? values[0]
 }
 
 function healthCheckOf(service: Service, choices: readonly PortChoice[]): HealthCheck | undefined {

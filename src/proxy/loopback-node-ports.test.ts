@@ -136,9 +136,15 @@ describe('LoopbackNodePorts', () => {
     await ports.update(services)
     expect(warnings).toEqual([`cannot serve a node port at 127.0.0.1:${port}: EADDRINUSE`])
     expect(await askTcp(port)).toBe('program')
+    const packet = { protocol: 'tcp', source: ip, destination: ip, port, origin: 'node', toNode: true } as const
+    expect(ports.explain(packet)).toEqual({
+      lines: [`the daemon does not listen at 127.0.0.1:${port}/tcp`],
+      differences: [`127.0.0.1:${port}/tcp cannot be had: EADDRINUSE`],
+    })
     program.close()
     await once(program, 'close')
     await ports.update(services)
     expect(await askTcp(port)).toBe('a')
+    expect(ports.explain(packet)).toMatchObject({ lines: [expect.stringContaining('listens')], differences: [] })
   })
 })

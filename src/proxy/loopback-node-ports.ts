@@ -3,19 +3,18 @@ import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { ObjectKey } from '../model/object-key.ts'
 import { cidrContains } from '../net/cidr.ts'
-import { parseIp, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilyOf } from '../net/ip-address.ts'
 import { BufferGuard } from '../relay/buffer-guard.ts'
 import { Quota } from '../relay/quota.ts'
 import { TcpRelay } from '../relay/tcp-relay.ts'
 import type { Target } from '../relay/target.ts'
 import { UdpRelay } from '../relay/udp-relay.ts'
 import type { CompiledServices } from './compile-services.ts'
+import type { Evidence } from './dataplane.ts'
+import { loopbackAddresses, type Packet } from './decide.ts'
 import { EndpointPicker } from './endpoint-picker.ts'
 import { frontendKey, type Frontend, type FrontendKey, type ServiceFrontends } from './frontends.ts'
 import type { RelayLimits } from './service-relays.ts'
-
-/** Where node ports answer the node's own processes, beside its other addresses. */
-const loopbackAddresses: Readonly<Record<IpFamily, IpAddress>> = { 4: parseIp('127.0.0.1'), 6: parseIp('::1') }
 
 /** A node port that is served: what it was last compiled to, and its socket once it is there. */
 interface LoopbackPort {
@@ -60,6 +59,15 @@ export class LoopbackNodePorts implements Disposable {
     const mine = this.#work.then(() => this.#update(services))
     this.#work = mine.catch(() => {})
     return mine
+  }
+
+  /** What `fairlead explain` says of a node port at a loopback address: no rule of the kernel is concerned. */
+  explain({ destination, port, protocol }: Packet): Evidence {
+    const where = `${ipFamilyOf(destination) === 6 ? `[${destination}]` : destination}:${port}/${protocol}`
+    const known = this.#ports.get(`node-port-${ipFamilyOf(destination)} ${port}/${protocol.toUpperCase()}`)
+    if (known?.relay) return { lines: [`the daemon listens at ${where}, and carries what comes`], differences: [] }
+    const lines = [`the daemon does not listen at ${where}`]
+    return { lines, differences: known ? [`${where} cannot be had: ${known.refused ?? 'not yet tried'}`] : [] }
   }
 
   [Symbol.dispose](): void {
