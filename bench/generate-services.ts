@@ -14,6 +14,9 @@ const servicesPerFile = 100
 /** The largest set that the address plan has room for: cluster IPs in 10.96.0.0/12, endpoints in 10.128.0.0/9. */
 export const maxServices = 200_000
 
+/** Of all Services together; see {@link maxServices}. */
+export const maxEndpoints = 8_000_000
+
 /** Writes manifests of Services and EndpointSlices, 100 Services a file, into `folder`. */
 export function generateServices(folder: string, set: ServiceSet): void {
   mkdirSync(folder, { recursive: true })

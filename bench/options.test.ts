@@ -20,7 +20,11 @@ describe('parseOptions', () => {
     },
     { argv: ['--services', '1e3'], message: '--services 1e3: expected a whole number from 0 to 200000' },
     { argv: ['--services', ''], message: '--services : expected a whole number' },
-    { argv: ['--endpoints', '0'], message: '--endpoints 0: expected a whole number from 1 to 40' },
+    { argv: ['--endpoints', '0'], message: '--endpoints 0: expected a whole number from 1 to 1000' },
+    {
+      argv: ['--services', '100000', '--endpoints', '100'],
+      message: '100000 Services x 100: the address plan has room for 8000000 endpoints',
+    },
     { argv: ['--rounds', '-1'], message: '--rounds' },
     { argv: ['--quick', '--full'], message: '--quick and --full: expected one of them' },
     { argv: ['--fast'], message: "Unknown option '--fast'" },

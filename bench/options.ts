@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util'
-import { maxServices } from './generate-services.ts'
+import { maxEndpoints, maxServices } from './generate-services.ts'
 import { benchModes, type BenchMode } from './modes.ts'
 import { BenchUsageError } from './usage-error.ts'
 
@@ -99,20 +99,25 @@ export function parseOptions(
   if (unknown.length > 0) fail(`unknown suite ${unknown.join(', ')}: expected ${[...known.suites, 'all'].join(', ')}`)
   if (values.quick && values.full) fail('--quick and --full: expected one of them')
   const scale = values.quick ? 'quick' : values.full ? 'full' : 'normal'
-  const { services, modes, endpoints } = values
+  const { modes } = values
+  const endpoints = count('--endpoints', values.endpoints, { from: 1, to: 1000 })
+  const services =
+    values.services === undefined
+      ? scales[scale].services
+      : unique('--services', values.services)
+          .map((text) => count('--services', text, { from: 0, to: maxServices }))
+          .toSorted((a, b) => a - b)
+  const most = Math.max(...services)
+  if (most * endpoints > maxEndpoints)
+    fail(`${most} Services x ${endpoints}: the address plan has room for ${maxEndpoints} endpoints`)
   return {
     suites,
     scale,
     modes: modes === undefined ? scales[scale].modes : unique('--modes', modes).map(modeNamed),
     modesNamed: modes !== undefined,
     peers: values.peer.map(peerOf),
-    services:
-      services === undefined
-        ? scales[scale].services
-        : unique('--services', services)
-            .map((text) => count('--services', text, { from: 0, to: maxServices }))
-            .toSorted((a, b) => a - b),
-    endpoints: count('--endpoints', endpoints, { from: 1, to: 40 }),
+    services,
+    endpoints,
     rounds: count('--rounds', values.rounds ?? String(scales[scale].rounds), { from: 1, to: 10_000 }),
     seed: count('--seed', values.seed ?? String(Math.trunc(Math.random() * 2 ** 31)), { from: 0, to: 2 ** 32 - 1 }),
     startLimitMs: count('--start-limit', values['start-limit'], { from: 1, to: 3600 }) * 1000,
