@@ -1,15 +1,12 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
-import type { ResourceView, StatusView } from './control-api.ts'
+import type { ResourceView } from './control-api.ts'
 import { dockerResource } from './docker-metrics.ts'
 
-/** Metrics of the API server that is followed, one series per resource. Read from the status at scrape time. */
-export function createKubernetesMetrics(registry: Registry, status: () => StatusView): void {
+/** Metrics of the API server that is followed, one series per resource of `list`, which is read at scrape time. */
+export function createKubernetesMetrics(registry: Registry, list: () => readonly ResourceView[]): void {
   const registers = [registry]
   const labelNames = ['resource']
-  const resources = (): readonly ResourceView[] =>
-    status()
-      .sources.list.flatMap(({ resources }) => resources)
-      .filter(({ resource }) => resource !== dockerResource)
+  const resources = () => list().filter(({ resource }) => resource !== dockerResource)
   const gauge = (name: string, help: string, read: (view: ResourceView) => number | undefined): void => {
     new Gauge({
       name,

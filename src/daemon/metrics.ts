@@ -57,7 +57,7 @@ export function createMetrics(
   gauge('fairlead_endpoints', 'Endpoints of programmed Services.', (view) => view.services?.endpoints)
   gauge('fairlead_pods', 'Pods of this machine.', (view) => view.network?.pods)
 
-  createKubernetesMetrics(registry, status)
+  createKubernetesMetrics(registry, () => status().sources.list.flatMap(({ resources }) => resources))
   createDockerMetrics(registry, status)
   createNodeMetrics(registry, status)
 

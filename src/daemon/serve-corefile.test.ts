@@ -18,15 +18,20 @@ async function listenAnywhere(): Promise<{ readonly server: Server; readonly por
   return { server, port: typeof address === 'object' && address ? address.port : 0 }
 }
 
+async function freePort(): Promise<number> {
+  const { server, port } = await listenAnywhere()
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
 /** A port where nobody listens, and a folder with kubeconfigs of an API server that has one Service. */
 async function setUp() {
   const stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'fairlead-corefile-'))
   stack.defer(() => rmSync(folder, { recursive: true }))
   const api = stack.use(await FakeApiServer.start())
-  const { server, port } = await listenAnywhere()
-  server.close()
-  await once(server, 'close')
+  const port = await freePort()
   const kubeconfig = JSON.stringify({
     'current-context': 'x',
     contexts: [{ name: 'x', context: { cluster: 'c' } }],
@@ -48,7 +53,18 @@ async function setUp() {
       spec: { clusterIP, clusterIPs: [clusterIP], ports: [{ port: 80 }] },
     })
   putWeb('10.96.0.1')
-  return { file, log, write, cluster, start, ask, putWeb, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+  const metricsPort = await freePort()
+  return {
+    metricsPort,
+    file,
+    log,
+    write,
+    cluster,
+    start,
+    ask,
+    putWeb,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
 }
 
 test('serveCorefile reads its file once for many signals, and leaves no server behind', async () => {
@@ -84,8 +100,11 @@ test('serveCorefile goes on as before when another cluster comes with a port tha
     )
     it.putWeb('10.96.0.2')
     await vi.waitFor(async () => expect(await it.ask()).toBe('10.96.0.2'), 10_000)
-    it.write(it.cluster('two'))
+    it.write(`${it.cluster('two')}\nprometheus 127.0.0.1:${it.metricsPort}`)
     await service.reload()
+    const metrics = await (await fetch(`http://127.0.0.1:${it.metricsPort}/metrics`)).text()
+    expect(metrics).toMatch(/^fairlead_kubernetes_connected\{resource="services"\} 1$/m)
+    expect(metrics).toMatch(/^fairlead_kubernetes_age_seconds\{resource="services"\} \d/m)
     // The other cluster's objects were waited for: there is no moment without an answer.
     expect(await it.ask()).toBe('10.96.0.2')
   } finally {

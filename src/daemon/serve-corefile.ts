@@ -11,10 +11,12 @@ import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
 import { ParseError } from '../net/parse-error.ts'
 import type { KubernetesSource } from '../sources/kubernetes.ts'
 import type { ClusterView } from '../sources/kubernetes-resources.ts'
+import type { SourceView } from './control-api.ts'
 import { type CoreDnsMetrics, createCoreDnsMetrics, type ServedBlock } from './coredns-metrics.ts'
 import { httpAddress, readMachineAddresses } from './corefile-addresses.ts'
 import { CorefileServers } from './corefile-servers.ts'
 import { DnsHttp, type DnsHttpAddress, DnsHttpError } from './dns-http.ts'
+import { createKubernetesMetrics } from './kubernetes-metrics.ts'
 import { loadCorefile } from './load-corefile.ts'
 import { createSourceSilence } from './source-silence.ts'
 import { viewSource } from './view-source.ts'
@@ -101,6 +103,7 @@ class Service implements CorefileService {
     this.#clock = options.clock ?? systemClock
     this.#log = options.log
     this.#metrics = createCoreDnsMetrics(options.version, (): readonly ServedBlock[] => this.#servers?.blocks ?? [])
+    createKubernetesMetrics(this.#metrics.registry, () => this.#view().flatMap(({ resources }) => resources))
     this.#http = new DnsHttp({
       metrics: this.#metrics,
       waitingFor: () => this.#waitingFor(),
@@ -223,7 +226,7 @@ class Service implements CorefileService {
     return new CorefileServers(corefile, {
       file: this.#options.file,
       machine: readMachineAddresses(),
-      lostFor: createSourceSilence(() => (this.#cluster ? [viewSource(this.#cluster.source)] : []), this.#clock),
+      lostFor: createSourceSilence(() => this.#view(), this.#clock),
       version: this.#options.version,
       log: this.#log,
     })
@@ -270,6 +273,10 @@ class Service implements CorefileService {
       const headless = service.selector ? 'headless_with_selector' : 'headless_without_selector'
       this.#metrics.observeProgramming(service.headless ? headless : 'cluster_ip', seconds)
     }
+  }
+
+  #view(): readonly SourceView[] {
+    return this.#cluster ? [viewSource(this.#cluster.source)] : []
   }
 
   #waitingFor(): readonly string[] {
