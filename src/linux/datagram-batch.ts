@@ -1,7 +1,7 @@
 import { constants } from 'node:os'
 import koffi from 'koffi'
 import { SyscallError } from './errno.ts'
-import { packetInfoSize, socketAddressSize } from './udp-socket.ts'
+import { longestWait, packetInfoSize, socketAddressSize } from './udp-socket.ts'
 
 const libc = koffi.load('libc.so.6')
 // Addresses are given as numbers: to look into typed arrays would cost more than the rest of the call.
@@ -96,7 +96,7 @@ export class DatagramBatch {
 
   /**
    * Receives what waits at a socket, at most {@link capacity}, and returns how many there are; with `wait`, waits for the
-   * first one. 0: none, or the wait was ended. Throws {@link SyscallError}.
+   * first one, at most {@link longestWait}. 0: none, or the wait was ended. Throws {@link SyscallError}.
    */
   receive(fd: number, { wait, packetInfo }: { readonly wait: boolean; readonly packetInfo: boolean }): number {
     if (packetInfo) {
@@ -188,13 +188,13 @@ export class DatagramBatch {
     return unsent
   }
 
-  /** Waits until one of the sockets, at most {@link mostSockets}, has something. */
+  /** Waits until one of the sockets, at most {@link mostSockets}, has something, or for {@link longestWait}. */
   wait(fds: readonly number[]): void {
     for (const [i, fd] of fds.entries()) {
       this.#polled[i * 2] = fd
       this.#polled[i * 2 + 1] = POLLIN
     }
-    pollFunction(this.#polledAt, fds.length, -1)
+    pollFunction(this.#polledAt, fds.length, longestWait)
   }
 }
 

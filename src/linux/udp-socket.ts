@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs'
 import koffi from 'koffi'
 import { type IpAddress, ipFamilyOf, ipFromBytes, ipToBytes } from '../net/ip-address.ts'
 import { SyscallError } from './errno.ts'
@@ -6,6 +5,12 @@ import { bindSocket, getSocketName, setSocketOption, socket } from './libc.ts'
 
 const libc = koffi.load('libc.so.6')
 const shutdownFunction = libc.func('int shutdown(int fd, int how)')
+// closeSync() of a worker thread complains about descriptors that it did not open itself.
+const closeFunction = libc.func('int close(int fd)')
+/** struct timeval of 64-bit Linux: seconds, microseconds. */
+const setTimeoutFunction = libc.func(
+  'int setsockopt(int fd, int level, int name, _In_ int64_t *value, uint32_t length)',
+)
 const connectFunction = libc.func('int connect(int fd, _In_ uint8_t *address, uint32_t length)')
 /** struct iovec and struct msghdr of recvmsg(2), as sendmsg(2) takes them. */
 koffi.struct('udp_iovec', { base: 'uint8_t *', length: 'size_t' })
@@ -28,6 +33,7 @@ const SOCK_CLOEXEC = 0x8_0000
 const SOL_SOCKET = 1
 const SO_RCVBUF = 8
 const SO_REUSEPORT = 15
+const SO_RCVTIMEO = 20
 const SO_RCVBUFFORCE = 33
 const IPPROTO_IP = 0
 const IP_PKTINFO = 8
@@ -36,6 +42,12 @@ const IPV6_V6ONLY = 26
 const IPV6_RECVPKTINFO = 49
 const SHUT_RD = 0
 const MSG_DONTWAIT = 0x40
+
+/**
+ * How long a thread waits in the kernel at a time, in milliseconds. Node cannot interrupt a system call: a thread, and a process that ends with threads,
+ * ends when its call returns.
+ */
+export const longestWait = 500
 
 /** Octets of the larger socket address (struct sockaddr_in6). */
 export const socketAddressSize = 28
@@ -81,6 +93,7 @@ export class UdpSocket implements Disposable {
       if (reusePort) setSocketOption(fd, SOL_SOCKET, SO_REUSEPORT, 1)
       if (family === 6) setSocketOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1)
       setReceiveBuffer(fd, receiveBuffer)
+      limitWait(fd)
       if (isUnspecified(address)) {
         if (family === 4) setSocketOption(fd, IPPROTO_IP, IP_PKTINFO, 1)
         else setSocketOption(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1)
@@ -88,7 +101,7 @@ export class UdpSocket implements Disposable {
       bindSocket(fd, socketAddress(address, port))
       return new UdpSocket(fd, options)
     } catch (error) {
-      closeSync(fd)
+      closeFunction(fd)
       throw error
     }
   }
@@ -126,7 +139,7 @@ export class UdpSocket implements Disposable {
   [Symbol.dispose](): void {
     if (!this.#open) return
     this.#open = false
-    closeSync(this.fd)
+    closeFunction(this.fd)
   }
 }
 
@@ -160,6 +173,12 @@ export function socketAddressText(address: Uint8Array): string {
 
 function isUnspecified(address: IpAddress): boolean {
   return address === '0.0.0.0' || address === '::'
+}
+
+function limitWait(fd: number): void {
+  const wait = [0n, BigInt(longestWait * 1000)]
+  if (setTimeoutFunction(fd, SOL_SOCKET, SO_RCVTIMEO, wait, 16) !== 0)
+    throw new SyscallError('setsockopt', koffi.errno())
 }
 
 /** A burst that comes while the reader waits for a CPU is kept, not lost. */
