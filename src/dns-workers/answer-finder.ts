@@ -34,6 +34,7 @@ const bits = { qr: 0x80, opcode: 0x78, aa: 0x04, tc: 0x02, rd: 0x01, ra: 0x80, c
 const isMetaType = (type: number): boolean => type === 41 || (type >= 250 && type <= 255)
 /** How long a reader sleeps at a time while the table is being changed, in milliseconds. */
 const changeWait = 5
+const keepsLoadsInOrder = process.arch === 'x64'
 /** More steps than a table that is at most 5/8 full ever needs: a reader that sees a table in the middle of a change must end. */
 const maxProbes = 4096
 
@@ -97,9 +98,18 @@ export class AnswerFinder {
       }
       if (Atomics.load(this.#control, controlWords.layout) !== this.#layout) this.#openViews()
       const result = this.#find(start)
-      if (Atomics.load(this.#control, controlWords.version) === version) return result
+      if (this.#versionAfterReads() === version) return result
       if (result > 0) this.#restore(start)
     }
+  }
+
+  /**
+   * The version, read after all that was read before. x86 keeps loads in order; elsewhere a load, even an atomic one, may overtake those before
+   * it, and only a store may not: so the version is added nothing to (Boehm, "Can seqlocks get along with programming language memory models?").
+   */
+  #versionAfterReads(): number {
+    if (keepsLoadsInOrder) return Atomics.load(this.#control, controlWords.version)
+    return Atomics.add(this.#control, controlWords.version, 0)
   }
 
   /** Reads the question; 1 when it is one that may be answered here. */
