@@ -1,13 +1,7 @@
 import type { ObjectKey } from '../model/object-key.ts'
-import type { IpAddress } from '../net/ip-address.ts'
-import { type NameKey, parentKey } from '../dns-message/name.ts'
+import { ipFromBytes, type IpAddress } from '../net/ip-address.ts'
+import { labelsOfKey, type NameKey, parentKey } from '../dns-message/name.ts'
 import { reverseKey, reverseZones } from '../dns-message/reverse-name.ts'
-
-interface Claim {
-  readonly service: ObjectKey
-  /** A cluster IP belongs to the Service alone; an endpoint's address may have names of several Services. */
-  readonly kind: 'clusterIP' | 'endpoint'
-}
 
 /** The addresses that a Service names. */
 export interface ClaimedAddresses {
@@ -15,26 +9,34 @@ export interface ClaimedAddresses {
   readonly endpoints: readonly IpAddress[]
 }
 
+/** Nearly all addresses have one Service: then there is no array. The strings are those of the snapshot, so an address costs a place in a map. */
+type Claims = Map<IpAddress, ObjectKey | readonly ObjectKey[]>
+
 /** Which Services name an address. Nothing that is claimed by nobody is kept. */
 export class ReverseIndex {
-  readonly #claims = new Map<NameKey, readonly Claim[]>()
-  /** How many claimed addresses lie below a shorter name. */
+  /** A cluster IP belongs to the Service alone; an endpoint's address may have names of several Services. */
+  readonly #clusterIPs: Claims = new Map()
+  readonly #endpoints: Claims = new Map()
+  /** How many claims lie below a name, which has none itself. */
   readonly #below = new Map<NameKey, number>()
 
   add(service: ObjectKey, { clusterIPs, endpoints }: ClaimedAddresses): void {
-    for (const address of clusterIPs) this.#add(reverseKey(address), { service, kind: 'clusterIP' })
-    for (const address of endpoints) this.#add(reverseKey(address), { service, kind: 'endpoint' })
+    for (const address of clusterIPs) this.#add(this.#clusterIPs, address, service)
+    for (const address of endpoints) this.#add(this.#endpoints, address, service)
   }
 
+  /** Takes back what was added with the same addresses. */
   remove(service: ObjectKey, { clusterIPs, endpoints }: ClaimedAddresses): void {
-    for (const address of [...clusterIPs, ...endpoints]) this.#remove(reverseKey(address), service)
+    for (const address of clusterIPs) this.#remove(this.#clusterIPs, address, service)
+    for (const address of endpoints) this.#remove(this.#endpoints, address, service)
   }
 
   /** The Services that name an address; of a cluster IP only the one whose it is. Empty when unknown. */
-  services(key: NameKey): ObjectKey[] {
-    const claims = this.#claims.get(key) ?? []
-    const clusterIp = claims.find((claim) => claim.kind === 'clusterIP')
-    return (clusterIp ? [clusterIp] : claims).map((claim) => claim.service)
+  services(key: NameKey): readonly ObjectKey[] {
+    const address = addressOf(key)
+    if (address === undefined) return []
+    const [owner] = listOf(this.#clusterIPs.get(address))
+    return owner === undefined ? listOf(this.#endpoints.get(address)) : [owner]
   }
 
   /** Whether names are known below a name that has none itself (RFC 8020). */
@@ -42,25 +44,25 @@ export class ReverseIndex {
     return this.#below.has(key)
   }
 
-  #add(key: NameKey, claim: Claim): void {
-    const claims = this.#claims.get(key)
-    if (!claims) this.#countAncestors(key, 1)
-    this.#claims.set(key, claims ? [...claims, claim] : [claim])
+  #add(claims: Claims, address: IpAddress, service: ObjectKey): void {
+    const known = listOf(claims.get(address))
+    if (known.includes(service)) return
+    claims.set(address, known.length === 0 ? service : [...known, service])
+    this.#countAncestors(address, 1)
   }
 
-  #remove(key: NameKey, service: ObjectKey): void {
-    const claims = this.#claims.get(key)
-    if (!claims) return
-    const left = claims.filter((claim) => claim.service !== service)
-    if (left.length > 0) this.#claims.set(key, left)
-    else {
-      this.#claims.delete(key)
-      this.#countAncestors(key, -1)
-    }
+  #remove(claims: Claims, address: IpAddress, service: ObjectKey): void {
+    const known = listOf(claims.get(address))
+    if (!known.includes(service)) return
+    const left = known.filter((other) => other !== service)
+    const [first] = left
+    if (first === undefined) claims.delete(address)
+    else claims.set(address, left.length === 1 ? first : left)
+    this.#countAncestors(address, -1)
   }
 
-  #countAncestors(key: NameKey, change: 1 | -1): void {
-    for (let up = parentKey(key); up !== undefined && !isReverseZone(up); up = parentKey(up)) {
+  #countAncestors(address: IpAddress, change: 1 | -1): void {
+    for (let up = parentKey(reverseKey(address)); up !== undefined && !isReverseZone(up); up = parentKey(up)) {
       const count = (this.#below.get(up) ?? 0) + change
       if (count > 0) this.#below.set(up, count)
       else this.#below.delete(up)
@@ -68,6 +70,26 @@ export class ReverseIndex {
   }
 }
 
+function listOf(claim: ObjectKey | readonly ObjectKey[] | undefined): readonly ObjectKey[] {
+  if (claim === undefined) return []
+  return typeof claim === 'string' ? [claim] : claim
+}
+
 function isReverseZone(key: NameKey): boolean {
   return reverseZones.some((zone) => zone.key === key)
+}
+
+/** The address of a whole reverse name that is written as `reverseKey` writes it. */
+function addressOf(key: NameKey): IpAddress | undefined {
+  const labels = labelsOfKey(key).slice(0, -2).toReversed()
+  const isIPv4 = labels.length === 4
+  if (!isIPv4 && labels.length !== 32) return undefined
+  const numbers = labels.map((label) => Number.parseInt(label, isIPv4 ? 10 : 16))
+  const bytes = isIPv4
+    ? numbers
+    : Array.from({ length: 16 }, (_, i) => ((numbers[i * 2] ?? 0) << 4) | (numbers[i * 2 + 1] ?? 0))
+  if (bytes.some((byte) => !(byte >= 0 && byte <= 255))) return undefined
+  const address = ipFromBytes(Uint8Array.from(bytes))
+  // `010` and `1x` are other names, which nobody has.
+  return reverseKey(address) === key ? address : undefined
 }

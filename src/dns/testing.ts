@@ -90,6 +90,9 @@ function makeService(key: string, spec: ServiceSpec): Service {
   }
 }
 
+/** One object for all, as sources have it. */
+const noHints = { zones: [], nodes: [] }
+
 /** One slice per family, as the EndpointSlice controller makes them. */
 function makeSlices(key: string, spec: ServiceSpec): EndpointSlice[] {
   const { namespace, name } = splitKey(key)
@@ -103,7 +106,7 @@ function makeSlices(key: string, spec: ServiceSpec): EndpointSlice[] {
       ready: notReady === '',
       serving: true,
       terminating: false,
-      hints: { zones: [], nodes: [] },
+      hints: noHints,
       targetPod: undefined,
     }
   })
