@@ -37,6 +37,8 @@ async function serve({ upstreams, port, upstreamPort }: WorkerRole & { role: 'se
     resolvConf: '/dev/null',
     log: silentLog,
   })
+  // The sockets of its threads are the process's: they would outlive this thread.
+  parentPort?.once('message', () => void server[Symbol.asyncDispose]().then(() => process.exit()))
   await server.listen()
   server.update(snapshotOf({ 'default/web': { ips: ['10.96.7.7'], ports: ['http/TCP/80'] } }), true)
 }

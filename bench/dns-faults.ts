@@ -53,7 +53,7 @@ for (const { name, resolvers } of faults.filter((fault) => fault.name.includes(p
     ),
   )
   const upstreams = resolvers.map((_, i) => `127.0.0.${i + 2}`)
-  workers.push(await start({ role: 'server', upstreams, port: serverPort, upstreamPort }))
+  const server = await start({ role: 'server', upstreams, port: serverPort, upstreamPort })
   const [cluster, outside] = await measure()
   const [c, o] = [cluster, outside].map(({ ms }) => ms.toSorted((a, b) => a - b)) as [number[], number[]]
   const row = [
@@ -77,7 +77,9 @@ for (const { name, resolvers } of faults.filter((fault) => fault.name.includes(p
     right: (outside.right / outside.asked) * 100,
     wrong: outside.wrong,
   } satisfies FaultFigures)
-  await Promise.all(workers.map((worker) => worker.terminate()))
+  const ended = once(server, 'exit')
+  server.postMessage('stop', [])
+  await Promise.all([ended, ...workers.map((worker) => worker.terminate())])
 }
 
 /** Runs both loads at once; answers that are late come within the six seconds after. */

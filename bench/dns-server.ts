@@ -4,6 +4,7 @@ import { silentLog } from '../src/base/log.ts'
 import { settleMemory } from '../src/daemon/settle-memory.ts'
 import { createDnsServer } from '../src/dns/server.ts'
 import { snapshotOf } from '../src/dns/testing.ts'
+import type { Snapshot } from '../src/model/snapshot.ts'
 import { parseIp } from '../src/net/ip-address.ts'
 import { clusterIpOf } from './dns-names.ts'
 
@@ -13,11 +14,16 @@ const joins = numbers[4] === 'joins'
 if (kind === 'fairlead') await serveFairlead()
 else serveDgram()
 
-async function serveFairlead(): Promise<void> {
+/** In a function of its own: what only made the snapshot must be gone when memory is settled. */
+function manyServices(): Snapshot {
   const specs = Array.from({ length: services }, (_, i) => {
     const addresses = Array.from({ length: endpoints }, (_, at) => `10.${10 + at}.${(i >> 8) & 255}.${i & 255}`)
     return [`bench/svc-${i}`, { ips: [clusterIpOf(i)], ports: ['http/TCP/80'], endpoints: addresses }] as const
   })
+  return snapshotOf(Object.fromEntries(specs))
+}
+
+async function serveFairlead(): Promise<void> {
   const server = createDnsServer({
     addresses: [parseIp('127.0.0.1')],
     port,
@@ -27,7 +33,7 @@ async function serveFairlead(): Promise<void> {
     resolvConf: '/dev/null',
     log: silentLog,
   })
-  server.update(snapshotOf(Object.fromEntries(specs)), true)
+  server.update(manyServices(), true)
   await server.listen()
   // As the daemon does after its first snapshot.
   settleMemory(silentLog)

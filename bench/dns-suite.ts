@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { formatTable } from '../src/cli/table.ts'
 import { run, RunError } from '../src/linux/exec.ts'
 import { createAnonymousNetns, type Netns } from '../src/linux/netns.ts'
+import { measureChanges } from './dns-changes.ts'
 import { type DnsContender, startDnsContenders } from './dns-contenders.ts'
 import { type QuestionKind, questionKinds, writeQuestions } from './dns-names.ts'
 import { median } from './statistics.ts'
@@ -50,6 +51,7 @@ export const dnsSuite: Suite = {
     const results: SizeResult[] = []
     for (const services of sizesOf(context.options)) results.push(await measureSize(context, services))
     conclude(context, results)
+    await changes(context)
   },
 }
 
@@ -133,6 +135,24 @@ async function measureSize(context: SuiteContext, services: number): Promise<Siz
   const head = ['Services', 'server', ...questionKinds.map((kind) => `us, ${kind}`), 'best q/s', 'p99 ms at 80 %', 'MB']
   recorder.print(formatTable(head, rows))
   return { services, cpu, memory }
+}
+
+/** Endpoints change while answers are read: how long until all workers answer with a change, and whether any answer is wrong. */
+async function changes({ options, recorder, progress }: SuiteContext): Promise<void> {
+  const services = Math.max(...sizesOf(options))
+  progress.say(`dns: ${services} Services, changes`)
+  const result = await measureChanges({ services, workers: 2, seconds: 4, perSecond: 1000 })
+  const { changes, answers, p50, p99, max } = result
+  const base = { mode: 'fairlead, 2 workers', services, unit: 'ms', kind: 'time', better: 'less' } as const
+  recorder.add({ ...base, figure: 'change until visible, p50' }, p50)
+  recorder.add({ ...base, figure: 'change until visible, p99' }, p99)
+  const head = ['Services', 'changes', 'answers read', 'ms until visible: p50', 'p99', 'max', 'mixed', 'older', 'wrong']
+  const cells = [services, changes, answers, p50.toFixed(2), p99.toFixed(2), max.toFixed(2)]
+  recorder.print(formatTable(head, [[...cells, result.mixed, result.older, result.wrong].map(String)]))
+  const text = `${services} Services, 1,000 changes a second: visible in every worker`
+  recorder.claim(`${text} within 10 ms (p99)`, p99 <= 10, `${p99.toFixed(1)} ms`)
+  const bad = result.mixed + result.older + result.wrong
+  recorder.claim(`${text}, no answer mixed, older or wrong`, answers > 0 && bad === 0, `${bad} of ${answers}`)
 }
 
 /** The claims of docs/dns.md. */
