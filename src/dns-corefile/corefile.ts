@@ -22,7 +22,7 @@ export interface CorefileBlock {
   readonly health: { readonly listen: HostPort; readonly lameduckMs: number } | undefined
   readonly ready: HostPort | undefined
   readonly prometheus: HostPort | undefined
-  /** Whether failures of forwarding are logged. */
+  /** Without effect: resolvers that stop answering are logged always. */
   readonly errors: boolean
   readonly logs: readonly LogBlock[]
   readonly reload: { readonly intervalMs: number; readonly jitterMs: number } | undefined

@@ -20,6 +20,7 @@ import { TlsConnections } from './tls-connections.ts'
 import type { Upstream } from './upstream.ts'
 import { type UpstreamCount, UpstreamCounts } from './upstream-counts.ts'
 import { UpstreamHealth } from './upstream-health.ts'
+import { UpstreamOutages } from './upstream-outages.ts'
 import { exchangeTcp, exchangeUdp } from './upstream-exchange.ts'
 
 export interface ForwarderOptions {
@@ -72,6 +73,7 @@ export class Forwarder implements Upstreams {
   readonly #tls: TlsConnections
   readonly #stop = new AbortController()
   readonly #upstreams = new UpstreamCounts()
+  readonly #outages: UpstreamOutages
   #failures = 0
   #forwarded = 0
   #rejected = 0
@@ -81,6 +83,7 @@ export class Forwarder implements Upstreams {
     this.#clock = options.clock ?? systemClock
     this.#tls = new TlsConnections({ log: options.log, ca: options.tlsAuthorities })
     this.#health = new UpstreamHealth({ clock: this.#clock, tryNextAfter: options.tryNextAfter ?? 1500 })
+    this.#outages = new UpstreamOutages({ clock: this.#clock, log: options.log })
   }
 
   /** `rejected`: those of `failures` for which there was no room. */
@@ -134,7 +137,8 @@ export class Forwarder implements Upstreams {
     } catch (error) {
       this.#failures++
       this.#options.log.debug({ error, servers }, 'No upstream resolver answered')
-      return { ...(servers.length === 0 ? noResolver : noAnswer), from: 'forward' }
+      const all = servers.length === 0 && this.#options.servers(question.name).length > 0 ? allLoop : noResolver
+      return { ...(servers.length === 0 ? all : noAnswer), from: 'forward' }
     } finally {
       deadline.cancel()
       finished.abort()
@@ -178,6 +182,7 @@ export class Forwarder implements Upstreams {
           const ms = this.#clock.monotonic() - began
           // Late ones count too, for the next time.
           this.#health.answered(server, ms)
+          this.#outages.answers(server.key)
           this.#upstreams.answered(server.key, { rcode: reply.answer.rcode, seconds: ms / 1000 })
           if (!isPoor(reply)) {
             silence.cancel()
@@ -192,10 +197,7 @@ export class Forwarder implements Upstreams {
           goOn(new Error('poor reply'))
         },
         (error: Error) => {
-          if (!request.signal.aborted) {
-            this.#health.failed(server)
-            this.#upstreams.failed(server.key)
-          }
+          if (!request.signal.aborted) this.#failed(server, error)
           if (++errors >= servers.length * 2) attempts = started
           goOn(error)
         },
@@ -205,12 +207,18 @@ export class Forwarder implements Upstreams {
     return promise
   }
 
+  /** `error` undefined: it says nothing. */
+  #failed(server: Upstream, error: Error | undefined): void {
+    this.#health.failed(server)
+    this.#upstreams.failed(server.key)
+    this.#outages.fails(server.key, error)
+  }
+
   /** Asks the next server when this one is silent for longer than usual, and gives it up for a while when for much longer. */
   #watchSilence(server: Upstream, { next, signal }: { next: () => void; signal: AbortSignal }): Timer {
     const giveUp = () => {
       if (signal.aborted) return
-      this.#health.failed(server)
-      this.#upstreams.failed(server.key)
+      this.#failed(server, undefined)
       void this.#probeLoop(server)
     }
     const { ms, early } = this.#health.patience(server)
@@ -320,6 +328,10 @@ const tooMany = emptyAnswer(rcodes.REFUSED, {
 const noAnswer = emptyAnswer(rcodes.SERVFAIL, {
   code: extendedErrors.NO_REACHABLE_AUTHORITY,
   text: 'no upstream resolver answered',
+})
+const allLoop = emptyAnswer(rcodes.SERVFAIL, {
+  code: extendedErrors.NO_REACHABLE_AUTHORITY,
+  text: 'every upstream resolver asks us for what we ask it',
 })
 const noResolver = emptyAnswer(rcodes.SERVFAIL, {
   code: extendedErrors.NO_REACHABLE_AUTHORITY,

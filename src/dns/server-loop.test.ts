@@ -54,6 +54,7 @@ describe('a loop', () => {
     }
     expect((await ask('first.example')).rcode).toBe(rcodes.SERVFAIL)
     expect(warnings).toEqual([
+      [{ upstream: `127.0.0.1:${upstreamPort}` }, expect.stringContaining('does not answer')],
       [{ upstream: `127.0.0.1:${upstreamPort}` }, expect.stringContaining('asks us for what we ask it')],
     ])
     const second = await ask('second.example')
