@@ -1,10 +1,13 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
 import { describe, expect, test } from 'vitest'
 import { type Log, silentLog } from '../base/log.ts'
 import { UdpSocket } from '../linux/udp-socket.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { AnswerTable } from './answer-table.ts'
+import { PassedQueries } from './passed-queries.ts'
+import { type ServedSocket, workerWords } from './serve-datagrams.ts'
 import { WorkerPool } from './worker-pool.ts'
 
 /** A thread that serves as a real one does, and throws at its first start. */
@@ -25,6 +28,35 @@ const failsOnce = (serve: URL, passed: URL) =>
       })`)}`,
   )
 
+const failingOnce = failsOnce(
+  new URL('./serve-datagrams.ts', import.meta.url),
+  new URL('./passed-queries.ts', import.meta.url),
+)
+
+describe('serveDatagrams()', () => {
+  // A thread in a system call is not interrupted, and a process that ends waits for its threads: it would wait for the next query.
+  test.for([1, 2])('ends with its thread although no query comes, at %d sockets', async (count) => {
+    using sockets = new DisposableStack()
+    const served = Array.from({ length: count }, (): ServedSocket => {
+      const { fd, packetInfo } = sockets.use(UdpSocket.open({ address: parseIp('127.0.0.1'), port: 0 }))
+      return { fd, packetInfo, ipv6: false }
+    })
+    const thread = new Worker(failingOnce, {
+      workerData: {
+        sockets: served,
+        memory: new AnswerTable({ zone: '\x07cluster\x05local\0', seed: 1 }).memory,
+        passed: new PassedQueries({ octets: 1024 }).memory,
+        control: new SharedArrayBuffer(workerWords.end * 4),
+        extras: Int32Array.of(1),
+      },
+    })
+    await once(thread, 'message')
+    // Until it waits in the kernel.
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(await thread.terminate()).toBe(1)
+  })
+})
+
 describe('WorkerPool', () => {
   test('starts a thread that failed again, logs it, and what waited at its socket is answered', async () => {
     const errors: unknown[] = []
@@ -37,10 +69,7 @@ describe('WorkerPool', () => {
     const reply = once(client, 'message')
     client.send(Buffer.from('a query of some kind'), socket.port, '127.0.0.1')
     await using pool = new WorkerPool({
-      module: failsOnce(
-        new URL('./serve-datagrams.ts', import.meta.url),
-        new URL('./passed-queries.ts', import.meta.url),
-      ),
+      module: failingOnce,
       sockets: [[socket]],
       memory: table.memory,
       handle: (message, client) => {
