@@ -73,6 +73,8 @@ export class ServiceProxy implements AsyncDisposable {
         options.onSynced(outcome)
       },
     })
+    // Finds tools and parts of the kernel while the sources are still being read. What it cannot find, the first sync says.
+    void this.loop.dataplane.probe()
   }
 
   /** Stops syncing and listening. What is in the kernel stays. */
