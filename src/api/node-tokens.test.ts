@@ -227,6 +227,14 @@ describe('a token of worker-1', () => {
       'pods "theirs" is forbidden: node "worker-1" can only update pod status for pods with spec.nodeName set to itself',
     ],
     [
+      'leads the clients of its pod into their own nodes',
+      'PATCH',
+      `${pods}/mine/status`,
+      { status: { podIP: '127.0.0.1', podIPs: [{ ip: '127.0.0.1' }] } },
+      422,
+      '"127.0.0.1" cannot be an endpoint',
+    ],
+    [
       'removes the pod of another node',
       'DELETE',
       `${pods}/theirs`,

@@ -69,4 +69,9 @@ test('NodeLifecycle marks a node whose Lease nobody renews, and its pods, and le
     expect(ready(api, 'Node', name)).toBe('True Fine')
     expect(ready(api, 'Pod', `pod-${name}`, 'default')).toBe('True Fine')
   }
+  // It had a Lease: that somebody deletes it does not keep the node alive.
+  await api.remove(target('Lease', 'a', 'kube-node-lease'), { dryRun: false })
+  for (let s = 0; s < 41; s++) await clock.advance(1000)
+  await expect.poll(() => ready(api, 'Node', 'a')).toBe('Unknown NodeStatusUnknown')
+  expect(ready(api, 'Node', 'unleased')).toBe('True Fine')
 })

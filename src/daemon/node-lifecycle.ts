@@ -26,7 +26,7 @@ const silent = {
  * Marks Nodes whose Lease nobody renews as not ready, and the pods on them, so that EndpointSlices do not send anybody there
  * (the node lifecycle controller of Kubernetes). When a Lease is as old is told by this machine's clock from the moment that its
  * last renewal was seen: clocks of nodes may differ, and a server that was away gives all of them their whole time again. What is so
- * marked is taken back by the node itself, when it is there again. Nodes without a Lease are left alone. Dispose it to stop.
+ * marked is taken back by the node itself, when it is there again. Nodes that never had a Lease are left alone. Dispose it to stop.
  */
 export class NodeLifecycle implements Disposable {
   readonly #api: KubeApi
@@ -63,15 +63,16 @@ export class NodeLifecycle implements Disposable {
     for (const node of nodes) {
       const { name } = node.metadata
       const lease = this.#api.store.get(leases, leaseNamespace, name)
-      if (!lease) continue
-      const renewTime = textAt(lease.spec, 'renewTime')
       const seen = this.#seen.get(name)
+      // Of a Lease that somebody deleted, the last renewal counts: a dead node is not alive by that.
+      const renewTime = lease ? textAt(lease.spec, 'renewTime') : seen?.renewTime
+      if (renewTime === undefined) continue
       if (seen?.renewTime !== renewTime) {
         this.#seen.set(name, { renewTime, at: now })
         if (this.#silent.delete(name)) this.#log.info({ node: name }, `node ${name} is heard of again`)
         continue
       }
-      const seconds = lease.spec?.['leaseDurationSeconds']
+      const seconds = lease?.spec?.['leaseDurationSeconds']
       if (now - seen.at < 1000 * (typeof seconds === 'number' ? seconds : defaultSeconds)) continue
       await this.#markSilent(node)
     }

@@ -9,6 +9,11 @@ function read(labels: Record<string, string>, exposed: readonly string[] = []) {
 
 const compose = { 'com.docker.compose.project': 'my_shop', 'com.docker.compose.service': 'web' }
 
+/** `1` to `count` */
+function numbers(count: number): readonly string[] {
+  return Array.from({ length: count }, (_, index) => String(index + 1))
+}
+
 describe('readContainerLabels', () => {
   test.each([
     ['80', [['tcp-80', 'tcp', 80, 80]]],
@@ -45,6 +50,9 @@ describe('readContainerLabels', () => {
     [{ 'fairlead.weight': '-1' }, 'fairlead.weight', '"-1" is not a weight'],
     [{ 'fairlead.cluster-ip': 'none' }, 'fairlead.cluster-ip', '"none"'],
     [{ 'fairlead.address': '10.0.0.300' }, 'fairlead.address', '10.0.0.300'],
+    [{ 'fairlead.address': '127.0.0.1' }, 'fairlead.address', '"127.0.0.1" cannot be an endpoint'],
+    [{ 'fairlead.address': '10.0.0.1,10.0.0.2' }, 'fairlead.address', 'has two addresses of one family'],
+    [{ 'fairlead.port': numbers(101).join(',') }, 'fairlead.port', 'names 101 ports (expected at most 100)'],
     [{ 'fairlead.node-port': '70000' }, 'fairlead.node-port', '70000 is not a port'],
     [{ 'fairlead.enable': 'yes' }, 'fairlead.enable', '"yes" is not known here (expected true or false)'],
     [{ 'fairlead.session-affinity': 'client' }, 'fairlead.session-affinity', 'expected None or ClientIP'],
@@ -69,6 +77,14 @@ describe('readContainerLabels', () => {
       { path: 'fairlead.port', reason: 'is missing, and the image exposes no port' },
     ])
     expect(read({ 'fairlead.service': 'web', 'fairlead.cluster-ip': 'None' }).wish).toMatchObject({ ports: [] })
+  })
+
+  test('readContainerLabels() makes no Service of the ten thousand ports that an image exposes', () => {
+    const exposed = numbers(10_000).map((port) => `${port}/udp`)
+    expect(read({ 'fairlead.service': 'rtp' }, exposed).problems).toEqual([
+      { path: 'fairlead.port', reason: 'is missing, and the image exposes 10000 ports (expected at most 100)' },
+    ])
+    expect(read({ 'fairlead.service': 'rtp', 'fairlead.port': '5060/udp' }, exposed).problems).toEqual([])
   })
 
   test('readContainerLabels() asks for a name where nothing gives one', () => {

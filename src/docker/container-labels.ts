@@ -1,7 +1,8 @@
+import { parseEndpointIp } from '../model/endpoint-address.ts'
 import { readWeights } from '../model/endpoint-weight.ts'
 import type { FieldProblem } from '../model/manifest-error.ts'
 import { parseLabelName } from '../model/names.ts'
-import { parseIp, type IpAddress } from '../net/ip-address.ts'
+import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { parsePort, type Port } from '../net/port.ts'
 import { parseProtocol, type Protocol } from '../net/protocol.ts'
@@ -40,6 +41,9 @@ const known = 'enable service namespace port protocol network address weight clu
 
 const composeProject = 'com.docker.compose.project'
 const composeService = 'com.docker.compose.service'
+
+/** Ports of one container; as many as an EndpointSlice has. Images of telephony expose ten thousands, which nobody wants as a Service. */
+const maxPorts = 100
 
 /** `fairlead.port`, but not `fairlead.dev/weight`, which is a label of Kubernetes' form. */
 export function isOurs(label: string): boolean {
@@ -83,15 +87,16 @@ export function readContainerLabels(
   const protocol = read('protocol', parseProtocol) ?? 'tcp'
   const clusterIP = read('cluster-ip', (text) => (text === 'None' ? text : parseIp(text)))
   const given = read('port', (text) => parsePorts(text, protocol))
-  const ports =
-    given ?? exposed.flatMap((text) => (/^\d+\/(tcp|udp|sctp)$/.test(text) ? parsePortWish(text, protocol) : []))
+  const tooMany = given === undefined && exposed.length > maxPorts
+  const ports = given ?? (tooMany ? [] : exposedPorts(exposed, protocol))
   const named = read('service', parseLabelName) ?? (composed === undefined ? undefined : labelOf(composed))
   const wants = labels['fairlead.service'] !== undefined || labels['fairlead.port'] !== undefined
   if (wants && named === undefined && labels['fairlead.service'] === undefined) {
     problems.push({ path: 'fairlead.service', reason: 'is missing (expected beside fairlead.port)' })
   }
   if (wants && ports.length === 0 && clusterIP !== 'None' && labels['fairlead.port'] === undefined) {
-    problems.push({ path: 'fairlead.port', reason: 'is missing, and the image exposes no port' })
+    const exposes = tooMany ? `${exposed.length} ports (expected at most ${maxPorts})` : 'no port'
+    problems.push({ path: 'fairlead.port', reason: `is missing, and the image exposes ${exposes}` })
   }
   const wish: ContainerWish = {
     namespace: read('namespace', parseLabelName) ?? (project === undefined ? 'default' : labelOf(project)),
@@ -119,7 +124,9 @@ export function labelOf(name: string): string {
 
 /** `80`, `80:8080/tcp`, `http=80:8080,metrics=9090`. */
 function parsePorts(text: string, protocol: Protocol): readonly PortWish[] {
-  const ports = text.split(',').map((part) => parsePortWish(part, protocol))
+  const parts = text.split(',')
+  if (parts.length > maxPorts) throw new ParseError(`names ${parts.length} ports (expected at most ${maxPorts})`)
+  const ports = parts.map((part) => parsePortWish(part, protocol))
   for (const [index, one] of ports.entries()) {
     const other = ports.slice(0, index).find((other) => other.port === one.port && other.protocol === one.protocol)
     if (other) throw new ParseError(`"${text}" has ${one.port}/${one.protocol} twice`)
@@ -128,6 +135,10 @@ function parsePorts(text: string, protocol: Protocol): readonly PortWish[] {
     }
   }
   return ports
+}
+
+function exposedPorts(exposed: readonly string[], protocol: Protocol): readonly PortWish[] {
+  return exposed.flatMap((text) => (/^\d+\/(tcp|udp|sctp)$/.test(text) ? parsePortWish(text, protocol) : []))
 }
 
 function parsePortWish(text: string, fallback: Protocol): PortWish {
@@ -146,7 +157,9 @@ function parsePortText(text: string): Port {
 }
 
 function parseAddresses(text: string): readonly IpAddress[] {
-  return text.split(',').map((part) => parseIp(part.trim()))
+  const ips = text.split(',').map((part) => parseEndpointIp(part.trim()))
+  if (new Set(ips.map((ip) => ipFamilyOf(ip))).size === ips.length) return ips
+  throw new ParseError(`"${text}" has two addresses of one family (expected one per family at most)`)
 }
 
 function parseWeight(text: string): string {

@@ -5,6 +5,7 @@ import { parsePort } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
 import type { Endpoint, EndpointPort, EndpointSlice } from './endpoint-slice.ts'
 import { readWeights, type WeightOf } from './endpoint-weight.ts'
+import { refuseSpecialAddress } from './endpoint-address.ts'
 import { ManifestError, type FieldProblem } from './manifest-error.ts'
 import { exact, ManifestReader, show, type ReadOptions } from './manifest-reader.ts'
 import { parseLabelName, parsePortName, parseSubdomainName } from './names.ts'
@@ -127,10 +128,7 @@ function readHints(hints: ManifestReader): Endpoint['hints'] {
   return zones.length === 0 && nodes.length === 0 ? noHints : { zones, nodes }
 }
 
-/**
- * An address that traffic may be sent to. Kubernetes refuses special addresses here too (ValidateEndpointIP), since they
- * would lead into the node itself.
- */
+/** An address that traffic may be sent to. */
 function parseEndpointAddress(text: string, family: IpFamily): IpAddress {
   let ip: IpAddress
   try {
@@ -139,8 +137,6 @@ function parseEndpointAddress(text: string, family: IpFamily): IpAddress {
     throw new ParseError(`${show(text)} is not an IPv${family} address`, { cause })
   }
   if (ipFamilyOf(ip) !== family) throw new ParseError(`"${text}" is not an IPv${family} address (see addressType)`)
-  if (/^(0\.|127\.|169\.254\.|22[4-9]\.|23\d\.|255\.255\.255\.255$|::1?$|fe[89ab]|ff)/.test(ip)) {
-    throw new ParseError(`"${text}" cannot be an endpoint (it is unspecified, loopback, link-local or multicast)`)
-  }
+  refuseSpecialAddress(ip)
   return ip
 }

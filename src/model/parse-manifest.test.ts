@@ -171,6 +171,16 @@ describe('parseManifest() of a Pod', () => {
       { kind: 'refused', id: 'Pod default/web-1', problems: [{ path: 'status.podIPs[0].ip' }] },
     ])
   })
+
+  test.each(['127.0.0.1', '0.0.0.0', '169.254.169.254', '224.0.0.5', '::1', 'fe80::1'])(
+    'refuses the address %s, to which others must not send',
+    (ip) => {
+      const reason = `"${ip}" cannot be an endpoint (it is unspecified, loopback, link-local or multicast)`
+      expect(parseManifest(pod({}, { podIPs: [{ ip }] }))).toMatchObject([
+        { kind: 'refused', problems: [{ path: 'status.podIPs[0].ip', reason }] },
+      ])
+    },
+  )
 })
 
 describe('parseManifest() of a Node', () => {

@@ -1,6 +1,7 @@
-import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
+import { ipFamilyOf, type IpAddress } from '../net/ip-address.ts'
 import { parsePort } from '../net/port.ts'
 import { parseProtocol } from '../net/protocol.ts'
+import { parseEndpointIp } from './endpoint-address.ts'
 import { ManifestError } from './manifest-error.ts'
 import { exact, ManifestReader, type ReadOptions } from './manifest-reader.ts'
 import { parseLabelName, parsePortName, parseSubdomainName } from './names.ts'
@@ -39,10 +40,10 @@ export function parsePod(manifest: unknown, options?: ReadOptions): Pod {
 function readPodIPs(status: ManifestReader): readonly IpAddress[] {
   const ips: IpAddress[] = []
   for (const entry of status.objects('podIPs')) {
-    const ip = entry.parsedText('ip', parseIp)
+    const ip = entry.parsedText('ip', parseEndpointIp)
     if (ip !== undefined) ips.push(ip)
   }
-  const single = status.raw('podIP') === '' ? undefined : status.parsedText('podIP', parseIp)
+  const single = status.raw('podIP') === '' ? undefined : status.parsedText('podIP', parseEndpointIp)
   if (single !== undefined && ips[0] === undefined) ips.push(single)
   if (single !== undefined && ips[0] !== single) {
     status.fail('podIPs[0].ip', `"${ips[0]}" differs from status.podIP "${single}" (expected the same)`)
