@@ -32,6 +32,8 @@ export interface DnsWorld {
 const launcherFlags = ['--max-semi-space-size=4', '--expose-gc']
 /** The CPU that servers run on; the load comes from another one. */
 const serverCpu = '0'
+/** Of the API server that peers get the Services from. */
+const apiPort = '6443'
 
 interface Recipe {
   readonly name: string
@@ -163,12 +165,15 @@ async function startApi(
   generateServices(manifests, { services, endpointsEach: endpoints })
   const script = scriptBeside(import.meta.url, 'api-plane')
   const api = netns.enter(() =>
-    fork(script, [state, manifests, '127.0.0.1'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }),
+    fork(script, [state, manifests, apiPort, '127.0.0.1'], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }),
   )
   stack.defer(() => end(api))
-  const [{ authority, token }] = (await once(api, 'message')) as [PlaneReady]
+  const ended = once(api, 'exit').then(([code]): never => {
+    throw new Error(`the API server of the peers ended with exit code ${code}`)
+  })
+  const [{ authority, token }] = (await Promise.race([once(api, 'message'), ended])) as [PlaneReady]
   const kubeconfig = join(folder, 'kubeconfig')
-  writeKubeconfig(kubeconfig, { url: 'https://127.0.0.1:6443', authority, token })
+  writeKubeconfig(kubeconfig, { url: `https://127.0.0.1:${apiPort}`, authority, token })
   return kubeconfig
 }
 
