@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { defaultWorkers } from '../dns/fast-path.ts'
 import { ManifestReader } from '../model/manifest-reader.ts'
 import { readDns } from './dns-config.ts'
 
@@ -15,6 +16,7 @@ describe('readDns', () => {
       port: 53,
       zone: 'cluster.local',
       ttl: 5,
+      workers: defaultWorkers(),
       pods: 'insecure',
       resolvConf: '/etc/resolv.conf',
       upstreams: undefined,
