@@ -84,3 +84,12 @@ test('settingsProblem() says that NodeCIDR has nothing to go by', () => {
     ),
   })
 })
+
+test('proxySettings() has the ranges of the configuration, where no ServiceCIDR object says them', () => {
+  const { services } = parseKubeProxyConfig(kubeProxyApi, { origin: 'test' })
+  if (!services) throw new Error('no services')
+  const facts = { node, subnets: [], ownAddresses: [] }
+  const serviceRanges = [parseCidr('10.96.0.0/12')]
+  expect(proxySettings(services, facts).serviceCIDRs).toBeUndefined()
+  expect(proxySettings(services, { ...facts, serviceRanges }).serviceCIDRs).toBe(serviceRanges)
+})

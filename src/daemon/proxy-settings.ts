@@ -12,6 +12,8 @@ export interface SettingsFacts {
   readonly subnets: readonly Cidr[]
   /** Addresses that the node answers on itself. */
   readonly ownAddresses: readonly IpAddress[]
+  /** Where this machine's own configuration takes cluster IPs from, if no ServiceCIDR object says it. */
+  readonly serviceRanges?: readonly Cidr[]
 }
 
 /** What the configuration means on this node, at this moment. Pure. */
@@ -28,6 +30,7 @@ export function proxySettings(services: ServicesConfig, facts: SettingsFacts): P
     loopbackNodePorts: services.localhostNodePorts ? loopbackFamilies(services.nodePortAddresses) : [],
     externalIPs: services.externalIPs,
     ownAddresses: facts.ownAddresses,
+    ...(facts.serviceRanges && { serviceCIDRs: facts.serviceRanges }),
   }
 }
 

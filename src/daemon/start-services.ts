@@ -39,6 +39,8 @@ export async function startServices(
       return {
         subnets: subnets.map(({ cidr }) => cidr),
         ownAddresses: [...(config.dns?.addresses ?? []), ...subnets.map(({ gateway }) => gateway)],
+        // An API, ours or another, has them as ServiceCIDR objects.
+        ...(!config.api && !config.sources.kubernetes && { serviceRanges: services.serviceCIDRs }),
       }
     },
     waitFor: [allSources],

@@ -59,6 +59,7 @@ function rulesFor(services: CompiledServices, family: IpFamily): Ruleset {
 }
 
 const localAddresses: ReadonlySet<string> = new Set([
+  '172.30.0.10',
   '192.168.0.2',
   '192.168.0.7',
   '127.0.0.1',
@@ -77,7 +78,7 @@ const values: Readonly<Record<IpFamily, Readonly<Record<Kind, readonly string[]>
     endpoints: ['10.180.0.1', '10.180.0.2', '10.180.2.1', '192.168.0.2'],
     ranges: ['203.0.113.0/25', '10.0.0.0/8', '192.168.0.0/24', '0.0.0.0/0'],
     clients: ['10.180.0.1', '10.180.0.9', '203.0.113.1', '203.0.113.200', '1.2.3.4'],
-    destinations: ['172.30.0.9', '192.168.0.7', '127.0.0.1', '198.51.100.1'],
+    destinations: ['172.30.0.9', '172.30.0.10', '192.168.0.7', '127.0.0.1', '198.51.100.1'],
   },
   6: {
     clusterIps: ['fd00:172:30::1', 'fd00:172:30::2'],

@@ -180,6 +180,8 @@ function clusterIpRules(cidrs: readonly Cidr[], { family }: RuleContext, feature
     .map((cidr): Rule => ({
       destination: networkOf(cidr),
       comment: 'fairlead: cluster IPs without a Service',
+      // The node's own: its DNS server answers at such an address.
+      matches: '-m addrtype ! --dst-type LOCAL',
       target: 'DROP',
     }))
   return [...(features.addressSets ? [unusedPort] : []), ...unused].map(formatRule)
