@@ -1,6 +1,6 @@
 /**
  * The control plane of a run, as one process: the embedded API server over TLS with the objects of a folder of manifests and a Node. Told as
- * words: the folder of its state, that of the manifests, and the addresses that it is reached at.
+ * words: the folder of its state, that of the manifests, its port, and the addresses that it is reached at.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,7 +19,7 @@ interface Manifest {
   readonly metadata: { readonly name: string; readonly namespace?: string }
 }
 
-const [folder = '', manifests = '', ...hosts] = process.argv.slice(2)
+const [folder = '', manifests = '', port = '', ...hosts] = process.argv.slice(2)
 const server = await ApiServer.open({
   // Nothing is to be kept, and the disk is not what is measured.
   file: ':memory:',
@@ -30,7 +30,7 @@ const server = await ApiServer.open({
 })
 const credentials = openCredentials(folder, { hosts, now: new Date() })
 const listener = server.createListener((request) => credentials.authenticate(request), credentials.server)
-await new Promise<void>((resolve) => listener.listen(6443, '0.0.0.0', resolve))
+await new Promise<void>((resolve) => listener.listen(Number(port), '0.0.0.0', resolve))
 
 await create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'bench' } })
 await create({

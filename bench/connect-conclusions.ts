@@ -1,7 +1,8 @@
+import { countingSeries } from './estimates.ts'
 import type { Random } from './random.ts'
 import type { Recorder } from './recorder.ts'
 import type { Series } from './series.ts'
-import { pairedRatio, theilSen, type Estimate, type Line } from './statistics.ts'
+import { lineOverRounds, pairedRatio, theilSen, type Estimate, type Line } from './statistics.ts'
 import { formatTable } from '../src/cli/table.ts'
 
 /** What a Service costs connections to a target in a mode. */
@@ -16,8 +17,8 @@ interface Slope {
 
 /** Works out slopes, ratios to direct connections, and whether the complexity is what is claimed. */
 export function concludeConnect(recorder: Recorder, { random }: { readonly random: Random }): void {
-  const { series } = recorder.result()
-  const modes = [...new Set(series.map(({ mode }) => mode ?? ''))].filter((mode) => mode !== 'direct')
+  const series = countingSeries(recorder.result())
+  const modes = [...new Set(series.map(({ mode }) => mode ?? ''))]
   const targets = ['first Service', 'middle Service', 'last Service', 'no Service']
   const slopes: Slope[] = []
   for (const mode of modes) {
@@ -32,47 +33,39 @@ export function concludeConnect(recorder: Recorder, { random }: { readonly rando
         { value: value * 1000, low: low * 1000, high: high * 1000 },
       )
     }
-    recordRatios(recorder, { series, mode, random })
+    if (mode !== 'direct') recordRatios(recorder, { series, mode, random })
   }
   recorder.print(formatSlopes(slopes))
   claimShapes(recorder, slopes)
   claimRatios(recorder, { series, random })
 }
 
-/** The line through what is more than a direct connection takes in the same round: what drifts between sizes cancels out. */
+/** The line of a target over the sizes. Of direct connections, too: they know of no Services, and show what a slope of nothing looks like. */
 function slopeOf(
   series: readonly Series[],
   { mode, target, random }: { readonly mode: string; readonly target: string; readonly random: Random },
 ): Slope | undefined {
-  const of = (figure: string, name: string, where: string, services: number | undefined): Series | undefined =>
-    series.find(
+  const of = (figure: string): Series[] =>
+    series.filter(
       (one) =>
         one.figure === figure &&
-        one.mode === name &&
-        one.services === services &&
-        one.labels?.['target'] === where &&
+        one.mode === mode &&
+        one.labels?.['target'] === target &&
         one.labels['protocol'] === 'tcp',
     )
-  const sizes = [...new Set(series.map(({ services }) => services ?? 0))].toSorted((a, b) => a - b)
-  const groups = sizes.flatMap((x) => {
-    const one = of('SYN to SYN-ACK', mode, target, x)
-    if (!one) return []
-    const base = of('SYN to SYN-ACK', 'direct', target === 'no Service' ? target : 'last Service', x)
-    const values = base ? pairs(one, base).map(([figure, baseline]) => figure - baseline) : one.values
-    return values.length > 0 ? [{ x, values }] : []
-  })
-  if (groups.length < 2) return undefined
-  const rules = groups.flatMap(
-    ({ x }) =>
-      of('rules visited (model)', mode, target, x)
-        ?.values.slice(0, 1)
-        .map((y) => ({ x, values: [y] })) ?? [],
+  const sizes = of('SYN to SYN-ACK')
+  const points = sizes.flatMap(({ services: x = 0, rounds, values }) =>
+    rounds.map((round, i) => ({ round, x, y: values[i] ?? Number.NaN })),
   )
+  // A size that failed on the way is not in all rounds.
+  const rounds = [...Map.groupBy(points, ({ round }) => round).values()].filter((one) => one.length === sizes.length)
+  if (sizes.length < 2 || rounds.length === 0) return undefined
+  const rules = of('rules visited (model)').map(({ services: x = 0, values: [y = Number.NaN] }) => ({ x, y }))
   return {
     mode,
     target,
-    line: theilSen(groups, { random }),
-    rules: rules.length < 2 ? undefined : theilSen(rules, { random, resamples: 1 }).slope.value,
+    line: lineOverRounds(rounds, { random }),
+    rules: rules.length < 2 ? undefined : theilSen(rules).slope,
   }
 }
 
@@ -193,7 +186,7 @@ function formatSlopes(slopes: readonly Slope[]): string {
     rules === undefined ? '' : rules.toFixed(3),
   ])
   const head = ['mode', 'connections to', 'without Services', 'for each Service', 'rules for each Service']
-  return `SYN to SYN-ACK beyond a direct connection (TCP)\n${formatTable(head, rows)}`
+  return `SYN to SYN-ACK (TCP)\n${formatTable(head, rows)}`
 }
 
 function formatSlope({ slope: { value, low, high } }: Line): string {

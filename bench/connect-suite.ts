@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { generateServices } from './generate-services.ts'
 import { concludeConnect } from './connect-conclusions.ts'
 import { directTargets, ruleOrder, serviceTargets, udpEndpoints, type Target } from './connect-targets.ts'
-import { compileManifests, matchCost } from './match-cost.ts'
+import { awaitIdle } from './idle.ts'
+import { compileManifests, matchCost, type CostOf } from './match-cost.ts'
 import { startContender } from './contender.ts'
 import { ControlPlane } from './control-plane.ts'
 import { contenderNames, type ContenderName } from './contender-names.ts'
@@ -28,102 +29,110 @@ export const connectSuite: Suite = {
   heeds: ['services', 'endpoints', 'modes', 'peers', 'rounds', 'start-limit'],
   estimate: (options) =>
     options.services.reduce(
-      (sum, n) => sum + contenderNames(options).length * (2 + n * 0.0012 + options.rounds * 0.035),
+      (sum, n) => sum + contenderNames(options).length * (2 + n * 0.0012 + options.rounds * 0.04),
       0,
     ),
   async run(context) {
-    const { options, recorder, progress, signal } = context
+    const { options, recorder, progress, random, signal } = context
+    await using stack = new AsyncDisposableStack()
+    const folder = mkdtempSync(join(tmpdir(), 'connect-'))
+    stack.defer(() => rmSync(folder, { recursive: true, force: true }))
+    const lab = stack.use(await TrafficLab.open(process.env['PATH'] ?? ''))
+    await lab.listen('udp', unservedAddress, endpointPort)
+    const standing: Standing[] = []
     for (const [index, services] of options.services.entries()) {
-      signal.throwIfAborted()
-      progress.say(`connect: ${services} Services`, index / options.services.length)
-      await measureSize(context, { services, share: (part) => (index + part) / options.services.length })
+      const share = (part: number): number => (0.7 * (index + part)) / options.services.length
+      standing.push(...(await startSize(context, { lab, stack, folder, services, share, port: 6443 + index })))
     }
-    concludeConnect(recorder, { random: context.random })
+    const { share, isIdle } = await awaitIdle(
+      standing.map(({ lane }) => lane),
+      signal,
+    )
+    recorder.claim(
+      'all proxies are idle before the first round, so that none disturbs another',
+      isIdle,
+      `${(share * 100).toFixed(0)} % of a CPU, all together`,
+    )
+    const arms = standing.map((one): Arm => ({
+      name: `${one.name.name}, ${one.services} Services`,
+      measure: async (round, { warmUp }) => await measureOnce(context, { lab, one, round, warmUp }),
+    }))
+    await runRounds(arms, {
+      part: 'all sizes',
+      rounds: options.rounds,
+      random,
+      recorder,
+      signal,
+      onRound: (round) => {
+        if (round % 5 === 0)
+          progress.say(
+            `connect: all sizes: round ${round + 1} of ${options.rounds}`,
+            0.7 + (0.3 * round) / options.rounds,
+          )
+      },
+    })
+    concludeConnect(recorder, { random })
   },
 }
 
-/** One contender with its node, ready to be connected through. */
+/** One contender at one number of Services with its node, ready to be connected through. */
 interface Standing {
   readonly name: ContenderName
+  readonly services: number
   readonly lane: TrafficNode
   readonly targets: readonly Target[]
 }
 
-async function measureSize(
-  context: SuiteContext,
-  { services, share }: { services: number; share: (part: number) => number },
-): Promise<void> {
-  const { options, recorder, progress, random, signal } = context
-  await using stack = new AsyncDisposableStack()
-  const folder = mkdtempSync(join(tmpdir(), 'connect-'))
-  stack.defer(() => rmSync(folder, { recursive: true, force: true }))
+interface StartSize {
+  readonly lab: TrafficLab
+  /** What is started is put here. */
+  readonly stack: AsyncDisposableStack
+  readonly folder: string
+  readonly services: number
+  readonly share: (part: number) => number
+  /** Of the API server that peers follow. */
+  readonly port: number
+}
+
+/** Starts all contenders with a number of Services, one after another. They stay until the end of the suite. */
+async function startSize(context: SuiteContext, size: StartSize): Promise<Standing[]> {
+  const { options, recorder, progress, signal } = context
+  const { lab, stack, services, share, port } = size
+  const folder = join(size.folder, String(services))
   const set = { services, endpointsEach: options.endpoints, withUdp: true }
   const manifests = join(folder, 'manifests')
   generateServices(manifests, set)
   const compiled = await compileManifests(manifests)
-  const lab = stack.use(await TrafficLab.open(process.env['PATH'] ?? ''))
-  await lab.listen('udp', unservedAddress, endpointPort)
   const plane =
     options.peers.length > 0 && services > 0
-      ? stack.use(await ControlPlane.open(lab, { folder: join(folder, 'api'), manifests }))
+      ? stack.use(await ControlPlane.open(lab, { folder: join(folder, 'api'), manifests, port }))
       : undefined
   const standing: Standing[] = []
   for (const [index, name] of contenderNames(options).entries()) {
-    progress.say(
-      `connect: ${services} Services: starting ${name.name}`,
-      share((0.5 * index) / contenderNames(options).length),
-    )
+    signal.throwIfAborted()
+    progress.say(`connect: ${services} Services: starting ${name.name}`, share(index / contenderNames(options).length))
     try {
       const lane = stack.use(await lab.addNode())
-      stack.use(
-        await startContender(name, {
-          lab,
-          lane,
-          folder: join(folder, name.name),
-          ...(name.peer ? plane && { plane } : { manifests }),
-          options,
-          signal,
-        }),
-      )
+      const sources = name.peer ? plane && { plane } : { manifests }
+      const start = { lab, lane, folder: join(folder, name.name), ...sources, options, signal }
+      stack.use(await startContender(name, start))
       const targets = name.name === 'direct' ? directTargets() : serviceTargets(set, await ruleOrder(lane.node))
       for (const ip of udpEndpoints(set, targets)) await lab.listen('udp', ip, endpointPort)
-      standing.push({ name, lane, targets })
-      if (name.mode) {
-        const costOf = await matchCost(name.mode, { netns: lane.node, services: compiled })
-        if (costOf) recordCost(context, { services, standing: standing.at(-1)!, costOf })
-      }
+      const one = { name, services, lane, targets }
+      standing.push(one)
+      const costOf = name.mode && (await matchCost(name.mode, { netns: lane.node, services: compiled }))
+      if (costOf) recordCost(context, { standing: one, costOf })
     } catch (error) {
       signal.throwIfAborted()
       recorder.fail(`${name.name}, ${services} Services`, error)
     }
   }
-  const arms = standing.map((one): Arm => ({
-    name: one.name.name,
-    measure: async (round, { warmUp }) => await measureOnce(context, { lab, services, one, round, warmUp }),
-  }))
-  await runRounds(arms, {
-    part: `${services} Services`,
-    rounds: options.rounds,
-    random,
-    recorder,
-    signal,
-    onRound: (round) => {
-      if (round % 5 === 0)
-        progress.say(
-          `connect: ${services} Services: round ${round + 1} of ${options.rounds}`,
-          share(0.5 + (0.5 * round) / options.rounds),
-        )
-    },
-  })
+  return standing
 }
 
 function recordCost(
   { recorder, options }: SuiteContext,
-  {
-    services,
-    standing,
-    costOf,
-  }: { services: number; standing: Standing; costOf: NonNullable<Awaited<ReturnType<typeof matchCost>>> },
+  { standing, costOf }: { readonly standing: Standing; readonly costOf: CostOf },
 ): void {
   for (const { name, protocol, ip, port } of standing.targets) {
     const { rules, lookups } = costOf({ protocol, source: '172.16.0.2', ip, port })
@@ -132,7 +141,7 @@ function recordCost(
       kind: 'count',
       better: 'less',
       mode: standing.name.name,
-      services,
+      services: standing.services,
       endpoints: options.endpoints,
       labels: { target: name, protocol },
     } as const
@@ -143,7 +152,6 @@ function recordCost(
 
 interface Once {
   readonly lab: TrafficLab
-  readonly services: number
   readonly one: Standing
   readonly round: number
   readonly warmUp: boolean
@@ -151,10 +159,10 @@ interface Once {
 
 async function measureOnce(
   { recorder, random, options }: SuiteContext,
-  { lab, services, one, round, warmUp }: Once,
+  { lab, one, round, warmUp }: Once,
 ): Promise<void> {
   const netns = one.lane.client.path
-  const base = { mode: one.name.name, services, endpoints: options.endpoints } as const
+  const base = { mode: one.name.name, services: one.services, endpoints: options.endpoints } as const
   const task = (target: Target, more: Partial<TrafficTask> = {}): TrafficTask => {
     const { protocol, ip, port } = target
     return { kind: 'connect', netns, protocol, ip, port, count: connectionsEach, timeoutMs: 1000, ...more }

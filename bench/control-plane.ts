@@ -5,35 +5,40 @@ import { join } from 'node:path'
 import { writeKubeconfig } from '../src/api/credentials.ts'
 import type { PlaneChanged, PlaneReady, PlaneTask } from './api-plane-task.ts'
 import { scriptBeside } from './script-beside.ts'
-import type { TrafficLab, TrafficNode } from './traffic-lab.ts'
+import { mostNodes, type TrafficLab, type TrafficNode } from './traffic-lab.ts'
 
 /** The API server of a run: all nodes follow it, each by its own cable. */
 export class ControlPlane implements AsyncDisposable {
   readonly #child: ChildProcess
   readonly #folder: string
+  readonly #port: number
   readonly #ready: PlaneReady
 
-  private constructor(child: ChildProcess, options: { readonly folder: string; readonly ready: PlaneReady }) {
+  private constructor(
+    child: ChildProcess,
+    options: { readonly folder: string; readonly port: number; readonly ready: PlaneReady },
+  ) {
     this.#child = child
     this.#folder = options.folder
+    this.#port = options.port
     this.#ready = options.ready
   }
 
-  /** Starts it beside the backends with the objects of a folder of manifests. */
+  /** Starts it beside the backends with the objects of a folder of manifests. Several need a port each. */
   static async open(
     lab: TrafficLab,
-    options: { readonly folder: string; readonly manifests: string },
+    options: { readonly folder: string; readonly manifests: string; readonly port?: number },
   ): Promise<ControlPlane> {
-    const { folder, manifests } = options
+    const { folder, manifests, port = 6443 } = options
     mkdirSync(folder, { recursive: true })
-    const addresses = Array.from({ length: 16 }, (_, number) => `172.17.${number}.2`)
+    const addresses = Array.from({ length: mostNodes }, (_, number) => `172.17.${number}.2`)
     const child = lab.backend.enter(() =>
-      fork(scriptBeside(import.meta.url, 'api-plane'), [folder, manifests, ...addresses], {
+      fork(scriptBeside(import.meta.url, 'api-plane'), [folder, manifests, String(port), ...addresses], {
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       }),
     )
     try {
-      return new ControlPlane(child, { folder, ready: await answer<PlaneReady>(child) })
+      return new ControlPlane(child, { folder, port, ready: await answer<PlaneReady>(child) })
     } catch (error) {
       child.kill('SIGKILL')
       throw error
@@ -44,7 +49,7 @@ export class ControlPlane implements AsyncDisposable {
   kubeconfigFor({ apiAddress }: TrafficNode): string {
     const file = join(this.#folder, `kubeconfig-${apiAddress}`)
     const { authority, token } = this.#ready
-    writeKubeconfig(file, { url: `https://${apiAddress}:6443`, authority, token })
+    writeKubeconfig(file, { url: `https://${apiAddress}:${this.#port}`, authority, token })
     return file
   }
 

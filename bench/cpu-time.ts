@@ -22,6 +22,14 @@ export function readCpuTime(): CpuTime {
   return { total: busy + idle + iowait + steal, busy, steal, own: ownTicks() }
 }
 
+/** The CPU time of processes, in ticks; those that are gone have none. */
+export function ticksOf(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => {
+    const fields = statOf(String(pid))
+    return sum + Number(fields?.[11] ?? 0) + Number(fields?.[12] ?? 0)
+  }, 0)
+}
+
 function ownTicks(): number {
   const group = statOf('self')?.[2]
   let ticks = 0

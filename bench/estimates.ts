@@ -1,7 +1,7 @@
 import { Random } from './random.ts'
 import type { SuiteResult } from './recorder.ts'
 import type { BenchResults } from './results.ts'
-import { keyOf, type FigureKey } from './series.ts'
+import { keyOf, type FigureKey, type Series } from './series.ts'
 import { bootstrapMedian, type Estimate } from './statistics.ts'
 
 /** A figure of a run, as it is reported. */
@@ -29,35 +29,20 @@ export function figuresOf({ suites, options }: BenchResults): Figure[] {
 export function figuresOfSeries(result: SuiteResult, { seed }: { readonly seed: number }): Figure[] {
   const random = new Random(seed)
   const { suite } = result
-  const counts = countingRounds(result)
-  const figures = result.series.map((series): Figure => {
-    const { rounds, values, raw: _raw, ...key } = series
-    const kept = values.filter((_value, i) => counts(key.services, rounds[i] ?? 0))
-    return { ...key, suite, id: keyOf(suite, key), times: kept.length, ...bootstrapMedian(kept, { random }) }
+  return countingSeries(result).map(({ rounds: _rounds, values, raw: _raw, ...key }): Figure => {
+    return { ...key, suite, id: keyOf(suite, key), times: values.length, ...bootstrapMedian(values, { random }) }
   })
-  return widen(figures)
 }
 
-/**
- * Direct connections know of no Services: what they differ by between sizes is the machine, which was another one then. The bootstrap
- * sees only one moment, so times and rates of a kind of connection that was also measured directly get that much more room.
- */
-function widen(figures: readonly Figure[]): Figure[] {
-  const likeIt = ({ figure, labels }: Figure): string => `${figure} ${labels?.['protocol']}`
-  const direct = Map.groupBy(
-    figures.filter(({ mode, kind }) => mode === 'direct' && kind !== 'count'),
-    likeIt,
-  )
-  const drift = new Map(
-    [...direct].map(([name, of]) => {
-      const values = of.map(({ value }) => value)
-      const [least, most] = [Math.min(...values), Math.max(...values)]
-      return [name, (most - least) / (most + least)]
-    }),
-  )
-  return figures.map((figure) => {
-    const more = figure.kind === 'time' || figure.kind === 'rate' ? (drift.get(likeIt(figure)) ?? 0) : 0
-    return more > 0 ? { ...figure, low: figure.low * (1 - more), high: figure.high * (1 + more) } : figure
+/** What was measured, without the rounds that a rule dropped. */
+export function countingSeries(result: SuiteResult): Series[] {
+  const counts = countingRounds(result)
+  return result.series.map((series) => {
+    const { rounds, values, raw, ...key } = series
+    if (key.kind === 'count') return series
+    const kept = [...rounds.keys()].filter((i) => counts(key.services, rounds[i] ?? 0))
+    const of = <T>(all: readonly T[]): T[] => kept.flatMap((i) => all.slice(i, i + 1))
+    return { ...key, rounds: of(rounds), values: of(values), ...(raw && { raw: of(raw) }) }
   })
 }
 
@@ -68,7 +53,7 @@ export function hasInterval({ kind, times }: Figure): boolean {
 
 /**
  * Which rounds count: those that no rule dropped. Where a rule dropped more than half of a part, nothing is left to compare with: all of
- * them count then, and the report says that the machine was busy.
+ * them count then, and the report says that the machine was busy. A part is a number of Services, or the whole suite.
  */
 function countingRounds({ rounds }: SuiteResult): (services: number | undefined, round: number) => boolean {
   const parts = Map.groupBy(rounds, ({ part }) => part)
@@ -77,7 +62,8 @@ function countingRounds({ rounds }: SuiteResult): (services: number | undefined,
     const gone = all.filter((round) => round.dropped !== undefined)
     if (gone.length <= all.length / 2) dropped.set(part, new Set(gone.map(({ round }) => round)))
   }
-  return (services, round) => dropped.get(`${services} Services`)?.has(round) !== true
+  const [whole] = parts.size === 1 ? dropped.values() : []
+  return (services, round) => (whole ?? dropped.get(`${services} Services`))?.has(round) !== true
 }
 
 /** How many rounds there were, how many were dropped, and in which parts that would have been too many. */

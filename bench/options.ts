@@ -47,21 +47,21 @@ const scales: Readonly<Record<Scale, Pick<BenchOptions, 'modes' | 'services' | '
   quick: {
     modes: ['nftables', 'iptables-legacy', 'ipvs', 'userspace', 'direct'],
     services: [10, 1000, 5000],
-    rounds: 15,
+    rounds: 40,
     many: 50,
     manyRounds: 2,
   },
   normal: {
     modes: ['nftables', 'iptables-legacy', 'iptables-nft', 'ipvs', 'userspace', 'direct'],
     services: [10, 100, 1000, 5000, 10_000],
-    rounds: 30,
+    rounds: 60,
     many: 200,
     manyRounds: 5,
   },
   full: {
     modes: ['nftables', 'iptables-legacy', 'iptables-nft', 'ipvs', 'userspace', 'direct'],
     services: [0, 10, 100, 1000, 5000, 10_000, 20_000],
-    rounds: 60,
+    rounds: 100,
     many: 200,
     manyRounds: 5,
   },
@@ -69,14 +69,14 @@ const scales: Readonly<Record<Scale, Pick<BenchOptions, 'modes' | 'services' | '
 
 /** Flags as `--help` lists them. */
 export const flagHelp = `Options
-  --quick              under five minutes: 10, 1,000 and 5,000 Services, 15 rounds
-  --full               0 to 20,000 Services, 60 rounds: an hour and more
+  --quick              under five minutes: 10, 1,000 and 5,000 Services, 40 rounds
+  --full               0 to 20,000 Services, 100 rounds: an hour and more
   --modes M,M,...      ${benchModes.join(', ')}
                        (default: all that this machine has; --quick: without iptables-nft)
   --peer '[NAME=]COMMAND'  also an external proxy, with $KUBECONFIG of an API server that has the Services; may be repeated
   --services N,N,...   numbers of Services (default 10,100,1000,5000,10000)
   --endpoints N        endpoints of each Service (default 5)
-  --rounds N           how often each figure is measured (default 30)
+  --rounds N           how often each figure is measured at most (default 60)
   --seed N             of everything that is drawn (default: another one in each run; it is in the results)
   --start-limit N      seconds that a mode may take to its first sync before it is given up (default 400)
   --many N             attach: endpoints at once (default 200)

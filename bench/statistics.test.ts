@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Random } from './random.ts'
-import { bootstrapMedian, chiSquare, median, pairedRatio, quantile, theilSen } from './statistics.ts'
+import { bootstrapMedian, chiSquare, lineOverRounds, median, pairedRatio, quantile, theilSen } from './statistics.ts'
 
 const seeded = (): { random: Random } => ({ random: new Random(1) })
 
@@ -52,28 +52,40 @@ test('pairedRatio does not see what hits both of a pair', () => {
 
 describe('theilSen', () => {
   test('finds an exact line', () => {
-    const groups = [0, 10, 1000, 5000].map((x) => ({ x, values: [20 + 0.008 * x] }))
-    const { slope, intercept } = theilSen(groups, seeded())
-    expect(slope.value).toBeCloseTo(0.008, 12)
-    expect(intercept.value).toBeCloseTo(20, 9)
-    expect(slope.low).toBeCloseTo(0.008, 12)
+    const { slope, intercept } = theilSen([0, 10, 1000, 5000].map((x) => ({ x, y: 20 + 0.008 * x })))
+    expect(slope).toBeCloseTo(0.008, 12)
+    expect(intercept).toBeCloseTo(20, 9)
   })
 
   test('is not moved by one size that went wrong', () => {
-    const groups = [0, 1000, 2000, 3000, 4000, 5000].map((x) => ({ x, values: [x === 2000 ? 500 : 20 + 0.01 * x] }))
-    expect(theilSen(groups, seeded()).slope.value).toBeCloseTo(0.01, 6)
-  })
-
-  test('has an interval around 0 for noise without a slope', () => {
-    const random = new Random(3)
-    const groups = [10, 1000, 5000].map((x) => ({ x, values: Array.from({ length: 30 }, () => 30 + random.next()) }))
-    const { slope } = theilSen(groups, seeded())
-    expect(slope.low).toBeLessThan(0)
-    expect(slope.high).toBeGreaterThan(0)
+    const points = [0, 1000, 2000, 3000, 4000, 5000].map((x) => ({ x, y: x === 2000 ? 500 : 20 + 0.01 * x }))
+    expect(theilSen(points).slope).toBeCloseTo(0.01, 6)
   })
 
   test('of one size has no slope', () => {
-    expect(theilSen([{ x: 10, values: [1, 2] }], seeded()).slope.value).toBeNaN()
+    expect(theilSen([{ x: 10, y: 1 }]).slope).toBeNaN()
+  })
+})
+
+describe('lineOverRounds', () => {
+  const sizes = [10, 1000, 5000]
+
+  test('does not see what hits all sizes of a round', () => {
+    const rounds = [0, 7, 300, 2, 50, 1].map((drift) => sizes.map((x) => ({ x, y: 20 + drift + 0.008 * x })))
+    const { slope } = lineOverRounds(rounds, seeded())
+    for (const number of [slope.value, slope.low, slope.high]) expect(number).toBeCloseTo(0.008, 10)
+  })
+
+  test('has an interval around 0 for noise without a slope in about 95 of 100 runs', () => {
+    const random = new Random(3)
+    let held = 0
+    for (let run = 0; run < 200; run++) {
+      const rounds = Array.from({ length: 31 }, () => sizes.map((x) => ({ x, y: 30 + random.next() })))
+      const { slope } = lineOverRounds(rounds, { random, resamples: 200 })
+      if (slope.low <= 0 && slope.high >= 0) held++
+    }
+    expect(held / 200).toBeGreaterThan(0.89)
+    expect(held / 200).toBeLessThan(1)
   })
 })
 

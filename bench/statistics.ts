@@ -55,26 +55,43 @@ export function pairedRatio(pairs: readonly (readonly [number, number])[], optio
   )
 }
 
+/** A point of a line. */
+export interface Point {
+  readonly x: number
+  readonly y: number
+}
+
 /**
- * A line through the medians at each x, by the weighted Theil-Sen estimator (Sen 1968; weights as Sievers 1978): the median of
- * the slopes between all pairs of points, each as heavy as its points are far apart. The bootstrap draws within each x.
- * Less than two different x: NaN.
+ * A line through points by the weighted Theil-Sen estimator (Sen 1968; weights as Sievers 1978): the median of the slopes between all
+ * pairs of points, each as heavy as its points are far apart. Less than two different x: NaN.
  */
-export function theilSen(
-  groups: readonly { readonly x: number; readonly values: readonly number[] }[],
-  options: BootstrapOptions,
-): Line {
-  const points = groups.map(({ x, values }) => ({ x, y: median(values) }))
-  const { slope, intercept } = line(points)
-  const slopes: number[] = []
-  const intercepts: number[] = []
-  const { random, resamples = 1000 } = options
-  for (let i = 0; i < resamples; i++) {
-    const drawn = line(groups.map(({ x, values }) => ({ x, y: median(values.map(() => draw(values, random))) })))
-    slopes.push(drawn.slope)
-    intercepts.push(drawn.intercept)
+export function theilSen(points: readonly Point[]): { readonly slope: number; readonly intercept: number } {
+  const slopes: { value: number; weight: number }[] = []
+  for (const [i, a] of points.entries()) {
+    for (const b of points.slice(i + 1)) {
+      if (a.x !== b.x) slopes.push({ value: (b.y - a.y) / (b.x - a.x), weight: Math.abs(b.x - a.x) })
+    }
   }
-  return { slope: percentiles(slope, slopes, options), intercept: percentiles(intercept, intercepts, options) }
+  const slope = weightedMedian(slopes)
+  return { slope, intercept: median(points.map(({ x, y }) => y - slope * x)) }
+}
+
+/**
+ * The line of a run: each round has a line of its own, through points that were measured right after one another, so what the machine
+ * did in that round is in the intercept and not in the slope. Medians over rounds, with their bootstrap intervals.
+ */
+export function lineOverRounds(rounds: readonly (readonly Point[])[], options: BootstrapOptions): Line {
+  const lines = rounds.map(theilSen)
+  return {
+    slope: bootstrapMedian(
+      lines.map(({ slope }) => slope),
+      options,
+    ),
+    intercept: bootstrapMedian(
+      lines.map(({ intercept }) => intercept),
+      options,
+    ),
+  }
 }
 
 /**
@@ -108,17 +125,6 @@ function percentiles(value: number, drawn: readonly number[], { confidence = 0.9
   }
 }
 
-function line(points: readonly { readonly x: number; readonly y: number }[]): { slope: number; intercept: number } {
-  const slopes: { value: number; weight: number }[] = []
-  for (const [i, a] of points.entries()) {
-    for (const b of points.slice(i + 1)) {
-      if (a.x !== b.x) slopes.push({ value: (b.y - a.y) / (b.x - a.x), weight: Math.abs(b.x - a.x) })
-    }
-  }
-  const slope = weightedMedian(slopes)
-  return { slope, intercept: median(points.map(({ x, y }) => y - slope * x)) }
-}
-
 function weightedMedian(values: { readonly value: number; readonly weight: number }[]): number {
   const sorted = values.toSorted((a, b) => a.value - b.value)
   let left = sorted.reduce((sum, { weight }) => sum + weight, 0) / 2
@@ -134,10 +140,6 @@ function quantileOfSorted(sorted: Float64Array, share: number): number {
   const below = sorted[Math.floor(at)] ?? Number.NaN
   const above = sorted[Math.ceil(at)] ?? Number.NaN
   return below + (above - below) * (at - Math.floor(at))
-}
-
-function draw(values: readonly number[], random: Random): number {
-  return values[random.below(values.length)] ?? Number.NaN
 }
 
 /** The regularized upper incomplete gamma function Q(a, x): its series below a + 1, its continued fraction above (Lentz). */

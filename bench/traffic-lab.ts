@@ -24,6 +24,9 @@ export const unservedAddress = '192.0.2.1'
 /** The port of all endpoints. */
 export const endpointPort = 8080
 
+/** Nodes that the address plan has room for. */
+export const mostNodes = 256
+
 /** A machine between client and backends, for one mode to run on. */
 export interface TrafficNode extends Disposable {
   readonly client: Netns
@@ -116,6 +119,7 @@ export class TrafficLab implements AsyncDisposable {
   /** Adds a node, with routes from client to backends and back through it. */
   async addNode(): Promise<TrafficNode> {
     const number = this.#nodes++
+    if (number >= mostNodes) throw new Error(`the address plan has room for ${mostNodes} nodes`)
     using stack = new DisposableStack()
     const client = stack.use(createAnonymousNetns())
     const node = stack.use(createAnonymousNetns())

@@ -1,0 +1,56 @@
+import { expect, test } from 'vitest'
+import { concludeConnect } from './connect-conclusions.ts'
+import { Random } from './random.ts'
+import { Recorder, type SuiteResult } from './recorder.ts'
+
+const sizes = [10, 1000, 5000]
+
+/** A run in which a Service costs so many ns, on a machine that gets slower and slower by whole microseconds. */
+function concluded(nsForEach: Readonly<Record<string, number>>): SuiteResult {
+  const random = new Random(5)
+  const recorder = new Recorder('connect')
+  for (let round = 0; round < 40; round++) {
+    for (const [mode, ns] of Object.entries(nsForEach)) {
+      for (const services of sizes) {
+        const key = { figure: 'SYN to SYN-ACK', unit: 'us', kind: 'time', better: 'less', mode, services } as const
+        const us = 30 + 2 * round + (ns * services) / 1000 + random.next()
+        recorder.add({ ...key, labels: { target: 'last Service', protocol: 'tcp' } }, us, { round })
+      }
+    }
+    recorder.addRound({ round, part: 'all sizes', order: [], steal: 0, foreign: 0 })
+  }
+  concludeConnect(recorder, { random })
+  return recorder.result()
+}
+
+test('concludeConnect sees a list as a list, and a map as a map, on a machine that drifts', () => {
+  const { claims, derived } = concluded({ 'iptables-legacy': 7, nftables: 0, direct: 0 })
+  expect(claims.map(({ holds }) => holds)).toEqual([true, true])
+  const slopes = derived.filter(({ figure }) => figure === 'SYN to SYN-ACK, for each Service')
+  expect(Object.fromEntries(slopes.map(({ mode, low, high }) => [mode, high - low < 0.2]))).toEqual({
+    'iptables-legacy': true,
+    nftables: true,
+    direct: true,
+  })
+  expect(slopes.find(({ mode }) => mode === 'iptables-legacy')?.value).toBeCloseTo(7, 0)
+})
+
+test('concludeConnect says so when connections get slower with every Service in nftables mode', () => {
+  const { claims } = concluded({ 'iptables-legacy': 7, nftables: 0.5 })
+  expect(claims.map(({ holds }) => holds)).toEqual([true, false])
+})
+
+test('concludeConnect leaves out a round in which a size is missing', () => {
+  const recorder = new Recorder('connect')
+  const key = { figure: 'SYN to SYN-ACK', unit: 'us', kind: 'time', better: 'less', mode: 'nftables' } as const
+  for (const [services, values] of [
+    [10, [30, 30, 900]],
+    [1000, [31, 31]],
+  ] as const) {
+    for (const [round, value] of values.entries()) {
+      recorder.add({ ...key, services, labels: { target: 'last Service', protocol: 'tcp' } }, value, { round })
+    }
+  }
+  concludeConnect(recorder, { random: new Random(1) })
+  expect(recorder.result().derived[0]?.value).toBeCloseTo(1000 / 990, 6)
+})
