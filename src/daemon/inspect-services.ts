@@ -7,7 +7,6 @@ import type { PacketAtNode } from '../proxy/dataplane.ts'
 import { decide, originOf, type Decision } from '../proxy/decide.ts'
 import { explainEndpoints } from '../proxy/explain-endpoints.ts'
 import type { Frontend } from '../proxy/frontends.ts'
-import { ownAddresses } from '../proxy/own-addresses.ts'
 import type { PodView, ServiceExplanationView, VerifyView } from './control-api.ts'
 import { HttpError } from './http-server.ts'
 import type { ServiceProxy } from './service-proxy.ts'
@@ -33,7 +32,7 @@ export class ServiceInspection {
   async explain(from: string | null, to: string | null): Promise<ServiceExplanationView> {
     const { services, dataplane, proxy } = this.#served()
     const destination = parseDestination(to ?? '')
-    const own = ownAddresses()
+    const own = await addressesOfNode()
     const isLocal = (ip: IpAddress): boolean => own.has(ip) || ip.startsWith('127.')
     const client = await this.#client(from ?? 'node', { services, destination, own })
     const packet: PacketAtNode = { ...destination, ...client, toNode: isLocal(destination.destination) }
@@ -144,6 +143,12 @@ function parseDestination(text: string): Destination {
     if (!(cause instanceof ParseError)) throw cause
     throw new HttpError(400, `to: ${cause.message}`, { cause })
   }
+}
+
+/** All addresses of the node, those of links without a carrier too, which a bridge without pods is (os.networkInterfaces() leaves them out). */
+async function addressesOfNode(): Promise<ReadonlySet<IpAddress>> {
+  using rtnetlink = openRtnetlink()
+  return new Set((await rtnetlink.addresses.list()).map(({ address }) => address.address))
 }
 
 /** The interface by which answers to `ip` would leave: where its packets come in, unless routes are asymmetric. */

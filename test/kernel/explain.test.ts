@@ -22,6 +22,9 @@ describe.skipIf(obstacle !== undefined)(`fairlead explain${obstacle ? ` (skipped
     mkdirSync(join(machine.folder, 'manifests'))
     writeFileSync(join(machine.folder, 'manifests', 'web.yaml'), web)
     await machine.startDaemon(`nodeName: node-1\nsources: {files: [${join(machine.folder, 'manifests')}]}\n`)
+    // The bridge has no pod yet, so no carrier: its addresses are the node's nevertheless.
+    const dns = await machine.fairlead('explain', '--json', 'node', '10.96.0.10:53/udp')
+    expect(JSON.parse(dns.stdout)).toMatchObject({ outcome: 'not-ours', differences: [] })
     const words = ['pod', 'run', 'web-1', '--label', 'app=web', '--publish', '8080:80']
     expect(await machine.fairlead(...words)).toMatchObject({ code: 0, stderr: '' })
     const explain = async (to: string) => {
