@@ -328,8 +328,11 @@ describe.skipIf(obstacle !== undefined)(
         await using machine = await Machine.create()
         machine.spawn(launcher, 'run', '--config', machine.write('c.yaml', config(machine)))
         const readyz = async () => (await machine.run('curl', '-s', 'http://127.0.0.1:10249/readyz')).stdout
-        await eventually('it says what it waits for', async () =>
-          /^waiting for the first complete list of files \S+\/manifests$/m.test(await readyz()),
+        // Its whole start is in this, with keys and certificates of the API.
+        await eventually(
+          'it says what it waits for',
+          async () => /^waiting for the first complete list of files \S+\/manifests$/m.test(await readyz()),
+          15_000,
         )
         manifest(machine, 'web.yaml', web)
         await eventually('it is ready', async () => (await readyz()) === 'ok\n')
