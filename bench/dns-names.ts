@@ -7,6 +7,8 @@ export const questionKinds = ['service names', 'missing names', 'search paths'] 
 export type QuestionKind = (typeof questionKinds)[number]
 
 const questionsPerFile = 20_000
+/** Services, spread over all of them, of which the first answer is timed. */
+const mostFirst = 1000
 const zone = 'cluster.local'
 
 /** A cluster IP for Service `index`, `bench/svc-INDEX`. */
@@ -14,11 +16,11 @@ export function clusterIpOf(index: number): string {
   return `10.${100 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`
 }
 
-/** Writes a file of questions for dnsperf for each kind, and one with the name of each Service; returns their paths. */
+/** Writes a file of questions for dnsperf for each kind, one with the name of each Service, and one with some of them; returns their paths. */
 export function writeQuestions(
   folder: string,
   { services, random }: { readonly services: number; readonly random: Random },
-): Readonly<Record<QuestionKind | 'all', string>> {
+): Readonly<Record<QuestionKind | 'all' | 'some', string>> {
   mkdirSync(folder, { recursive: true })
   const any = (): number => random.below(services)
   const lines: Readonly<Record<QuestionKind, () => readonly string[]>> = {
@@ -42,7 +44,11 @@ export function writeQuestions(
   })
   const all = join(folder, 'all.txt')
   writeFileSync(all, Array.from({ length: services }, (_, i) => `svc-${i}.bench.svc.${zone} A\n`).join(''))
-  return { ...(Object.fromEntries(paths) as Record<QuestionKind, string>), all }
+  const some = join(folder, 'some.txt')
+  const step = Math.ceil(services / mostFirst)
+  const first = Array.from({ length: Math.floor(services / step) }, (_, i) => `svc-${i * step}.bench.svc.${zone} A\n`)
+  writeFileSync(some, first.join(''))
+  return { ...(Object.fromEntries(paths) as Record<QuestionKind, string>), all, some }
 }
 
 /** The same names as a static zone. */
