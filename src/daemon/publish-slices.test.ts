@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { ApiServer } from '../api/api-server.ts'
 import { resourceTypeOf } from '../api/resources.ts'
 import { systemClock } from '../base/clock.ts'
@@ -74,5 +74,38 @@ describe('SlicePublisher', () => {
     await next.update(merged.current)
     expect(shown()).toEqual([])
     expect(server.store.list('endpoints')).toEqual([])
+  })
+
+  test('says once what cannot be written, tries again with each snapshot, and goes on once it can', async () => {
+    const claims = { serviceCIDRs: [parseCidr('10.96.0.0/24')] }
+    using server = await ApiServer.open({
+      file: ':memory:',
+      claims,
+      clock: systemClock,
+      log: silentLog,
+      version: 'test',
+    })
+    using source = new ApiSource(server.store, { nodeName: 'n1' })
+    const pods = new MemorySource('pods')
+    using merged = mergeSources({ sources: [pods, source], log: silentLog })
+    const errors: unknown[] = []
+    using publisher = new SlicePublisher(server.api, {
+      log: { ...silentLog, error: (...words: unknown[]) => errors.push(words) },
+    })
+    const service = { type: resourceTypeOf('Service'), namespace: 'default', name: 'web', subresource: '' } as const
+    const body = { metadata: { name: 'web' }, spec: { selector: { app: 'web' }, ports: [{ port: 80 }] } }
+    await server.api.create(service, body, { ...options, warnings: [] })
+    const refused = vi.spyOn(server.api, 'patch').mockRejectedValue(new Error('the disk is full'))
+    for (const ip of ['10.1.0.1', '10.1.0.2', '10.1.0.3']) {
+      pods.applyManifests([pod(`pod-${ip.at(-1)}`, ip)])
+      await publisher.update(merged.current)
+    }
+    expect(refused.mock.calls.length).toBeGreaterThanOrEqual(3)
+    expect(errors).toHaveLength(1)
+    refused.mockRestore()
+    pods.applyManifests([pod('pod-4', '10.1.0.4')])
+    await publisher.update(merged.current)
+    const [slice] = server.store.list('endpointslices.discovery.k8s.io')
+    expect(slice?.['endpoints']).toHaveLength(4)
   })
 })

@@ -28,7 +28,7 @@ export class SlicePublisher implements Disposable {
   readonly #log: Log
   #published = emptySnapshot
   /** Keys of Services whose slices could not be written; the next snapshot tries again. */
-  readonly #failed = new Set<ObjectKey>()
+  readonly #failed = new Map<ObjectKey, string>()
   #newest = emptySnapshot
   #running = false
   #stopped = false
@@ -66,8 +66,7 @@ export class SlicePublisher implements Disposable {
         if (metadata.labels?.[endpointsManagedByLabel] === publisher)
           stale.add(`${metadata.namespace}/${metadata.name}`)
     }
-    for (const key of this.#failed) stale.add(key)
-    this.#failed.clear()
+    for (const key of this.#failed.keys()) stale.add(key)
     const keys = [...stale]
     for (let from = 0; from < keys.length; from += servicesAtOnce) {
       if (this.#stopped) return
@@ -87,10 +86,13 @@ export class SlicePublisher implements Disposable {
   ): Promise<void> {
     try {
       await this.#reconcile(key, state)
+      this.#failed.delete(key)
     } catch (error) {
       // In the kernel and in DNS all is well.
-      this.#failed.add(key)
-      this.#log.error({ err: error, service: key }, 'cannot write EndpointSlices into the embedded API')
+      const reason = String(error)
+      const known = this.#failed.get(key) === reason
+      this.#failed.set(key, reason)
+      if (!known) this.#log.error({ err: error, service: key }, 'cannot write EndpointSlices into the embedded API')
     }
   }
 
