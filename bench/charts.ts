@@ -1,4 +1,4 @@
-import { figuresOf, type Figure } from './estimates.ts'
+import { figuresOf, inOrder, type Figure } from './estimates.ts'
 import type { BenchResults } from './results.ts'
 import { quantile } from './statistics.ts'
 
@@ -166,7 +166,7 @@ function percentiles(results: BenchResults): Chart | undefined {
     .filter(({ suite }) => suite === 'connect')
     .flatMap((result) => result.series)
     .filter(({ figure, labels }) => figure === 'SYN to SYN-ACK' && labels?.['target'] === 'last Service')
-  const lines = [...Map.groupBy(series, ({ mode }) => mode ?? '')].flatMap(([mode, of]) =>
+  const lines = [...Map.groupBy(inOrder(series, results.options), ({ mode }) => mode ?? '')].flatMap(([mode, of]) =>
     [0.5, 0.99].map((share): ChartLine => ({
       name: `${mode} p${share * 100}`,
       mode,

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { figuresOf, figuresOfSeries } from './estimates.ts'
+import { figuresOf, figuresOfSeries, inOrder } from './estimates.ts'
 import { exampleResults } from './example-results.ts'
 import { Recorder } from './recorder.ts'
 
@@ -44,4 +44,12 @@ test('figuresOf leaves out dropped rounds of a suite that measures all sizes in 
 
 test('figuresOf says the same each time', { timeout: 60_000 }, () => {
   expect(figuresOf(exampleResults())).toEqual(figuresOf(exampleResults()))
+})
+
+test('inOrder has the modes as the options have them, and small sizes first', () => {
+  const { options } = exampleResults()
+  const of = (mode: string, services: number) => ({ ...key, mode, services })
+  const drawn = [of('kube-proxy', 10), of('direct', 1000), of('nftables', 1000), of('direct', 10), of('nftables', 10)]
+  const names = inOrder(drawn, options).map(({ mode, services }) => `${mode} ${services}`)
+  expect(names).toEqual(['nftables 10', 'nftables 1000', 'direct 10', 'direct 1000', 'kube-proxy 10'])
 })

@@ -1,3 +1,4 @@
+import type { BenchOptions } from './options.ts'
 import { Random } from './random.ts'
 import type { SuiteResult } from './recorder.ts'
 import type { BenchResults } from './results.ts'
@@ -21,8 +22,15 @@ export function figuresOf({ suites, options }: BenchResults): Figure[] {
   return suites.flatMap((result) => {
     const { suite } = result
     const derived = result.derived.map((one): Figure => ({ ...one, suite, id: keyOf(suite, one), times: undefined }))
-    return [...figuresOfSeries(result, options), ...derived]
+    return inOrder([...figuresOfSeries(result, options), ...derived], options)
   })
+}
+
+/** Rounds measure in an order that is drawn; people read the modes in the order of the options, and small sizes first. */
+export function inOrder<T extends FigureKey>(figures: readonly T[], { modes, peers }: BenchOptions): T[] {
+  const names = ['', ...modes, ...peers.map(({ name }) => name)]
+  const place = ({ mode = '' }: T): number => names.indexOf(mode) + (names.includes(mode) ? 0 : names.length + 1)
+  return figures.toSorted((a, b) => place(a) - place(b) || (a.services ?? 0) - (b.services ?? 0))
 }
 
 /** What one suite measured. */
