@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { patience } from '../lab/patience.ts'
 import { Machine, machineObstacle, type DaemonProcess } from './machine.ts'
 
 const obstacle = machineObstacle()
@@ -20,6 +21,9 @@ describe.skipIf(obstacle !== undefined)(`fairlead pod run --publish ${obstacle ?
     const ran = await machine.fairlead('pod', 'run', 'web', ...ports, ...command)
     expect(ran).toMatchObject({ code: 0 })
     expect(ran.stdout).toContain('*:8080->80/tcp, 127.0.0.1:8081->80/tcp, *:53->53/udp')
+    // The process runs; that it listens, only a probe of readiness would say.
+    const deadline = performance.now() + patience(10_000)
+    while ((await get('http://127.0.0.1:8080')) === undefined && performance.now() < deadline);
   })
   afterAll(() => machine[Symbol.asyncDispose]())
 
