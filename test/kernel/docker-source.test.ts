@@ -48,8 +48,13 @@ async function within(ms: number, attempt: () => Promise<void>): Promise<number>
   }
 }
 
-const answers = async (machine: Machine, url: string): Promise<string> =>
-  (await machine.run('curl', '-sS', '--max-time', '1', url)).stdout.trim()
+const curlCodes: Readonly<Record<number, string>> = { 7: 'refused', 28: 'timed out' }
+
+/** What the server there says, or why it says nothing. */
+async function answers(machine: Machine, url: string): Promise<string> {
+  const { code, stdout } = await machine.run('curl', '-sS', '--max-time', '1', url)
+  return code === 0 ? stdout.trim() : (curlCodes[code ?? -1] ?? `curl: ${code}`)
+}
 
 /** What the daemon's DNS server says, sorted. */
 async function addressesOf(machine: Machine, name: string): Promise<string[]> {
@@ -119,8 +124,9 @@ describe.skipIf(obstacle !== undefined)(`sources.docker${obstacle ? ` (skipped: 
       // A second one is in rotation at once, one that is unhealthy or paused is not.
       const health = ['--health-cmd=test -e /www/ok', '--health-interval=200ms', '--health-retries=1']
       await run(engine, 'shop_web_2', ...web, ...health)
-      const both = async (): Promise<Set<string>> =>
-        new Set(await Promise.all(Array.from({ length: 24 }, () => answers(machine, `http://${vip}/`))))
+      // A few at a time: httpd of busybox has a backlog of nine, and a SYN too many is asked again only after a second.
+      const eight = () => Promise.all(Array.from({ length: 8 }, () => answers(machine, `http://${vip}/`)))
+      const both = async (): Promise<Set<string>> => new Set([...(await eight()), ...(await eight())])
       const one = new Set(['hello from shop_web_1'])
       const two = new Set(['hello from shop_web_1', 'hello from shop_web_2'])
       expect(await both()).toEqual(one)
@@ -169,7 +175,7 @@ describe.skipIf(obstacle !== undefined)(`sources.docker${obstacle ? ` (skipped: 
       await machine.run('kill', '-9', pid.trim())
       await engine.restart()
       await within(5000, async () => expect((await sourceLine(machine))?.connected).toBe(true))
-      await within(promiseMs, async () => expect(await both()).toEqual(new Set([''])))
+      await within(promiseMs, async () => expect(await both()).toEqual(new Set(['refused'])))
       await engine.docker('start', 'shop_web_1', 'shop_web_2')
       await within(promiseMs, async () => expect(await both()).toEqual(two))
 
