@@ -279,11 +279,14 @@ export class IpvsMode implements Dataplane, Disposable {
   /** Looks for changes by others: ipvsadm's show nowhere else. The more there is to read, the less often. */
   async #auditServers(): Promise<void> {
     const start = this.#clock.monotonic()
+    // Of the reading alone: a look that waits for a long sync is no reason to look seldom.
+    let took = 0
     try {
       const { ipvs } = this.#ready()
       const before = this.#programmed
       // Ten thousand of them take a second: no sync waits for it, and what a sync changed meanwhile says nothing.
       const virtuals = before && (await ipvs.list())
+      took = this.#clock.monotonic() - start
       await this.#exclusive(async () => {
         if (virtuals && this.#programmed === before && differs(virtuals, before, this.#draining)) this.#noteDrift()
       })
@@ -293,7 +296,6 @@ export class IpvsMode implements Dataplane, Disposable {
     }
     // The mode was removed meanwhile.
     if (!this.#audit) return
-    const took = this.#clock.monotonic() - start
     this.#audit = this.#clock.after(Math.max(auditEveryMs, took / auditShare), () => void this.#auditServers())
   }
 
