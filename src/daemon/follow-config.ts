@@ -1,8 +1,8 @@
 import { systemClock } from '../base/clock.ts'
 import type { Config } from './config.ts'
-import { KubeProxyServers } from './kube-proxy-servers.ts'
+import type { KubeProxyServers } from './kube-proxy-servers.ts'
 import { ConfigFollower, type ConfigSource, keysForRestart } from './reload.ts'
-import { ServiceProxy } from './service-proxy.ts'
+import type { ServiceProxy } from './service-proxy.ts'
 import type { Context } from './start-context.ts'
 import { applyKubeProxy } from './start-servers.ts'
 

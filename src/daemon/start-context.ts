@@ -1,11 +1,11 @@
 import type { Log } from '../base/log.ts'
-import { OwnRestores } from '../iptables/own-restores.ts'
+import type { OwnRestores } from '../iptables/own-restores.ts'
 import type { NftClient } from '../nftables/client.ts'
 import type { Config } from './config.ts'
-import { EventLog } from './events.ts'
+import type { EventLog } from './events.ts'
 import type { Metrics } from './metrics.ts'
-import { NodeTokenControl } from './node-tokens.ts'
-import { DaemonStatus } from './status.ts'
+import type { NodeTokenControl } from './node-tokens.ts'
+import type { DaemonStatus } from './status.ts'
 
 /** What the parts are started with. */
 export interface Context {

@@ -21,8 +21,8 @@ import type { NetworkSettings } from '../model/network.ts'
 import { objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import { formatCidr } from '../net/cidr.ts'
-import { MemorySource } from '../sources/memory.ts'
-import { PodControl } from './pod-control.ts'
+import type { MemorySource } from '../sources/memory.ts'
+import type { PodControl } from './pod-control.ts'
 import { type Context, StartError } from './start-context.ts'
 
 export async function startNetwork(
