@@ -171,6 +171,8 @@ export class IptablesMode implements Dataplane, Disposable {
     const opening = (this.#parts ??= this.#open())
     try {
       const parts = await opening
+      // Nobody would stop a watch that is begun after the end.
+      if (this.#parts !== opening) throw new Error('the iptables mode was closed meanwhile')
       this.#watch ??= new TableWatch({
         ...parts,
         tables: touchedTables,
