@@ -32,6 +32,8 @@ export function formatStatus(status: StatusView): string {
     )
     if (services.firstSync) lines.push(`  first sync  ${formatSync(services.firstSync)}`)
     if (services.lastSync) lines.push(`  last sync   ${formatSync(services.lastSync)}`)
+    if (services.pendingMs >= 1000)
+      lines.push(`  ! a change has waited ${formatDuration(Math.floor(services.pendingMs / 1000))} for the kernel`)
     lines.push(...formatConnections(services.connections))
     lines.push(...services.problems.map((problem) => `  ! ${problem}`))
   }

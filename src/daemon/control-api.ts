@@ -192,6 +192,10 @@ export interface ServicesView {
   readonly endpoints: number
   /** Conflicts between Services, each as one line. */
   readonly problems: readonly string[]
+  /** All that the sources said is in the kernel: nothing waits, and no sync is under way. */
+  readonly settled: boolean
+  /** How long the oldest change waits that is not in the kernel yet; 0 when none does. */
+  readonly pendingMs: number
   readonly syncs: number
   readonly failures: number
   /** How often something that another program changed was put back. */

@@ -47,6 +47,8 @@ test('createMetrics() reads the status at each scrape and counts syncs', async (
     services: 1,
     endpoints: 2,
     problems: [],
+    settled: true,
+    pendingMs: 0,
     syncs: 3,
     failures: 2,
     repairs: 1,

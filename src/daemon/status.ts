@@ -126,6 +126,8 @@ export class DaemonStatus {
       services: compiled?.services.size ?? 0,
       endpoints: this.#sliceCounts().endpoints,
       problems: [...(compiled ? [...compiled.problems.values()].flat() : []), ...(this.healthChecks?.problems ?? [])],
+      settled: sync.settled,
+      pendingMs: Math.round(sync.pendingMs),
       syncs: sync.syncs,
       failures: sync.failures,
       repairs: sync.repairs,

@@ -125,6 +125,34 @@ describe('SyncLoop', () => {
     expect(loop.status()).toMatchObject({ ready: true, failures: 2, failuresInARow: 0, pendingMs: 0 })
   })
 
+  it('is settled when no change, no repair and no sync is under way', async () => {
+    const { clock, dataplane, loop } = loopOver()
+    const settled = (): boolean => loop.status().settled
+    dataplane.duration = 50
+    loop.update(snapshotOf(1))
+    expect(settled()).toBe(false)
+    await clock.advance(49)
+    expect(settled()).toBe(false)
+    await clock.advance(1)
+    expect(settled()).toBe(true)
+    dataplane.listener?.()
+    expect(settled()).toBe(false)
+    await clock.advance(1000)
+    expect(settled()).toBe(true)
+    // A sync of what came before does not settle what came since.
+    loop.update(snapshotOf(2))
+    await clock.advance(10)
+    loop.update(snapshotOf(3))
+    await clock.advance(40)
+    expect(settled()).toBe(false)
+    await clock.advance(1000)
+    expect(settled()).toBe(true)
+    dataplane.failing = true
+    loop.update(snapshotOf(4))
+    await clock.advance(1000)
+    expect(settled()).toBe(false)
+  })
+
   it('verifies when the max interval has passed', async () => {
     const { clock, dataplane, loop } = loopOver({ maxIntervalMs: 1000 })
     loop.update(snapshotOf(1))

@@ -70,6 +70,8 @@ export interface SyncStatus {
   readonly lastResult: SyncResult | undefined
   /** How long the oldest change waits that is not in the kernel yet; 0 when there is none. */
   readonly pendingMs: number
+  /** Every snapshot, setting and repair that was asked for is in the kernel: nothing waits, and no sync is under way. */
+  readonly settled: boolean
   readonly syncs: number
   /** Failed syncs, ever, and in a row. */
   readonly failures: number
@@ -178,6 +180,7 @@ export class SyncLoop {
       lastSync: this.#lastSync,
       lastResult: this.#lastResult,
       pendingMs: since === undefined ? 0 : this.#options.clock.monotonic() - since,
+      settled: this.#syncs > 0 && since === undefined && !this.#runner.busy,
       syncs: this.#syncs,
       failures: this.#failures,
       failuresInARow: this.#runner.failures,

@@ -52,7 +52,6 @@ export class ProxyProcess implements AsyncDisposable {
   /** Brings the objects to the kernel; starts the proxy if it does not run yet. Throws {@link ProxyError}. */
   async apply(objects: readonly Manifest[]): Promise<void> {
     const version = ++this.#version
-    const before = this.#proxy ? ((await this.#status())?.services?.syncs ?? 0) : 0
     const list = { apiVersion: 'v1', kind: 'List', items: [...objects, this.#sentinel(version)] }
     // Renamed, so that all of it is read at once.
     const draft = join(this.#folder, 'objects.draft')
@@ -64,7 +63,7 @@ export class ProxyProcess implements AsyncDisposable {
     // The sync goes on after its rules are there: it removes what conntrack remembers.
     await this.#until(deadline, 'the end of the sync', async () => {
       const status = await this.#status()
-      return status?.ready === true && (status.services?.syncs ?? 0) > before
+      return status?.ready === true && status.services?.settled === true
     })
   }
 
