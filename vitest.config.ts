@@ -1,6 +1,9 @@
 import { defineConfig } from 'vitest/config'
 import { patience } from './test/lab/patience.ts'
 
+/** Programs that tests start print as into a pipe, whatever the terminal and CI say. */
+const env = { FORCE_COLOR: '0' }
+
 // `unit` needs no root and takes seconds; `kernel` builds its own network namespaces and needs root; `vm` is about the guest of
 // test/vm and runs in it.
 export default defineConfig({
@@ -9,6 +12,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
+          env,
           include: ['src/**/*.test.ts', 'test/unit/**/*.test.ts', 'bench/**/*.test.ts'],
           exclude: ['**/*.kernel.test.ts', '**/node_modules/**'],
         },
@@ -16,6 +20,7 @@ export default defineConfig({
       {
         test: {
           name: 'kernel',
+          env,
           include: ['test/kernel/**/*.test.ts', 'src/**/*.kernel.test.ts'],
           // Each file has namespaces of its own; two at a time, since much of what they do is to wait.
           pool: 'forks',
@@ -27,6 +32,7 @@ export default defineConfig({
       {
         test: {
           name: 'vm',
+          env,
           include: ['test/vm/**/*.test.ts'],
           pool: 'forks',
           fileParallelism: false,
@@ -38,6 +44,7 @@ export default defineConfig({
         // Minutes each: a fresh Debian, provisioned and booted. Not part of `npm test`.
         test: {
           name: 'provision',
+          env,
           include: ['test/provision/**/*.test.ts'],
           testTimeout: 900_000,
         },

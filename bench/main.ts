@@ -43,17 +43,14 @@ async function main(argv: readonly string[]): Promise<number> {
   clearUpAtExit()
   const signal = abortedByUser()
   const began = performance.now()
-  let results: BenchResults
-  try {
-    const done = await runSuites(chosen, { options, missing, signal })
-    const tookMs = performance.now() - began
-    const fairlead = versionText()
-    results = { schema: resultsSchema, fairlead, machine, options, missingModes, dropRule, tookMs, suites: done }
-  } catch (error) {
-    if (signal.aborted) process.exit(130)
-    throw error
-  }
-  return publish(results, before)
+  const done = await runSuites(chosen, { options, missing, signal })
+  const tookMs = performance.now() - began
+  const about = { fairlead: versionText(), machine, options, missingModes, dropRule, tookMs }
+  const results: BenchResults = { schema: resultsSchema, ...about, suites: done }
+  if (!signal.aborted) return publish(results, before)
+  // The results of an earlier run stay where there are none.
+  if (done.some(({ series }) => series.length > 0)) publish(results, undefined)
+  process.exit(130)
 }
 
 /** Writes the files, prints the summary, and returns the exit code: 1 when something failed, 3 when too much moved. */

@@ -1,5 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { readFileSync } from 'node:fs'
 import { chartsOf, type Chart } from './charts.ts'
 import { compareRuns, formatComparison } from './compare.ts'
 import { droppedRounds, figuresOf, hasInterval, type Figure } from './estimates.ts'
@@ -20,17 +19,19 @@ export function formatReport(results: BenchResults, before?: BenchResults): stri
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fairlead bench, ${escape(machine.date.slice(0, 10))}</title>
-<style>${plot?.css ?? ''}
+<style>${plot.css}
 ${page('page.css')}</style>
 <h1>fairlead bench</h1>
 <p class="quiet">fairlead ${escape(fairlead)}, ${escape(machine.date)}, ${(tookMs / 60_000).toFixed(1)} minutes, seed ${results.options.seed}<br>${escape(formatMachine(machine))}</p>
 ${formatRounds(results)}
 <nav>${results.suites.map(({ suite }) => `<a href="#suite-${suite}">${suite}</a>`).join(' ')}</nav>
 <h2>Charts</h2>
-${plot ? `<div class="charts">\n${charts.map(formatChart).join('\n')}\n</div>` : '<p>None: the package uplot is not installed here. The tables below have everything.</p>'}
+<div class="charts">
+${charts.map(formatChart).join('\n')}
+</div>
 ${results.suites.map((result) => formatSuite(result, figures)).join('\n')}
 ${before ? `<h2>Compared with ${escape(before.machine.date)}</h2><pre>${escape(formatComparison(compareRuns(results, before)))}</pre>` : ''}
-${plot ? scripts(charts, plot.script) : ''}
+${scripts(charts, plot.script)}
 </html>
 `
 }
@@ -106,15 +107,10 @@ function page(name: string): string {
   return readFileSync(new URL(`page/${name}`, import.meta.url), 'utf8')
 }
 
-/** uPlot: from beside the page where the build put it, else from its package; undefined where there is neither. */
-function plotBundle(): { readonly script: string; readonly css: string } | undefined {
-  const folders = [join(import.meta.dirname, 'page'), join(import.meta.dirname, '..', 'node_modules', 'uplot', 'dist')]
-  const folder = folders.find((path) => existsSync(join(path, 'uPlot.iife.min.js')))
-  if (folder === undefined) return undefined
-  return {
-    script: readFileSync(join(folder, 'uPlot.iife.min.js'), 'utf8'),
-    css: readFileSync(join(folder, 'uPlot.min.css'), 'utf8'),
-  }
+/** What a report needs of uPlot. */
+function plotBundle(): { readonly script: string; readonly css: string } {
+  const read = (name: string): string => readFileSync(new URL(import.meta.resolve(`uplot/dist/${name}`)), 'utf8')
+  return { script: read('uPlot.iife.min.js'), css: read('uPlot.min.css') }
 }
 
 function escape(text: string): string {

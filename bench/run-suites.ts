@@ -49,7 +49,10 @@ export interface RunSuitesOptions {
   readonly signal: AbortSignal
 }
 
-/** Runs suites one after another. One that throws is recorded as failed, and the others go on. */
+/**
+ * Runs suites one after another. One that throws is recorded as failed, and the others go on. Once the signal is aborted, what
+ * was measured so far is the result, and says that it is not all.
+ */
 export async function runSuites(chosen: readonly Suite[], run: RunSuitesOptions): Promise<SuiteResult[]> {
   const { options, missing, signal } = run
   const able = chosen.filter(({ name }) => !missing.has(name))
@@ -57,7 +60,7 @@ export async function runSuites(chosen: readonly Suite[], run: RunSuitesOptions)
   const results: SuiteResult[] = []
   for (const suite of chosen) {
     const recorder = new Recorder(suite.name)
-    const lacks = missing.get(suite.name)
+    const lacks = signal.aborted ? ['stopped by the user'] : missing.get(suite.name)
     if (lacks) for (const line of lacks) recorder.skip(suite.name, line)
     else {
       progress.begin(suite.estimate(options))
@@ -65,8 +68,7 @@ export async function runSuites(chosen: readonly Suite[], run: RunSuitesOptions)
       try {
         await suite.run({ options, recorder, progress, signal, random: new Random(options.seed) })
       } catch (error) {
-        signal.throwIfAborted()
-        recorder.fail(suite.name, error)
+        recorder.fail(suite.name, signal.aborted ? signal.reason : error)
       }
     }
     results.push(recorder.result())

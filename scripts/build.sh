@@ -9,5 +9,3 @@ node_modules/.bin/tsc -p tsconfig.bench.json
 cp package.json dist/bench/
 cp -r bench/page dist/bench/bench/
 cp bench/baseline.json dist/bench/bench/
-# A development dependency: what is installed has only this.
-cp node_modules/uplot/dist/uPlot.iife.min.js node_modules/uplot/dist/uPlot.min.css dist/bench/bench/page/

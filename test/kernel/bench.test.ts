@@ -81,7 +81,7 @@ describe('bench/main.ts', () => {
     expect(readdirSync(folder).toSorted()).toEqual(['report.html', 'results.json', 'summary.md'])
   })
 
-  test('leaves nothing behind after Ctrl-C', { timeout }, async () => {
+  test('leaves nothing behind after Ctrl-C but what was measured until then', { timeout }, async () => {
     const folder = newFolder()
     const words = ['connect', '--modes', 'nftables', '--services', '200', '--rounds', '10000', '--force']
     const child = spawn(process.execPath, ['bench/main.ts', ...words, '--out', folder], {
@@ -89,13 +89,16 @@ describe('bench/main.ts', () => {
       env: { ...process.env, TMPDIR: folder },
     })
     onTestFinished(() => void child.kill('SIGKILL'))
-    await until(child, /round 1 of/)
+    await until(child, /round 6 of/)
     expect(processesBelow(child.pid ?? 0)).toHaveLength(3)
     const started = processesBelow(child.pid ?? 0)
     child.kill('SIGINT')
     const [code] = (await once(child, 'exit')) as [number | null]
     expect(code).toBe(130)
-    expect(readdirSync(folder)).toEqual([])
+    expect(readdirSync(folder).toSorted()).toEqual(['report.html', 'results.json', 'summary.md'])
+    const { suites } = JSON.parse(readFileSync(join(folder, 'results.json'), 'utf8')) as BenchResults
+    expect(suites.map(({ failures }) => failures)).toEqual([[{ what: 'connect', reason: 'stopped by the user' }]])
+    expect(suites[0]?.series[0]?.values.length).toBeGreaterThan(1)
     expect(started.filter((pid) => readdirSync('/proc').includes(pid))).toEqual([])
   })
 })
