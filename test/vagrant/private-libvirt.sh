@@ -23,8 +23,8 @@ exec unshare --mount --net --pid --fork --kill-child --mount-proc bash -c '
   mount --bind "$state/cache" /var/cache/libvirt
   mount --bind "$state/log" /var/log/libvirt
   ip link set lo up
-  virtlogd -d
-  libvirtd -d
+  virtlogd -d -p "$state/virtlogd.pid"
+  libvirtd -d -p "$state/libvirtd.pid"
   for _ in $(seq 50); do
     virsh -q -c qemu:///system uri >/dev/null 2>&1 && break
     sleep 0.2
