@@ -1,18 +1,23 @@
 #!/bin/sh
 # scenario.sh BOX.JSON: what people do with the Vagrantfile, from `vagrant up` to `vagrant destroy`. One line "ok NAME (SECONDS s)" or
-# "not ok" for each check; ends with 1 when one of them failed.
+# "not ok" after what each check printed; ends with 1 when one of them failed.
 set -u
 started=$(date +%s)
 failed=0
+code=$(mktemp)
+trap 'rm -f "$code"' EXIT
 say() { echo "# $(($(date +%s) - started)) s: $*"; }
 # check NAME COMMAND...
 check() {
   name=$1
   shift
   begun=$(date +%s)
-  if output=$("$@" 2>&1 </dev/null); then result=ok; else result='not ok' && failed=1; fi
+  {
+    "$@" 2>&1 </dev/null
+    echo $? >"$code"
+  } | sed -u 's/^/    /'
+  if [ "$(cat "$code")" = 0 ]; then result=ok; else result='not ok' && failed=1; fi
   echo "$result $name ($(($(date +%s) - begun)) s)"
-  echo "$output" | tail -n "${lines:-12}" | sed 's/^/    /'
 }
 # on MACHINE COMMAND: as people do.
 on() { vagrant ssh "$1" -c "$2" -- -q -T; }
@@ -27,9 +32,9 @@ ask() { echo "sudo fairlead pod exec client -- curl -sS --max-time 120 -H 'Conne
 
 vagrant box add --provider libvirt "$1" >/dev/null || exit 1
 say 'vagrant up'
-lines=400 check 'vagrant up: a control node and two workers' vagrant up --no-tty
+check 'vagrant up: a control node and two workers' vagrant up --no-tty
 say 'up'
-check 'the nodes are ready' on control 'for i in $(seq 120); do sudo fairlead get nodes; [ "$(sudo fairlead get nodes | grep -cw Ready)" = 3 ] && exit 0; sleep 1; done; exit 1'
+check 'the nodes are ready' on control 'for i in $(seq 120); do [ "$(sudo fairlead get nodes | grep -cw Ready)" = 3 ] && break; sleep 1; done; sudo fairlead get nodes; [ "$i" -lt 120 ]'
 check 'the service is active on worker-1' on worker-1 'systemctl is-active fairlead && systemctl show fairlead --property=StatusText'
 check 'a pod on worker-1' on worker-1 "$(pod web-1)"
 check 'a pod on worker-2' on worker-2 "$(pod web-2)"
