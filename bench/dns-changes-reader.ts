@@ -3,6 +3,7 @@ import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { parentPort, workerData } from 'node:worker_threads'
 import { parseName } from '../src/dns-message/name.ts'
+import { msSinceBoot } from './ms-since-boot.ts'
 
 export interface ReaderTask {
   readonly port: number
@@ -10,7 +11,7 @@ export interface ReaderTask {
 }
 
 export interface ReaderReport {
-  /** Of each socket: when an answer had a generation, or a later one, for the first time (milliseconds since 1970). */
+  /** Of each socket: when an answer had a generation, or a later one, for the first time (milliseconds since boot). */
   readonly firstSeen: readonly (readonly number[])[]
   readonly counts: { answers: number; mixed: number; older: number; wrong: number; lost: number }
 }
@@ -71,7 +72,7 @@ parentPort?.once('message', () => {
 parentPort?.postMessage('ready', [])
 
 function check(message: Buffer, { id, firstSeen }: { readonly id: number; readonly firstSeen: number[] }): void {
-  const now = performance.timeOrigin + performance.now()
+  const now = msSinceBoot()
   counts.answers++
   const records = message.subarray(12 + question.length)
   const isRight =

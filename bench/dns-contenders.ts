@@ -9,6 +9,7 @@ import type { Netns } from '../src/linux/netns.ts'
 import type { PlaneReady } from './api-plane-task.ts'
 import { generateServices } from './generate-services.ts'
 import { writeZone } from './dns-names.ts'
+import { launcherFlags } from './launcher-flags.ts'
 import type { Peer } from './options.ts'
 import { scriptBeside } from './script-beside.ts'
 
@@ -28,8 +29,6 @@ export interface DnsWorld {
   readonly signal: AbortSignal
 }
 
-/** What bin/fairlead starts the daemon with. */
-const launcherFlags = ['--max-semi-space-size=4', '--expose-gc']
 /** The CPU that servers run on; the load comes from another one. */
 const serverCpu = '0'
 /** Of the API server that peers get the Services from. */
