@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { versionText } from '../src/cli/version.ts'
 import { abortedByUser, clearUpAtExit } from './clear-up.ts'
@@ -6,6 +6,7 @@ import { agreementGoal, compareRuns, formatComparison } from './compare.ts'
 import { formatMachine, machineFacts, whyTooBusy } from './machine.ts'
 import { flagHelp, parseOptions } from './options.ts'
 import { formatMarkdown } from './markdown.ts'
+import { makeOutFolder } from './out-folder.ts'
 import { formatReport } from './report.ts'
 import { readResults, resultsSchema, type BenchResults } from './results.ts'
 import { dropRule } from './rounds.ts'
@@ -40,6 +41,7 @@ async function main(argv: readonly string[]): Promise<number> {
   process.stderr.write(`${formatMachine(machine)}\n`)
   for (const [mode, reason] of Object.entries(missingModes)) process.stderr.write(`without mode ${mode}: ${reason}\n`)
 
+  makeOutFolder(options.out)
   clearUpAtExit()
   const signal = abortedByUser()
   const began = performance.now()
@@ -56,7 +58,6 @@ async function main(argv: readonly string[]): Promise<number> {
 /** Writes the files, prints the summary, and returns the exit code: 1 when something failed, 3 when too much moved. */
 function publish(results: BenchResults, before: BenchResults | undefined): number {
   const { out, json } = results.options
-  mkdirSync(out, { recursive: true })
   writeFileSync(join(out, 'results.json'), `${JSON.stringify(results)}\n`)
   writeFileSync(join(out, 'summary.md'), formatMarkdown(results))
   writeFileSync(join(out, 'report.html'), formatReport(results, before))

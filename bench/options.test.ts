@@ -29,6 +29,11 @@ describe('parseOptions', () => {
     { argv: ['--quick', '--full'], message: '--quick and --full: expected one of them' },
     { argv: ['--fast'], message: "Unknown option '--fast'" },
     { argv: ['--peer', 'direct=sleep 1'], message: 'direct is the name of a mode' },
+    { argv: ['--peer', 'proxy -a', '--peer', '/bin/proxy -b'], message: '--peer: two are called proxy; write NAME=' },
+    {
+      argv: ['--modes', 'nftables,direct', '--services', Array.from({ length: 129 }, (_, n) => n).join(',')],
+      message: '129 sizes of 2 modes are 258 nodes at once: the address plan has room for 256',
+    },
   ])('refuses $argv', ({ argv, message }) => {
     expect(() => parse(...argv)).toThrow(message)
   })

@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { maxEndpoints, maxServices } from './generate-services.ts'
 import { benchModes, type BenchMode } from './modes.ts'
+import { mostNodes } from './traffic-lab.ts'
 import { BenchUsageError } from './usage-error.ts'
 
 /** How much is measured when nothing more is said: in minutes, in tens of minutes, or all sizes. */
@@ -110,12 +111,19 @@ export function parseOptions(
   const most = Math.max(...services)
   if (most * endpoints > maxEndpoints)
     fail(`${most} Services x ${endpoints}: the address plan has room for ${maxEndpoints} endpoints`)
+  const chosen = modes === undefined ? scales[scale].modes : unique('--modes', modes).map(modeNamed)
+  const peers = peersOf(values.peer)
+  const nodes = services.length * (chosen.length + peers.length)
+  if (nodes > mostNodes)
+    fail(
+      `--services: ${services.length} sizes of ${chosen.length + peers.length} modes are ${nodes} nodes at once: the address plan has room for ${mostNodes}`,
+    )
   return {
     suites,
     scale,
-    modes: modes === undefined ? scales[scale].modes : unique('--modes', modes).map(modeNamed),
+    modes: chosen,
     modesNamed: modes !== undefined,
-    peers: values.peer.map(peerOf),
+    peers,
     services,
     endpoints,
     rounds: count('--rounds', values.rounds ?? String(scales[scale].rounds), { from: 1, to: 10_000 }),
@@ -176,6 +184,14 @@ function count(flag: string, text: string, { from, to }: { from: number; to: num
 
 function modeNamed(text: string): BenchMode {
   return benchModes.find((name) => name === text) ?? fail(`--modes ${text}: expected ${benchModes.join(', ')}`)
+}
+
+function peersOf(texts: readonly string[]): Peer[] {
+  const peers = texts.map(peerOf)
+  const names = peers.map(({ name }) => name)
+  const twice = names.find((name, i) => names.indexOf(name) !== i)
+  if (twice !== undefined) fail(`--peer: two are called ${twice}; write NAME=COMMAND`)
+  return peers
 }
 
 /** `NAME=COMMAND`, or a command, whose program is the name then. */

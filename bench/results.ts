@@ -34,5 +34,17 @@ export function readResults(file: string): BenchResults {
     const found = typeof schema === 'string' ? `schema ${schema}` : 'no schema'
     throw new BenchUsageError(`${file}: ${found} (expected ${resultsSchema}, a results.json of this version)`)
   }
+  const wrong = whatIsWrong(value as Partial<BenchResults>)
+  if (wrong !== undefined) throw new BenchUsageError(`${file}: ${wrong}: expected a whole results.json`)
   return value as BenchResults
+}
+
+/** What a comparison needs and a damaged file lacks. */
+function whatIsWrong({ machine, options, suites }: Partial<BenchResults>): string | undefined {
+  if (typeof machine?.date !== 'string') return 'no machine.date'
+  if (!Array.isArray(options?.modes) || !Array.isArray(options.peers)) return 'no options.modes or options.peers'
+  if (!Array.isArray(suites)) return 'no suites'
+  const lists = ['series', 'derived', 'rounds'] as const
+  const lacking = lists.find((list) => !(suites as readonly SuiteResult[]).every((suite) => Array.isArray(suite[list])))
+  return lacking && `a suite without ${lacking}`
 }
