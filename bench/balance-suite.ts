@@ -11,7 +11,7 @@ import {
   weightOf,
   type BalanceService,
 } from './balance-services.ts'
-import { contenderNames } from './contender-names.ts'
+import { contenderNames, type Contender } from './contender-names.ts'
 import { startContender } from './contender.ts'
 import { ControlPlane } from './control-plane.ts'
 import { chiSquare } from './statistics.ts'
@@ -49,7 +49,7 @@ export const balanceSuite: Suite = {
       progress.say(`balance: ${name}`, index / all.length)
       try {
         using lane = await lab.addNode()
-        await using _running = await startContender(contender, {
+        await using running = await startContender(contender, {
           lab,
           lane,
           plane,
@@ -58,7 +58,7 @@ export const balanceSuite: Suite = {
           options,
           signal,
         })
-        rows.push([name, ...(await measure(context, { lab, plane, lane, name, folder }))])
+        rows.push([name, ...(await measure(context, { lab, plane, lane, name, folder, running }))])
       } catch (error) {
         signal.throwIfAborted()
         recorder.fail(name, error)
@@ -79,6 +79,7 @@ interface Stage {
   readonly lane: TrafficNode
   readonly name: string
   readonly folder: string
+  readonly running: Contender
 }
 
 /** Measures all Services, and returns the cells of a row. */
@@ -174,7 +175,8 @@ async function maglev(context: SuiteContext, stage: Stage): Promise<string[]> {
     after = await answersBySource(stage, service)
   }
   await changeSlice(stage, service, ips)
-  if (after.includes(gone)) throw new Error('an endpoint that went still gets connections after 10 s')
+  if (after.includes(gone))
+    throw new Error(stage.running.ended() ?? 'an endpoint that went still gets connections after 10 s')
   const stayed = before.flatMap((answer, client) => (answer === gone ? [] : [{ answer, client }]))
   const moved = stayed.filter(({ answer, client }) => after[client] !== answer).length
   const share = (moved / stayed.length) * 100

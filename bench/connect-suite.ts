@@ -8,8 +8,9 @@ import { awaitIdle } from './idle.ts'
 import { compileManifests, matchCost, type CostOf } from './match-cost.ts'
 import { startContender } from './contender.ts'
 import { ControlPlane } from './control-plane.ts'
-import { contenderNames, type ContenderName } from './contender-names.ts'
+import { contenderNames, type Contender, type ContenderName } from './contender-names.ts'
 import { runRounds, type Arm } from './rounds.ts'
+import type { BenchOptions } from './options.ts'
 import type { FigureKey } from './series.ts'
 import { median } from './statistics.ts'
 import type { Suite, SuiteContext } from './suite.ts'
@@ -27,11 +28,7 @@ export const connectSuite: Suite = {
   why: 'Only the first packet of a connection is matched against rules, so only new connections show what a mode costs.',
   byDefault: true,
   heeds: ['services', 'endpoints', 'modes', 'peers', 'rounds', 'start-limit'],
-  estimate: (options) =>
-    options.services.reduce(
-      (sum, n) => sum + contenderNames(options).length * (2 + n * 0.0012 + options.rounds * 0.04),
-      0,
-    ),
+  estimate: (options) => startSeconds(options) + roundSeconds(options),
   async run(context) {
     const { options, recorder, progress, random, signal } = context
     await using stack = new AsyncDisposableStack()
@@ -40,19 +37,21 @@ export const connectSuite: Suite = {
     const lab = stack.use(await TrafficLab.open(process.env['PATH'] ?? ''))
     await lab.listen('udp', unservedAddress, endpointPort)
     const standing: Standing[] = []
+    const startShare = startSeconds(options) / connectSuite.estimate(options)
     for (const [index, services] of options.services.entries()) {
-      const share = (part: number): number => (0.7 * (index + part)) / options.services.length
+      const share = (part: number): number => (startShare * (index + part)) / options.services.length
       standing.push(...(await startSize(context, { lab, stack, folder, services, share, port: 6443 + index })))
     }
     const { share, isIdle } = await awaitIdle(
       standing.map(({ lane }) => lane),
       signal,
     )
-    recorder.claim(
-      'all proxies are idle before the first round, so that none disturbs another',
-      isIdle,
-      `${(share * 100).toFixed(0)} % of a CPU, all together`,
-    )
+    if (standing.some(({ name }) => name.name !== 'direct'))
+      recorder.claim(
+        'all proxies are idle before the first round, so that none disturbs another',
+        isIdle,
+        `${(share * 100).toFixed(0)} % of a CPU, all together`,
+      )
     const arms = standing.map((one): Arm => ({
       name: `${one.name.name}, ${one.services} Services`,
       measure: async (round, { warmUp }) => await measureOnce(context, { lab, one, round, warmUp }),
@@ -63,16 +62,24 @@ export const connectSuite: Suite = {
       random,
       recorder,
       signal,
-      onRound: (round) => {
-        if (round % 5 === 0)
-          progress.say(
-            `connect: all sizes: round ${round + 1} of ${options.rounds}`,
-            0.7 + (0.3 * round) / options.rounds,
-          )
-      },
+      onRound: (round) =>
+        progress.step(
+          `connect: all sizes: round ${round + 1} of ${options.rounds}`,
+          startShare + ((1 - startShare) * (round + 1)) / options.rounds,
+        ),
     })
     concludeConnect(recorder, { random })
   },
+}
+
+/** About how long it takes until all contenders stand at all sizes. */
+function startSeconds(options: BenchOptions): number {
+  return options.services.reduce((sum, n) => sum + contenderNames(options).length * (2 + n * 0.0012), 0)
+}
+
+/** About how long all rounds take. */
+function roundSeconds(options: BenchOptions): number {
+  return options.services.length * contenderNames(options).length * options.rounds * 0.04
 }
 
 /** One contender at one number of Services with its node, ready to be connected through. */
@@ -81,6 +88,7 @@ interface Standing {
   readonly services: number
   readonly lane: TrafficNode
   readonly targets: readonly Target[]
+  readonly running: Contender
 }
 
 interface StartSize {
@@ -115,10 +123,10 @@ async function startSize(context: SuiteContext, size: StartSize): Promise<Standi
       const lane = stack.use(await lab.addNode())
       const sources = name.peer ? plane && { plane } : { manifests }
       const start = { lab, lane, folder: join(folder, name.name), ...sources, options, signal }
-      stack.use(await startContender(name, start))
+      const running = stack.use(await startContender(name, start))
       const targets = name.name === 'direct' ? directTargets() : serviceTargets(set, await ruleOrder(lane.node))
       for (const ip of udpEndpoints(set, targets)) await lab.listen('udp', ip, endpointPort)
-      const one = { name, services, lane, targets }
+      const one = { name, services, lane, targets, running }
       standing.push(one)
       const costOf = name.mode && (await matchCost(name.mode, { netns: lane.node, services: compiled }))
       if (costOf) recordCost(context, { standing: one, costOf })
@@ -161,6 +169,8 @@ async function measureOnce(
   { recorder, random, options }: SuiteContext,
   { lab, one, round, warmUp }: Once,
 ): Promise<void> {
+  const ended = one.running.ended()
+  if (ended !== undefined) throw new Error(ended)
   const netns = one.lane.client.path
   const base = { mode: one.name.name, services: one.services, endpoints: options.endpoints } as const
   const task = (target: Target, more: Partial<TrafficTask> = {}): TrafficTask => {

@@ -8,6 +8,12 @@ export interface ContenderName {
   readonly peer: Peer | undefined
 }
 
+/** A contender that was started. Its disposal ends it. */
+export interface Contender extends AsyncDisposable {
+  /** Why it is not there any more; undefined: it is. Rules in the kernel outlive who made them, so traffic alone does not show it. */
+  ended(): string | undefined
+}
+
 /** All contenders of a run. */
 export function contenderNames({ modes, peers }: BenchOptions): ContenderName[] {
   return [

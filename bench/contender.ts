@@ -1,4 +1,4 @@
-import type { ContenderName } from './contender-names.ts'
+import type { Contender, ContenderName } from './contender-names.ts'
 import type { ControlPlane } from './control-plane.ts'
 import { clusterIp } from './generate-services.ts'
 import type { BenchOptions } from './options.ts'
@@ -21,13 +21,10 @@ export interface StartContender {
 }
 
 /** Starts a contender on a node, and waits until all Services are programmed. */
-export async function startContender(
-  { mode, peer, name }: ContenderName,
-  start: StartContender,
-): Promise<AsyncDisposable> {
+export async function startContender({ mode, peer, name }: ContenderName, start: StartContender): Promise<Contender> {
   const { lab, lane, folder, manifests, plane, options, signal, probe: given } = start
   const { startLimitMs } = options
-  if (mode === 'direct') return { [Symbol.asyncDispose]: () => Promise.resolve() }
+  if (mode === 'direct') return { ended: () => undefined, [Symbol.asyncDispose]: () => Promise.resolve() }
   if (peer && plane) {
     const kubeconfig = plane.kubeconfigFor(lane)
     const probe = { ip: given?.ip ?? clusterIp(0), port: given?.port ?? 80 }

@@ -2,6 +2,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, statSync } f
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { spawnIn } from '../src/linux/exec.ts'
+import type { Contender } from './contender-names.ts'
 import type { Peer } from './options.ts'
 import type { TrafficLab, TrafficNode } from './traffic-lab.ts'
 import { clientNetwork } from './traffic-lab.ts'
@@ -23,7 +24,7 @@ export interface StartPeer {
  * Starts an external proxy in a node's namespace by the protocol of bench/README.md, and waits until the probe is answered. Throws with the
  * end of what it said.
  */
-export async function startPeer({ name, command }: Peer, options: StartPeer): Promise<AsyncDisposable> {
+export async function startPeer({ name, command }: Peer, options: StartPeer): Promise<Contender> {
   const { lab, lane, folder, kubeconfig, probe, startLimitMs, signal } = options
   mkdirSync(folder, { recursive: true })
   const logFile = join(folder, 'peer.log')
@@ -44,7 +45,13 @@ export async function startPeer({ name, command }: Peer, options: StartPeer): Pr
   closeSync(log)
   const stop = (): void => endAllIn(lane, 'SIGKILL')
   process.prependOnceListener('exit', stop)
-  const peer = {
+  const lastWords = (): string => readFileSync(logFile, 'utf8').trim().split('\n').slice(-3).join('; ')
+  const peer: Contender = {
+    ended: () => {
+      const code = child.signalCode ?? child.exitCode
+      const how = typeof code === 'string' ? `by ${code}` : `with exit code ${code}`
+      return code === null ? undefined : `peer ${name} ended ${how}: ${lastWords()}`
+    },
     async [Symbol.asyncDispose]() {
       process.off('exit', stop)
       endAllIn(lane, 'SIGTERM')
@@ -52,7 +59,6 @@ export async function startPeer({ name, command }: Peer, options: StartPeer): Pr
       endAllIn(lane, 'SIGKILL')
     },
   }
-  const lastWords = (): string => readFileSync(logFile, 'utf8').trim().split('\n').slice(-3).join('; ')
   try {
     const deadline = performance.now() + startLimitMs
     const netns = lane.client.path
@@ -67,8 +73,8 @@ export async function startPeer({ name, command }: Peer, options: StartPeer): Pr
         timeoutMs: 500,
       })
       if (connectNs.length > 0) return peer
-      if (child.exitCode !== null)
-        throw new Error(`peer ${name} ended with exit code ${child.exitCode}: ${lastWords()}`)
+      const ended = peer.ended()
+      if (ended !== undefined) throw new Error(ended)
       if (performance.now() > deadline)
         throw new Error(
           `peer ${name}: ${probe.ip}:${probe.port} does not answer after ${startLimitMs / 1000} s: ${lastWords()}`,

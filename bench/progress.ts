@@ -7,6 +7,7 @@ export class Progress {
   #done = 0
   #current = 0
   #share = 0
+  #saidAt = Number.NEGATIVE_INFINITY
 
   /** `totalSeconds`: what all suites together expect to take. */
   constructor(totalSeconds: number, options: { write?: (text: string) => void; now?: () => number } = {}) {
@@ -26,7 +27,14 @@ export class Progress {
   /** What is being done now; `share`, from 0 to 1, of this suite is done. */
   say(text: string, share?: number): void {
     if (share !== undefined) this.#share = Math.min(1, share)
+    this.#saidAt = this.#now()
     this.#write(`${this.#left()} ${text}`)
+  }
+
+  /** The same for small steps: what was said less than two seconds ago is enough. */
+  step(text: string, share: number): void {
+    this.#share = Math.min(1, share)
+    if (this.#now() - this.#saidAt >= 2000) this.say(text)
   }
 
   /** Expected seconds of what is left, corrected by how long what is done took. */
@@ -40,7 +48,12 @@ export class Progress {
 
   #left(): string {
     const seconds = Math.round(this.secondsLeft())
-    const text = seconds >= 90 ? `${Math.round(seconds / 60)} min` : `${seconds} s`
+    const text =
+      seconds >= 5400
+        ? `${(seconds / 3600).toFixed(1)} h`
+        : seconds >= 90
+          ? `${Math.round(seconds / 60)} min`
+          : `${seconds} s`
     return `[${text} left]`.padEnd(14)
   }
 }

@@ -8,11 +8,12 @@ import { callDaemon } from '../src/cli/control-client.ts'
 import type { StatusView } from '../src/daemon/control-api.ts'
 import { run } from '../src/linux/exec.ts'
 import type { Netns } from '../src/linux/netns.ts'
+import type { Contender } from './contender-names.ts'
 import type { ProxyMode } from './modes.ts'
 import { clientNetwork } from './traffic-lab.ts'
 
 /** A daemon that runs in a node's namespace. */
-export interface ProxyDaemon extends AsyncDisposable {
+export interface ProxyDaemon extends Contender {
   readonly pid: number
   status(): Promise<StatusView>
 }
@@ -58,6 +59,12 @@ export async function startProxyDaemon(options: ProxyDaemonOptions): Promise<Pro
   const daemon: ProxyDaemon = {
     pid: child.pid ?? 0,
     status: () => callDaemon<StatusView>(socket, 'GET', '/status'),
+    ended: () => {
+      const code = child.signalCode ?? child.exitCode
+      return code === null
+        ? undefined
+        : `the daemon ended (${code}): ${readFileSync(logFile, 'utf8').slice(-1000).trim()}`
+    },
     async [Symbol.asyncDispose]() {
       process.off('exit', kill)
       await end(child)
@@ -67,7 +74,8 @@ export async function startProxyDaemon(options: ProxyDaemonOptions): Promise<Pro
     const deadline = performance.now() + startLimitMs
     for (;;) {
       signal.throwIfAborted()
-      if (child.exitCode !== null) throw new Error(`the daemon ended: ${readFileSync(logFile, 'utf8').slice(-1000)}`)
+      const ended = daemon.ended()
+      if (ended !== undefined) throw new Error(ended)
       const status = await daemon.status().catch(() => undefined)
       if (status?.ready === true && status.services?.firstSync) return daemon
       if (performance.now() > deadline) throw new Error(`no first sync after ${startLimitMs / 1000} s`)

@@ -36,6 +36,7 @@ export interface SuiteResult {
 /** Collects what one suite measures. */
 export class Recorder {
   readonly #suite: string
+  readonly #onFailure: (text: string) => void
   readonly #began = performance.now()
   readonly #series = new Map<string, { key: FigureKey; rounds: number[]; values: number[]; raw: number[][] }>()
   readonly #derived: Derived[] = []
@@ -45,17 +46,19 @@ export class Recorder {
   readonly #failures: SuiteResult['failures'][number][] = []
   readonly #texts: string[] = []
 
-  constructor(suite: string) {
+  constructor(suite: string, options: { readonly onFailure?: (text: string) => void } = {}) {
     this.#suite = suite
+    this.#onFailure = options.onFailure ?? (() => {})
   }
 
-  /** Adds one value of a figure. Without a round it gets the next one. */
+  /** Adds one value of a figure. Without a round it gets the next one. What is no number is recorded as failed: JSON has no place for it. */
   add(
     key: FigureKey,
     value: number,
     options: { readonly round?: number; readonly raw?: readonly number[] } = {},
   ): void {
     const id = keyOf(this.#suite, key)
+    if (!Number.isFinite(value)) return this.fail(id, `${value} is no figure`)
     const series = this.#series.get(id) ?? { key, rounds: [], values: [], raw: [] }
     this.#series.set(id, series)
     series.rounds.push(options.round ?? series.values.length)
@@ -68,9 +71,9 @@ export class Recorder {
     for (const value of values) this.add(key, value)
   }
 
-  /** Adds what was worked out of several figures, with its interval. */
+  /** Adds what was worked out of several figures, with its interval; nothing, where there was too little to work it out. */
   derive(key: FigureKey, { value, low, high }: Estimate): void {
-    this.#derived.push({ ...key, value, low, high })
+    if ([value, low, high].every(Number.isFinite)) this.#derived.push({ ...key, value, low, high })
   }
 
   addRound(round: RoundRecord): void {
@@ -88,7 +91,9 @@ export class Recorder {
 
   /** Records that something failed; the caller goes on with the rest. */
   fail(what: string, error: unknown): void {
-    this.#failures.push({ what, reason: error instanceof Error ? error.message : String(error) })
+    const reason = error instanceof Error ? error.message : String(error)
+    this.#failures.push({ what, reason })
+    this.#onFailure(`${this.#suite}: FAILED: ${what}: ${reason}`)
   }
 
   /** Adds a table, or a few lines, to what the terminal shows. */

@@ -31,7 +31,7 @@ export const dropRule = { steal: 0.02, foreign: 0.25 } as const
 export async function runRounds(arms: readonly Arm[], options: RoundsOptions): Promise<void> {
   const { part, rounds, warmUp = 1, random, recorder, signal } = options
   const alive = new Set(arms)
-  for (let round = -warmUp; round < rounds; round++) {
+  for (let round = -warmUp; round < rounds && alive.size > 0; round++) {
     const order = random.shuffle([...alive])
     const before = readCpuTime()
     for (const arm of order) {

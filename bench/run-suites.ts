@@ -59,7 +59,7 @@ export async function runSuites(chosen: readonly Suite[], run: RunSuitesOptions)
   const progress = new Progress(able.reduce((sum, suite) => sum + suite.estimate(options), 0))
   const results: SuiteResult[] = []
   for (const suite of chosen) {
-    const recorder = new Recorder(suite.name)
+    const recorder = new Recorder(suite.name, { onFailure: (text) => progress.say(text) })
     const lacks = signal.aborted ? ['stopped by the user'] : missing.get(suite.name)
     if (lacks) for (const line of lacks) recorder.skip(suite.name, line)
     else {
@@ -67,6 +67,12 @@ export async function runSuites(chosen: readonly Suite[], run: RunSuitesOptions)
       progress.say(`${suite.name}: ${suite.measures}`)
       try {
         await suite.run({ options, recorder, progress, signal, random: new Random(options.seed) })
+        const { series, skipped, failures } = recorder.result()
+        if (series.length + skipped.length + failures.length === 0)
+          recorder.skip(
+            suite.name,
+            `with these options (it heeds ${suite.heeds.join(', ')}) there is nothing to measure`,
+          )
       } catch (error) {
         recorder.fail(suite.name, signal.aborted ? signal.reason : error)
       }

@@ -52,7 +52,7 @@ export const throughputSuite: Suite = {
         const lane = stack.use(await lab.addNode())
         const at = mode === 'direct' ? service.endpoint : service.ip
         // The port of the probe of peers is 80: these have their own.
-        stack.use(
+        const running = stack.use(
           await startContender(contender, {
             lab,
             lane,
@@ -65,7 +65,11 @@ export const throughputSuite: Suite = {
         )
         arms.push({
           name,
-          measure: async (round, { warmUp }) => await measure(context, { lane, name, at, round, warmUp }),
+          measure: async (round, { warmUp }) => {
+            const ended = running.ended()
+            if (ended !== undefined) throw new Error(ended)
+            await measure(context, { lane, name, at, round, warmUp })
+          },
         })
       } catch (error) {
         signal.throwIfAborted()

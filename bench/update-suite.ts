@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { formatTable } from '../src/cli/table.ts'
-import { contenderNames, type ContenderName } from './contender-names.ts'
+import { contenderNames, type Contender, type ContenderName } from './contender-names.ts'
 import { startContender } from './contender.ts'
 import { ControlPlane } from './control-plane.ts'
 import { formatNumber } from './format-figure.ts'
@@ -88,7 +88,7 @@ async function measureSize(context: SuiteContext, services: number, share: (part
     progress.say(`update: ${services} Services: ${name}`, share(index / contenders.length))
     try {
       using lane = await lab.addNode()
-      await using _running = await startContender(contender, {
+      await using running = await startContender(contender, {
         lab,
         lane,
         plane,
@@ -96,9 +96,9 @@ async function measureSize(context: SuiteContext, services: number, share: (part
         options,
         signal,
       })
-      await measureEvents(stage, { name, lane })
-      await measureChurn(stage, { name, lane })
-      await measureRollover(stage, { name, lane })
+      await measureEvents(stage, { name, lane, running })
+      await measureChurn(stage, { name, lane, running })
+      await measureRollover(stage, { name, lane, running })
     } catch (error) {
       signal.throwIfAborted()
       recorder.fail(`${name}, ${services} Services`, error)
@@ -109,10 +109,14 @@ async function measureSize(context: SuiteContext, services: number, share: (part
 interface Standing {
   readonly name: string
   readonly lane: TrafficNode
+  readonly running: Contender
 }
 
 /** The middle Service gets one endpoint, another one, the first again: each time until a connection reaches it. */
-async function measureEvents({ context, lab, plane, set, folder }: Stage, { name, lane }: Standing): Promise<void> {
+async function measureEvents(
+  { context, lab, plane, set, folder }: Stage,
+  { name, lane, running }: Standing,
+): Promise<void> {
   const { recorder, options, signal } = context
   const index = set.services >> 1
   for (let round = -1; round < Math.min(options.rounds, mostEvents[options.scale]); round++) {
@@ -124,7 +128,7 @@ async function measureEvents({ context, lab, plane, set, folder }: Stage, { name
     await sleep((options.peers.length > 0 ? betweenEvents : betweenOwnEvents) + context.random.below(100))
     const { atNs } = await plane.change(file)
     const { foundAtNs, failures } = await found
-    if (foundAtNs === undefined) throw new Error('a new endpoint was not reached within 30 s')
+    if (foundAtNs === undefined) throw new Error(running.ended() ?? 'a new endpoint was not reached within 30 s')
     if (round < 0) continue
     const key = { mode: name, services: set.services, endpoints: set.endpointsEach, better: 'less' } as const
     // A connection can begin before the answer of the API server is told to us.
@@ -243,6 +247,7 @@ function print({ recorder }: SuiteContext): void {
     'failed in rolling update',
   ]
   recorder.print(formatTable(head, rows))
+  if (series.length === 0) return
   const failed = series
     .filter(({ figure }) => figure.startsWith('failed connections during'))
     .flatMap(({ values }) => values)
