@@ -25,9 +25,8 @@ export function benchCommand(): Command {
     )
     .action(async (words: string[]) => {
       const child = spawn(process.execPath, [findProgram(), ...words], { stdio: 'inherit' })
-      // Ctrl-C reaches both of us.
-      process.on('SIGINT', () => {})
-      for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
+      // Ctrl-C reaches both of us: the child takes signals in the same second as one.
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
       const [code] = (await once(child, 'exit')) as [number | null]
       process.exitCode = code ?? 1
     })

@@ -32,6 +32,7 @@ describe('bench/main.ts', () => {
     { words: ['--modes', 'ebpf'], message: '--modes ebpf: expected nftables' },
     { words: ['--services', '1000000'], message: 'what the address plan has room for' },
     { words: ['--compare', 'package.json'], message: 'no schema (expected fairlead-bench/1' },
+    { words: ['--out', 'package.json', '--modes', 'direct'], message: '--out package.json: cannot write there' },
   ])('refuses $words before anything starts', { timeout }, async ({ words, message }) => {
     const folder = newFolder()
     const { code, stdout, stderr } = await bench(folder, ...words)
@@ -89,10 +90,12 @@ describe('bench/main.ts', () => {
       env: { ...process.env, TMPDIR: folder },
     })
     onTestFinished(() => void child.kill('SIGKILL'))
-    await until(child, /round 6 of/)
+    await until(child, /round (?:[6-9]|\d\d+) of/)
     expect(processesBelow(child.pid ?? 0)).toHaveLength(3)
     const started = processesBelow(child.pid ?? 0)
+    // As npm passes on what the terminal has sent to all: one Ctrl-C, not two.
     child.kill('SIGINT')
+    child.kill('SIGTERM')
     const [code] = (await once(child, 'exit')) as [number | null]
     expect(code).toBe(130)
     expect(readdirSync(folder).toSorted()).toEqual(['report.html', 'results.json', 'summary.md'])
@@ -102,6 +105,37 @@ describe('bench/main.ts', () => {
     expect(connections?.values.length).toBeGreaterThan(4)
     expect(started.filter((pid) => readdirSync('/proc').includes(pid))).toEqual([])
   })
+
+  test(
+    'goes on without a mode whose daemon died; what a killed run left is removed by the next',
+    { timeout },
+    async () => {
+      const folder = newFolder()
+      const words = ['connect', '--modes', 'nftables,userspace', '--services', '20', '--rounds', '10000', '--force']
+      const child = spawn(process.execPath, ['bench/main.ts', ...words, '--out', folder], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+        env: { ...process.env, TMPDIR: folder },
+      })
+      onTestFinished(() => void child.kill('SIGKILL'))
+      await until(child, /round \d+ of/)
+      const daemonOf = (mode: string): string =>
+        processesBelow(child.pid ?? 0).find((pid) => commandOf(pid).includes(`/${mode}/fairlead.yaml`)) ?? ''
+      const left = daemonOf('userspace')
+      // Its rules stay, and traffic flows: nothing but a look at the daemon shows it.
+      process.kill(Number(daemonOf('nftables')), 'SIGKILL')
+      await until(child, /FAILED: nftables, 20 Services, all sizes: the daemon ended \(SIGKILL\)/)
+      await until(child, /round \d+ of/)
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+      expect(commandOf(left)).toContain('fairlead.yaml')
+
+      const { code } = await bench(folder, 'connect', '--modes', 'direct', '--services', '5', '--rounds', '1')
+      expect(code).toBe(0)
+      // Gone, or a zombie where nobody waits for orphans.
+      expect(commandOf(left)).toBe('')
+      expect(readdirSync(folder).filter((name) => name.startsWith('flbench-'))).toEqual([])
+    },
+  )
 })
 
 test.skipIf(process.env['FAIRLEAD_GUEST'] === '1')(
@@ -124,6 +158,15 @@ async function until(child: ChildProcess, text: RegExp): Promise<void> {
     })
     child.once('exit', () => reject(new Error(`it ended: ${said}`)))
   })
+}
+
+/** How a process was started; empty for one that is gone. */
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    return ''
+  }
 }
 
 /** Its children: client, server and daemon. */
