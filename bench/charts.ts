@@ -1,4 +1,4 @@
-import { figuresOf, inOrder, type Figure } from './estimates.ts'
+import { countingSeries, figuresOf, inOrder, type Figure } from './estimates.ts'
 import type { BenchResults } from './results.ts'
 import { quantile } from './statistics.ts'
 
@@ -160,11 +160,11 @@ function againstServices(options: AgainstServices): Chart | undefined {
   return { id, title, note, kind: 'lines', x: servicesAxis, y, lines }
 }
 
-/** p50, p90 and p99 of all single connections. */
+/** p50 and p99 of all single connections. */
 function percentiles(results: BenchResults): Chart | undefined {
   const series = results.suites
     .filter(({ suite }) => suite === 'connect')
-    .flatMap((result) => result.series)
+    .flatMap(countingSeries)
     .filter(({ figure, labels }) => figure === 'SYN to SYN-ACK' && labels?.['target'] === 'last Service')
   const lines = [...Map.groupBy(inOrder(series, results.options), ({ mode }) => mode ?? '')].flatMap(([mode, of]) =>
     [0.5, 0.99].map((share): ChartLine => ({
@@ -178,7 +178,7 @@ function percentiles(results: BenchResults): Chart | undefined {
   )
   if (lines.length === 0) return undefined
   const note =
-    'Every single connection to the last Service counts here: the middle one (p50), and the one that 1 in 100 is slower than (p99, dashed).'
+    'Every single connection to the last Service counts here, not medians of rounds: the middle one (p50), and the one that 1 in 100 is slower than (p99, dashed).'
   return {
     id: 'connect-percentiles',
     title: 'Percentiles of new connections',

@@ -1,6 +1,8 @@
 import { expect, test, vi } from 'vitest'
 import { compareRuns, formatComparison } from './compare.ts'
 import { exampleResults } from './example-results.ts'
+import { Recorder } from './recorder.ts'
+import type { BenchResults } from './results.ts'
 
 // Thousands of medians: some seconds on a busy machine.
 vi.setConfig({ testTimeout: 60_000 })
@@ -32,4 +34,31 @@ test('compareRuns takes counts by their value', () => {
   expect(new Set(moved.map(({ now }) => `${now.figure}, ${now.mode}`))).toEqual(
     new Set(['one endpoint: bytes to the kernel, nftables']),
   )
+})
+
+test('compareRuns says what is not the same about the machines', () => {
+  const before = exampleResults()
+  const machine = { ...before.machine, kernel: '6.1.0', versions: { nft: '1.0.6', iperf3: '3.12' } }
+  expect(compareRuns(before, before).machines).toEqual([])
+  const comparison = compareRuns({ ...before, machine }, before)
+  expect(comparison.machines).toEqual(['kernel 6.12.0, now 6.1.0', 'iperf3 none, now 3.12'])
+  expect(formatComparison(comparison)).toContain('not the same machine: kernel 6.12.0, now 6.1.0; iperf3 none')
+})
+
+test('compareRuns puts what came out of nothing first, and has no ratio to it', () => {
+  const of = (failed: number, other: number): BenchResults => {
+    const recorder = new Recorder('update')
+    const key = { unit: '', kind: 'size', better: 'less', mode: 'nftables' } as const
+    for (let round = 0; round < 5; round++) {
+      recorder.add({ ...key, figure: 'other' }, other, { round })
+      recorder.add({ ...key, figure: 'failed' }, failed, { round })
+    }
+    return { ...exampleResults(), suites: [recorder.result()] }
+  }
+  const text = formatComparison(compareRuns(of(3, 20), of(0, 10)))
+  const rows = text.split('\n').slice(-2)
+  expect(rows.map((row) => row.trim().split(/ {2,}/))).toEqual([
+    ['update | failed | nftables', '0 (0 to 0)', '3 (3 to 3)', 'worse'],
+    ['update | other | nftables', '10 (10 to 10)', '20 (20 to 20)', '2.00x', 'worse'],
+  ])
 })

@@ -12,6 +12,8 @@ export interface Comparison {
   readonly moved: readonly Moved[]
   /** Figures with too few values in either run to be judged. */
   readonly notJudged: number
+  /** What is not the same about the machines: `kernel 6.1.0, now 6.12.0`. */
+  readonly machines: readonly string[]
   readonly onlyBefore: readonly string[]
   readonly onlyNow: readonly string[]
 }
@@ -44,8 +46,20 @@ export function compareRuns(now: BenchResults, before: BenchResults): Comparison
       else moved.push({ before: other, now: figure, direction: directionOf(other, figure) })
     }
   }
-  moved.sort((a, b) => howFar(b) - howFar(a))
-  return { compared, agreeing, moved, notJudged, onlyBefore: [...earlier.keys()], onlyNow }
+  // Two that are infinitely far are as far as each other.
+  moved.sort((a, b) => howFar(b) - howFar(a) || 0)
+  const machines = differences(before, now)
+  return { compared, agreeing, moved, notJudged, machines, onlyBefore: [...earlier.keys()], onlyNow }
+}
+
+function differences(before: BenchResults, now: BenchResults): string[] {
+  const facts = ({ fairlead, machine }: BenchResults): Record<string, string | number> => {
+    const { kernel, cpu, cpus, governor, hypervisor, memoryGb, node, versions } = machine
+    return { fairlead, kernel, cpu, cpus, governor, hypervisor, memoryGb, node, ...versions }
+  }
+  const [was, is] = [facts(before), facts(now)]
+  const names = [...new Set([...Object.keys(was), ...Object.keys(is)])].filter((name) => was[name] !== is[name])
+  return names.map((name) => `${name} ${was[name] ?? 'none'}, now ${is[name] ?? 'none'}`)
 }
 
 function agree(a: Figure, b: Figure): boolean {
@@ -58,28 +72,40 @@ function directionOf(before: Figure, now: Figure): Moved['direction'] {
   return now.value < before.value === (now.better === 'less') ? 'better' : 'worse'
 }
 
-function howFar({ before, now }: Moved): number {
-  return Math.abs(Math.log(Math.abs(now.value / before.value)))
+function howFar(moved: Moved): number {
+  const ratio = ratioOf(moved)
+  return ratio === undefined ? Number.POSITIVE_INFINITY : Math.abs(Math.log(ratio))
+}
+
+/** Undefined between figures of which one is 0, or below: a slope, or a count of failures. */
+function ratioOf({ before, now }: Moved): number | undefined {
+  return before.value > 0 && now.value > 0 ? now.value / before.value : undefined
 }
 
 /** The comparison for people. */
-export function formatComparison({ compared, agreeing, moved, notJudged, onlyBefore, onlyNow }: Comparison): string {
+export function formatComparison(comparison: Comparison): string {
+  const { compared, agreeing, moved, notJudged, machines, onlyBefore, onlyNow } = comparison
   const share = compared === 0 ? 0 : (agreeing / compared) * 100
   const lines = [
     `${agreeing} of ${compared} figures agree within their intervals (${share.toFixed(1)} %)`,
+    ...(machines.length > 0 ? [`not the same machine: ${machines.join('; ')}`] : []),
     ...(notJudged > 0 ? [`${notJudged} were measured too seldom to be judged`] : []),
     ...(onlyBefore.length > 0 ? [`${onlyBefore.length} figures are in the other run only`] : []),
     ...(onlyNow.length > 0 ? [`${onlyNow.length} figures are in this run only`] : []),
   ]
   if (moved.length > 0) {
-    const rows = moved.map(({ before, now, direction }) => [
-      now.id,
-      formatFigure(before),
-      formatFigure(now),
-      `${(now.value / before.value).toFixed(2)}x`,
-      direction === 'other' ? '' : direction,
-    ])
-    lines.push('moved beyond noise:', formatTable(['figure', 'before', 'now', 'ratio', ''], rows))
+    lines.push('moved beyond noise:', formatTable(['figure', 'before', 'now', 'ratio', ''], rowsOfMoved(comparison)))
   }
   return lines.join('\n')
+}
+
+/** What moved, a row each: figure, before, now, ratio, and whether that is better or worse. */
+export function rowsOfMoved({ moved }: Comparison): string[][] {
+  return moved.map((one) => [
+    one.now.id,
+    formatFigure(one.before),
+    formatFigure(one.now),
+    ratioOf(one) === undefined ? '' : `${ratioOf(one)?.toFixed(2)}x`,
+    one.direction === 'other' ? '' : one.direction,
+  ])
 }

@@ -1,18 +1,38 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { BrowserPage } from './browser.ts'
 import { chartsOf } from './charts.ts'
+import { compareRuns } from './compare.ts'
 import { formatMarkdown } from './markdown.ts'
 import { hasProgram } from './modes.ts'
 import { exampleResults } from './example-results.ts'
+import { Recorder } from './recorder.ts'
 import { formatReport } from './report.ts'
 
 const browser = ['chromium', 'chromium-browser', 'google-chrome'].find((name) =>
   hasProgram(name, process.env['PATH'] ?? ''),
 )
+
+test('bench/README.md names every field of results.json', () => {
+  const [before, now] = [exampleResults({ seed: 1 }), exampleResults({ shift: 1.5, seed: 2 })]
+  const results = { ...now, comparison: { before: '', ...compareRuns(now, before) } }
+  const readme = readFileSync(new URL('README.md', import.meta.url), 'utf8')
+  // What names are of: not fields.
+  const isMap = (key: string): boolean => ['versions', 'missingModes', 'labels'].includes(key)
+  const fields = (value: unknown): string[] => {
+    if (Array.isArray(value)) return value.flatMap(fields)
+    if (typeof value !== 'object' || value === null) return []
+    return Object.entries(value).flatMap(([key, inner]) => [key, ...(isMap(key) ? [] : fields(inner))])
+  }
+  const named = [...new Set(fields(results))].filter(
+    (field) => !readme.includes(`\`${field}\``) && !readme.includes(`\`${field}[i]\``),
+  )
+  // What a figure in `moved` has besides its key.
+  expect(named.toSorted()).toEqual(['id', 'times'])
+})
 
 test('chartsOf draws every kind of figure that the run has, and nothing that it has not', () => {
   const results = exampleResults()
@@ -40,6 +60,37 @@ test('formatMarkdown has the claims, and a table with sizes down and modes acros
   expect(text).toContain('- holds: the map is flat: it is')
   expect(text).toContain('- **does not hold**: the list is flat: it is not')
   expect(text).toMatch(/\| Services \| nftables \| iptables-legacy \| direct \| kube-proxy \|\n/)
+})
+
+test('formatMarkdown shows text as text, whatever it is of', () => {
+  const recorder = new Recorder('attach')
+  recorder.fail('a|b', new Error('no <b>peer</b>:\n  *why* `not`'))
+  recorder.print('a  table')
+  const text = formatMarkdown({ ...exampleResults(), suites: [recorder.result()] })
+  expect(text).toContain('- **failed**: a\\|b: no \\<b>peer\\</b>: \\*why\\* \\`not\\`\n')
+  expect(text).toContain('\n```\na  table\n```\n')
+})
+
+test('formatMarkdown has a row for each Service of balance, and the memory of the proxy', () => {
+  const balance = new Recorder('balance')
+  const memory = new Recorder('memory')
+  const key = { unit: '', kind: 'share', better: 'neither', mode: 'nftables' } as const
+  for (const [service, p] of [
+    ['even', 0.5],
+    ['weighted', 0.25],
+  ] as const)
+    balance.add({ ...key, figure: 'chi-square p', labels: { service } }, p)
+  memory.add({ ...key, figure: 'proxy', unit: 'MB', kind: 'size', services: 10 }, 120)
+  const text = formatMarkdown({ ...exampleResults(), suites: [balance.result(), memory.result()] })
+  expect(text).toContain('|  | nftables |\n| --- | --- |\n| even | 0.5 |\n| weighted | 0.25 |\n')
+  expect(text).toContain('| Services | nftables |\n| --- | --- |\n| 10 | 120 MB |\n')
+})
+
+test('formatMarkdown has what moved since another run', () => {
+  const [before, now] = [exampleResults({ seed: 1 }), exampleResults({ shift: 1.5, seed: 2 })]
+  const text = formatMarkdown(now, compareRuns(now, before))
+  expect(text).toMatch(/\n\d+ of \d+ figures agree within their intervals\.\n/)
+  expect(text).toMatch(/\n\| connect \\\| SYN to SYN-ACK \\\| nftables \\\| 10 Services .* \| 1\.5\dx \| worse \|\n/)
 })
 
 describe.skipIf(browser === undefined)(
