@@ -22,6 +22,8 @@ export class ControlPlane implements AsyncDisposable {
     this.#folder = options.folder
     this.#port = options.port
     this.#ready = options.ready
+    // That nothing can be sent to a process that is gone; change() says that it is.
+    child.on('error', () => {})
   }
 
   /** Starts it beside the backends with the objects of a folder of manifests. Several need a port each. */
@@ -56,15 +58,22 @@ export class ControlPlane implements AsyncDisposable {
   /** Updates the objects of a file of manifests; resolves with when watchers had them. */
   async change(file: string): Promise<PlaneChanged> {
     const task: PlaneTask = { file }
+    if (hasEnded(this.#child)) throw new Error(endedText)
     this.#child.send(task)
     return await answer<PlaneChanged>(this.#child)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    if (hasEnded(this.#child)) return
     this.#child.kill('SIGKILL')
     await once(this.#child, 'exit')
   }
+}
+
+const endedText = 'the API server of the benchmark ended'
+
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null
 }
 
 async function answer<T>(child: ChildProcess): Promise<T> {
@@ -72,9 +81,7 @@ async function answer<T>(child: ChildProcess): Promise<T> {
   try {
     const [message] = (await Promise.race([
       once(child, 'message', { signal: stop.signal }),
-      once(child, 'exit', { signal: stop.signal }).then(() =>
-        Promise.reject(new Error('the API server of the benchmark ended')),
-      ),
+      once(child, 'exit', { signal: stop.signal }).then(() => Promise.reject(new Error(endedText))),
     ])) as [T]
     return message
   } finally {

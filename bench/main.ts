@@ -30,6 +30,8 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0
   }
   if (process.getuid?.() !== 0) throw new BenchUsageError('needs root: it measures in network namespaces of its own')
+  // Where Debian has iptables and others; cron, and su without -l, do not.
+  process.env['PATH'] = `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`
   const before = parsed.compare === undefined ? undefined : readResults(parsed.compare)
   const chosen = chooseSuites(suites, parsed)
   const { options, missingModes, missing } = await checkMachine(chosen, parsed)
@@ -58,12 +60,14 @@ async function main(argv: readonly string[]): Promise<number> {
 /** Writes the files, prints the summary, and returns the exit code: 1 when something failed, 3 when too much moved. */
 function publish(results: BenchResults, before: BenchResults | undefined): number {
   const { out, json } = results.options
-  writeFileSync(join(out, 'results.json'), `${JSON.stringify(results)}\n`)
-  writeFileSync(join(out, 'summary.md'), formatMarkdown(results))
-  writeFileSync(join(out, 'report.html'), formatReport(results, before))
-  console.log(json ? JSON.stringify(results) : formatSummary(results))
-  process.stderr.write(`${['report.html', 'summary.md', 'results.json'].map((file) => join(out, file)).join(', ')}\n`)
   const comparison = before && compareRuns(results, before)
+  const told =
+    before && comparison ? { ...results, comparison: { before: before.machine.date, ...comparison } } : results
+  writeFileSync(join(out, 'results.json'), `${JSON.stringify(told)}\n`)
+  writeFileSync(join(out, 'summary.md'), formatMarkdown(results, comparison))
+  writeFileSync(join(out, 'report.html'), formatReport(results, before))
+  console.log(json ? JSON.stringify(told) : formatSummary(results))
+  process.stderr.write(`${['report.html', 'summary.md', 'results.json'].map((file) => join(out, file)).join(', ')}\n`)
   if (comparison && !json) console.log(`\n== compared with ${before.machine.date}\n${formatComparison(comparison)}`)
   if (results.suites.some(({ failures }) => failures.length > 0)) return 1
   return comparison && comparison.agreeing < agreementGoal * comparison.compared ? 3 : 0

@@ -73,6 +73,9 @@ export class TrafficLab implements AsyncDisposable {
     ])
     // Nobody may be waiting when they are ended.
     this.#ended.catch(() => {})
+    // That it cannot be written to a process that is gone: that it is gone is said above.
+    parts.client.on('error', () => {})
+    parts.server.stdin?.on('error', () => {})
   }
 
   /** Starts client and server, each on a CPU of its own where taskset(1) is there, and listens on the port of all endpoints. */
@@ -160,7 +163,14 @@ export class TrafficLab implements AsyncDisposable {
   }
 
   /** Lets the client do something, and waits for what came of it. */
-  async ask(task: TrafficTask): Promise<TrafficReply> {
+  ask(task: TrafficTask): Promise<TrafficReply> {
+    const reply = this.#ask(task)
+    // Ctrl-C at a terminal ends client and server, too, and whoever asked may be waiting for something else just then.
+    reply.catch(() => {})
+    return reply
+  }
+
+  async #ask(task: TrafficTask): Promise<TrafficReply> {
     using stopListening = new DisposableStack()
     const reply = new Promise<TrafficReply>((resolve) => {
       this.#client.once('message', resolve)

@@ -88,14 +88,15 @@ describe('bench/main.ts', () => {
     const child = spawn(process.execPath, ['bench/main.ts', ...words, '--out', folder], {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, TMPDIR: folder },
+      detached: true,
     })
     onTestFinished(() => void child.kill('SIGKILL'))
     await until(child, /round (?:[6-9]|\d\d+) of/)
     expect(processesBelow(child.pid ?? 0)).toHaveLength(3)
     const started = processesBelow(child.pid ?? 0)
-    // As npm passes on what the terminal has sent to all: one Ctrl-C, not two.
+    // A terminal sends it to the whole group, and npm passes it on: one Ctrl-C, not two.
+    process.kill(-(child.pid ?? 0), 'SIGINT')
     child.kill('SIGINT')
-    child.kill('SIGTERM')
     const [code] = (await once(child, 'exit')) as [number | null]
     expect(code).toBe(130)
     expect(readdirSync(folder).toSorted()).toEqual(['report.html', 'results.json', 'summary.md'])
