@@ -54,3 +54,19 @@ test('concludeConnect leaves out a round in which a size is missing', () => {
   concludeConnect(recorder, { random: new Random(1) })
   expect(recorder.result().derived[0]?.value).toBeCloseTo(1000 / 990, 6)
 })
+
+test('concludeConnect judges nothing by a few rounds, and shows what was measured at one size', () => {
+  const recorder = new Recorder('connect')
+  const key = { figure: 'SYN to SYN-ACK', unit: 'us', kind: 'time', better: 'less' } as const
+  const labels = { target: 'last Service', protocol: 'tcp' }
+  for (const mode of ['nftables', 'iptables-legacy'])
+    for (const value of [30, 31, 40]) recorder.add({ ...key, mode, services: 1000, labels }, value)
+  concludeConnect(recorder, { random: new Random(1) })
+  const { claims, skipped, texts } = recorder.result()
+  expect(claims).toEqual([])
+  expect(skipped).toEqual([
+    { what: 'what slopes and ratios show', reason: 'of 3 rounds: 5 are the fewest to judge by' },
+  ])
+  expect(texts).toHaveLength(1)
+  expect(texts[0]).toMatch(/Services +iptables-legacy +nftables\n1000 +31 us +31 us/)
+})

@@ -1,8 +1,9 @@
-import { countingSeries } from './estimates.ts'
+import { countingSeries, fewestValues } from './estimates.ts'
 import type { Random } from './random.ts'
 import type { Recorder } from './recorder.ts'
 import type { Series } from './series.ts'
-import { lineOverRounds, pairedRatio, theilSen, type Estimate, type Line } from './statistics.ts'
+import { formatNumber } from './format-figure.ts'
+import { lineOverRounds, median, pairedRatio, theilSen, type Estimate, type Line } from './statistics.ts'
 import { formatTable } from '../src/cli/table.ts'
 
 /** What a Service costs connections to a target in a mode. */
@@ -27,15 +28,21 @@ export function concludeConnect(recorder: Recorder, { random }: { readonly rando
       if (!slope) continue
       slopes.push(slope)
       const key = { unit: 'ns', kind: 'time', better: 'less', mode, labels: { target, protocol: 'tcp' } } as const
-      const { value, low, high } = slope.line.slope
+      const { value, low, high, times = 0 } = slope.line.slope
       recorder.derive(
         { ...key, figure: 'SYN to SYN-ACK, for each Service' },
-        { value: value * 1000, low: low * 1000, high: high * 1000 },
+        { value: value * 1000, low: low * 1000, high: high * 1000, times },
       )
     }
     if (mode !== 'direct') recordRatios(recorder, { series, mode, random })
   }
-  recorder.print(formatSlopes(slopes))
+  if (slopes.length > 0) recorder.print(formatSlopes(slopes))
+  if (series.length > 0) recorder.print(formatLevels(series))
+  const rounds = Math.max(0, ...series.map(({ kind, values }) => (kind === 'count' ? 0 : values.length)))
+  if (rounds < fewestValues) {
+    recorder.skip('what slopes and ratios show', `of ${rounds} rounds: ${fewestValues} are the fewest to judge by`)
+    return
+  }
   claimShapes(recorder, slopes)
   claimRatios(recorder, { series, random })
 }
@@ -192,4 +199,22 @@ function formatSlopes(slopes: readonly Slope[]): string {
 function formatSlope({ slope: { value, low, high } }: Line): string {
   const ns = (us: number): string => (us * 1000).toFixed(2)
   return `${ns(value)} ns (${ns(low)} to ${ns(high)})`
+}
+
+/** Sizes down, modes across. */
+function formatLevels(series: readonly Series[]): string {
+  const last = series.filter(
+    ({ figure, labels }) =>
+      figure === 'SYN to SYN-ACK' && labels?.['target'] === 'last Service' && labels['protocol'] === 'tcp',
+  )
+  const modes = [...new Set(last.map(({ mode }) => mode ?? ''))].toSorted()
+  const sizes = [...new Set(last.map(({ services }) => services ?? 0))].toSorted((a, b) => a - b)
+  const rows = sizes.map((size) => [
+    String(size),
+    ...modes.map((mode) => {
+      const found = last.find((one) => one.mode === mode && (one.services ?? 0) === size)
+      return found ? `${formatNumber(median(found.values))} us` : ''
+    }),
+  ])
+  return `SYN to SYN-ACK of the last Service (TCP), medians\n${formatTable(['Services', ...modes], rows)}`
 }

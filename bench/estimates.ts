@@ -10,18 +10,16 @@ export interface Figure extends FigureKey, Estimate {
   readonly suite: string
   /** See {@link keyOf}. */
   readonly id: string
-  /** How often it was measured in rounds that count; undefined: it was worked out of others. */
-  readonly times: number | undefined
 }
 
-/** Fewer values than this say nothing about how much a figure varies: it has no interval, and is not judged. */
+/** Fewer values than this say nothing about how much a figure varies: it has no interval, and is not judged, nor is what was worked out of them. */
 export const fewestValues = 5
 
 /** All figures of a run: medians over rounds that count, with 95 % bootstrap intervals, and what suites worked out. */
 export function figuresOf({ suites, options }: BenchResults): Figure[] {
   return suites.flatMap((result) => {
     const { suite } = result
-    const derived = result.derived.map((one): Figure => ({ ...one, suite, id: keyOf(suite, one), times: undefined }))
+    const derived = result.derived.map((one): Figure => ({ ...one, suite, id: keyOf(suite, one) }))
     return inOrder([...figuresOfSeries(result, options), ...derived], options)
   })
 }
@@ -38,7 +36,7 @@ export function figuresOfSeries(result: SuiteResult, { seed }: { readonly seed: 
   const random = new Random(seed)
   const { suite } = result
   return countingSeries(result).map(({ rounds: _rounds, values, raw: _raw, ...key }): Figure => {
-    return { ...key, suite, id: keyOf(suite, key), times: values.length, ...bootstrapMedian(values, { random }) }
+    return { ...key, suite, id: keyOf(suite, key), ...bootstrapMedian(values, { random }) }
   })
 }
 
@@ -54,7 +52,7 @@ export function countingSeries(result: SuiteResult): Series[] {
   })
 }
 
-/** Whether a figure has an interval that says something. */
+/** Whether a figure of some rounds that count, or what was worked out of them, has an interval that says something. */
 export function hasInterval({ kind, times }: Figure): boolean {
   return kind !== 'count' && (times === undefined || times >= fewestValues)
 }

@@ -72,8 +72,9 @@ export class Recorder {
   }
 
   /** Adds what was worked out of several figures, with its interval; nothing, where there was too little to work it out. */
-  derive(key: FigureKey, { value, low, high }: Estimate): void {
-    if ([value, low, high].every(Number.isFinite)) this.#derived.push({ ...key, value, low, high })
+  derive(key: FigureKey, { value, low, high, times }: Estimate): void {
+    if ([value, low, high].every(Number.isFinite))
+      this.#derived.push({ ...key, value, low, high, ...(times !== undefined && { times }) })
   }
 
   addRound(round: RoundRecord): void {

@@ -19,7 +19,7 @@ test('median of nothing is no number', () => {
 
 describe('bootstrapMedian', () => {
   test('of equal values has an interval without width', () => {
-    expect(bootstrapMedian([3, 3, 3], seeded())).toEqual({ value: 3, low: 3, high: 3 })
+    expect(bootstrapMedian([3, 3, 3], seeded())).toEqual({ value: 3, low: 3, high: 3, times: 3 })
   })
 
   test('says the same for the same seed', () => {
@@ -60,6 +60,17 @@ describe('theilSen', () => {
   test('is not moved by one size that went wrong', () => {
     const points = [0, 1000, 2000, 3000, 4000, 5000].map((x) => ({ x, y: x === 2000 ? 500 : 20 + 0.01 * x }))
     expect(theilSen(points).slope).toBeCloseTo(0.01, 6)
+  })
+
+  test('takes the middle of two slopes that weigh as much as all above and below', () => {
+    // Slopes by weight: 0 (1), 0 (1), 1 (1), 1 (1): half of the weight is at 0.
+    const points = [
+      { x: 0, y: 0 },
+      { x: 1, y: 0 },
+      { x: 1, y: 1 },
+      { x: 0, y: 0 },
+    ]
+    expect(theilSen(points).slope).toBe(0.5)
   })
 
   test('of one size has no slope', () => {

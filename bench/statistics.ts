@@ -5,6 +5,8 @@ export interface Estimate {
   readonly value: number
   readonly low: number
   readonly high: number
+  /** Of how many values it was made. */
+  readonly times?: number
 }
 
 /** A straight line through points: what one more Service costs, and what there is without any. */
@@ -37,11 +39,12 @@ export function median(values: readonly number[]): number {
  * replacement. Of one value the interval is that value.
  */
 export function bootstrapMedian(values: readonly number[], options: BootstrapOptions): Estimate {
-  return bootstrap(median(values), options, (random) => {
+  const estimate = bootstrap(median(values), options, (random) => {
     const drawn = new Float64Array(values.length)
     for (let i = 0; i < drawn.length; i++) drawn[i] = values[random.below(values.length)] ?? Number.NaN
     return quantileOfSorted(drawn.sort(), 0.5)
   })
+  return { ...estimate, times: values.length }
 }
 
 /**
@@ -128,9 +131,11 @@ function percentiles(value: number, drawn: readonly number[], { confidence = 0.9
 function weightedMedian(values: { readonly value: number; readonly weight: number }[]): number {
   const sorted = values.toSorted((a, b) => a.value - b.value)
   let left = sorted.reduce((sum, { weight }) => sum + weight, 0) / 2
-  for (const { value, weight } of sorted) {
+  for (const [i, { value, weight }] of sorted.entries()) {
     left -= weight
-    if (left <= 0) return value
+    // Half of the weight below and half above: half way, as with the median. The lower one alone would tilt lines down.
+    if (left === 0) return (value + (sorted[i + 1]?.value ?? value)) / 2
+    if (left < 0) return value
   }
   return Number.NaN
 }
