@@ -3,6 +3,7 @@ import { systemClock } from '../base/clock.ts'
 import type { IptablesClient } from '../iptables/client.ts'
 import { diffTable, type WantedTable } from '../iptables/diff.ts'
 import type { OwnRestores } from '../iptables/own-restores.ts'
+import type { TableChanges } from '../iptables/objects.ts'
 import { countRules, isEmptyChange } from '../iptables/save-format.ts'
 import { TableWatch, type TableNotifications } from '../iptables/table-watch.ts'
 import type { NftClient } from '../nftables/client.ts'
@@ -172,7 +173,7 @@ export class IptablesFirewall implements FirewallRules {
     })
   }
 
-  async #restore(client: IptablesClient, changes: Parameters<IptablesClient['restore']>[0]): Promise<void> {
+  async #restore(client: IptablesClient, changes: readonly TableChanges[]): Promise<void> {
     if (changes.every(isEmptyChange)) return
     await this.#options.iptables.restores.during(() => client.restore(changes))
   }

@@ -8,8 +8,14 @@ export type Variant = 'legacy' | 'nft'
 export interface RestoreResult {
   /** Of the text that was handed over. */
   readonly bytes: number
-  /** Milliseconds that iptables-restore ran, waiting for the lock included. */
+  /** Milliseconds that iptables-restore worked, from the first rule that it was given, waiting for the lock included. */
   readonly ms: number
+}
+
+export interface RestoreOptions {
+  readonly signal?: AbortSignal
+  /** Called when all has been handed over, and the tool still works. Not when it fails before. */
+  readonly onHandedOver?: () => void
 }
 
 /** The rules of one address family in one network namespace: the kernel's (`open-client.ts`) or the fake's (`fake-iptables.ts`). */
@@ -20,8 +26,14 @@ export interface IptablesClient {
   readonly version: string
   /** Reads whole tables; by default all that are in use. Throws IptablesError. */
   save(tables?: readonly TableName[]): Promise<Ruleset>
-  /** Applies changes: one `iptables-restore --noflush --counters -w`. Nothing to do costs nothing. Throws IptablesError. */
-  restore(changes: readonly TableChanges[], options?: { readonly signal?: AbortSignal }): Promise<RestoreResult>
+  /**
+   * Applies changes: one `iptables-restore --noflush --counters -w`. Nothing to do costs nothing. Throws IptablesError. Where
+   * `changes` are yet to come, the tool starts meanwhile; it takes the lock with the first rule.
+   */
+  restore(
+    changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
+    options?: RestoreOptions,
+  ): Promise<RestoreResult>
   /**
    * A number that nearly always changes when somebody changes a table, found out without reading it; undefined where
    * there is none (nf_tables has notifications instead).

@@ -21,12 +21,17 @@ const countTimeoutMs = 5000
  * chains are; else where more rules are; else what plain `iptables` is. Mixing both kinds leads to rules that contradict each other.
  */
 export async function detectVariant(options: { readonly netns?: Netns } = {}): Promise<DetectedVariant> {
-  for (const variant of ['nft', 'legacy'] as const) {
-    const saved = await saveAll(variant, variant === 'nft' ? ['-t', 'mangle'] : [], options.netns)
+  // Daemons wait for this at their start, so all tools run at once.
+  const tables = await Promise.all([
+    saveAll('nft', ['-t', 'mangle'], options.netns),
+    saveAll('legacy', [], options.netns),
+  ])
+  for (const [i, variant] of (['nft', 'legacy'] as const).entries()) {
+    const saved = tables[i] ?? []
     const hint = kubeletChains.find((chain) => saved.some((text) => hasChain(text, chain)))
     if (hint !== undefined) return { variant, reason: `kubelet's chain ${hint} is in the ${variant} tables` }
   }
-  const [legacy, nft] = [await countRules('legacy', options.netns), await countRules('nft', options.netns)]
+  const [legacy, nft] = await Promise.all([countRules('legacy', options.netns), countRules('nft', options.netns)])
   if (legacy !== nft) {
     const variant = legacy > nft ? 'legacy' : 'nft'
     return { variant, reason: `${legacy} rules in the legacy tables, ${nft} in the nft ones` }
@@ -38,18 +43,19 @@ export async function detectVariant(options: { readonly netns?: Netns } = {}): P
 
 /** What the save tools of a kind print, both families. A tool that is missing or fails prints nothing. */
 async function saveAll(variant: Variant, args: readonly string[], netns: Netns | undefined): Promise<string[]> {
-  const texts: string[] = []
-  for (const base of ['iptables', 'ip6tables']) {
-    try {
-      const argv = [`${base}-${variant}-save`, ...args]
-      const result = await run(argv, { timeout: countTimeoutMs, ...(netns && { netns }) })
-      texts.push(result.stdout)
-    } catch (error) {
-      // Not installed, or too many rules to list in time: either way no answer to the question.
-      if (!(error instanceof RunError)) throw error
-    }
-  }
-  return texts
+  return await Promise.all(
+    ['iptables', 'ip6tables'].map(async (base) => {
+      try {
+        const argv = [`${base}-${variant}-save`, ...args]
+        const result = await run(argv, { timeout: countTimeoutMs, ...(netns && { netns }) })
+        return result.stdout
+      } catch (error) {
+        // Not installed, or too many rules to list in time: either way no answer to the question.
+        if (!(error instanceof RunError)) throw error
+        return ''
+      }
+    }),
+  )
 }
 
 async function countRules(variant: Variant, netns: Netns | undefined): Promise<number> {

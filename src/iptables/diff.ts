@@ -22,16 +22,23 @@ export interface WantedTable {
 
 /** The changes that lead from what iptables-save showed (undefined: nothing) to what is wanted. Pure. */
 export function diffTable(current: TableRules | undefined, wanted: WantedTable): TableChanges {
-  const chains = new Map<string, ChainRules>()
-  for (const [name, rules] of wanted.chains) {
-    const there = current?.get(name)
-    if (!there || !sameRules(there, rules)) chains.set(name, rules)
-  }
+  const chains = changedChains(current, wanted.chains)
   const isMissing = ({ chain, rule }: { chain: string; rule: string }): boolean => !current?.get(chain)?.includes(rule)
   const prepend = wanted.jumps.filter(isMissing)
   const append = wanted.lastJumps?.filter(isMissing)
   const gone = [...(current?.keys() ?? [])].filter((name) => wanted.owns(name) && !wanted.chains.has(name))
   return { table: wanted.table, chains, prepend, ...(append && { append }), deleteChains: gone }
+}
+
+function changedChains(current: TableRules | undefined, wanted: WantedChains): WantedChains {
+  // A first time has nothing to compare, and may have very many chains.
+  if (![...(current?.keys() ?? [])].some((name) => wanted.has(name))) return wanted
+  const chains = new Map<string, ChainRules>()
+  for (const [name, rules] of wanted) {
+    const there = current?.get(name)
+    if (!there || !sameRules(there, rules)) chains.set(name, rules)
+  }
+  return chains
 }
 
 /**

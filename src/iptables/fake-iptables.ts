@@ -1,5 +1,5 @@
 import type { IpFamily } from '../net/ip-address.ts'
-import type { IptablesClient, RestoreResult, Variant } from './client.ts'
+import type { IptablesClient, RestoreOptions, RestoreResult, Variant } from './client.ts'
 import { failure } from './iptables-error.ts'
 import { maxChainName, type Ruleset, type TableChanges, type TableName } from './objects.ts'
 import { formatRestore } from './save-format.ts'
@@ -38,10 +38,14 @@ export class FakeIptables implements IptablesClient {
     return Promise.resolve(new Map(wanted.map((name) => [name, new Map(this.#tables.get(name))])))
   }
 
-  async restore(changes: readonly TableChanges[]): Promise<RestoreResult> {
-    const text = formatRestore(changes)
+  async restore(
+    changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
+    { onHandedOver }: RestoreOptions = {},
+  ): Promise<RestoreResult> {
+    const text = formatRestore(await changes)
     if (text === '') return { bytes: 0, ms: 0 }
     this.apply(text)
+    onHandedOver?.()
     this.restored.push(text)
     return await Promise.resolve({ bytes: Buffer.byteLength(text), ms: 0 })
   }

@@ -4,7 +4,7 @@ import { AF_INET, AF_INET6 } from '../netlink/families.ts'
 import { getSocketStruct, socket } from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
 import type { IpFamily } from '../net/ip-address.ts'
-import type { IptablesClient, RestoreResult, Variant } from './client.ts'
+import type { IptablesClient, RestoreOptions, RestoreResult, Variant } from './client.ts'
 import { failure, IptablesError, isWithoutNftables } from './iptables-error.ts'
 import type { Ruleset, TableChanges, TableName } from './objects.ts'
 import { formatRestore, isEmptyChange, parseSave, restorePieces } from './save-format.ts'
@@ -19,6 +19,8 @@ export interface IptablesOptions {
   readonly lockSeconds?: number
   /** Whether to find out if the kernel has its part, which makes it load the tables. @default true */
   readonly probe?: boolean
+  /** The tools, by who looked for them already. Default: `findTools` does. */
+  readonly tools?: Promise<Tools>
 }
 
 /** How long a tool may take: 100,000 rules take the nft variant minutes. */
@@ -26,22 +28,26 @@ const timeoutMs = 1_800_000
 
 /** Finds the tools. Throws IptablesError when they are missing, or cannot work in this family. */
 export async function openIptables(options: IptablesOptions): Promise<IptablesClient> {
-  const tools = await findTools(options)
+  const tools = await (options.tools ?? findTools(options))
   const client = new ToolsClient(options, tools)
   if (options.probe ?? true) await client.probe()
   return client
 }
 
 /** Names of the tools, and their version. */
-interface Tools {
+export interface Tools {
   readonly command: string
   readonly save: string
   readonly restore: string
   readonly version: string
 }
 
-/** `iptables-legacy` and `iptables-nft`, or plain `iptables` where that is the wanted kind. */
-async function findTools({ family, variant, netns }: IptablesOptions): Promise<Tools> {
+/** `iptables-legacy` and `iptables-nft`, or plain `iptables` where that is the wanted kind. Throws IptablesError. */
+export async function findTools({
+  family,
+  variant,
+  netns,
+}: Pick<IptablesOptions, 'family' | 'variant' | 'netns'>): Promise<Tools> {
   const base = family === 4 ? 'iptables' : 'ip6tables'
   const names = [`${base}-${variant}`, base]
   const seen: string[] = []
@@ -96,7 +102,9 @@ class ToolsClient implements IptablesClient {
 
   /** Throws when the kernel has no such table. */
   async probe(): Promise<void> {
-    await this.#run([this.#tools.command, ...this.#wait(), '-t', 'nat', '-S', 'PREROUTING'])
+    // One system call instead of a program, where there is one.
+    if (this.mark('nat') === undefined)
+      await this.#run([this.#tools.command, ...this.#wait(), '-t', 'nat', '-S', 'PREROUTING'])
   }
 
   async save(tables: readonly TableName[] = []): Promise<Ruleset> {
@@ -112,23 +120,26 @@ class ToolsClient implements IptablesClient {
   }
 
   async restore(
-    changes: readonly TableChanges[],
-    options: { readonly signal?: AbortSignal } = {},
+    changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
+    { signal, onHandedOver }: RestoreOptions = {},
   ): Promise<RestoreResult> {
-    if (changes.every(isEmptyChange)) return { bytes: 0, ms: 0 }
+    if (!(changes instanceof Promise) && changes.every(isEmptyChange)) return { bytes: 0, ms: 0 }
     let bytes = 0
+    let start = performance.now()
     // The tool reads the first rules while the last are made.
-    const pieces = function* (): Generator<Uint8Array> {
-      for (const text of restorePieces(changes)) {
+    const pieces = async function* (): AsyncGenerator<Uint8Array> {
+      const known = await changes
+      start = performance.now()
+      for (const text of restorePieces(known)) {
         const piece = Buffer.from(text)
         bytes += piece.length
         yield piece
       }
+      onHandedOver?.()
     }
-    const start = performance.now()
     const argv = [this.#tools.restore, '--noflush', '--counters', ...this.#wait()]
-    const result = await this.#try(argv, { input: pieces(), ...options })
-    if (result.code !== 0) throw failure(argv, result, formatRestore(changes))
+    const result = await this.#try(argv, { input: pieces(), ...(signal && { signal }) })
+    if (result.code !== 0) throw failure(argv, result, formatRestore(await changes))
     return { bytes, ms: performance.now() - start }
   }
 
@@ -151,7 +162,7 @@ class ToolsClient implements IptablesClient {
 
   async #try(
     argv: readonly string[],
-    options: { input?: Iterable<Uint8Array>; signal?: AbortSignal } = {},
+    options: { input?: AsyncIterable<Uint8Array>; signal?: AbortSignal } = {},
   ): Promise<RunResult> {
     return await run(argv, { timeout: timeoutMs, ...(this.#netns && { netns: this.#netns }), ...options })
   }

@@ -15,7 +15,7 @@ export interface RunOptions {
   /** The network namespace to run it in. */
   readonly netns?: Netns
   /** Given to its standard input, which is empty otherwise. Of pieces, the next is taken when there is room for it. */
-  readonly input?: string | Uint8Array | Iterable<Uint8Array>
+  readonly input?: string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>
   /** Milliseconds until it is killed and the call fails. */
   readonly timeout?: number
   /** Its whole environment. Default: this process's. */
@@ -90,7 +90,11 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
 }
 
 /** Writes piece by piece. What makes a piece fails as the program would. */
-function feed(into: Writable, pieces: Iterable<Uint8Array>, stop: (cause: Error) => void): void {
+function feed(
+  into: Writable,
+  pieces: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  stop: (cause: Error) => void,
+): void {
   const source = Readable.from(pieces, { highWaterMark: 1 })
   source.on('error', stop)
   // A program that ends early leaves pieces that nobody wants.

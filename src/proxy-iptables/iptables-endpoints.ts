@@ -1,6 +1,7 @@
 import type { ChainRules } from '../iptables/objects.ts'
 import { quote, randomMatch } from '../iptables/rule.ts'
-import type { IpFamily } from '../net/ip-address.ts'
+import type { IpAddress, IpFamily } from '../net/ip-address.ts'
+import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
 import type { Affinity, Algorithm } from '../proxy/frontends.ts'
 import { clientHashMatches } from './iptables-hash.ts'
@@ -20,28 +21,59 @@ export interface BalancedPort {
   readonly terse: boolean
 }
 
-/** An endpoint with its chain. */
-export interface ChainedEndpoint extends ServiceEndpoint {
+/**
+ * An endpoint of a Service port, and the rules of its chain. They are made when they are read: they are most of all rules, and at
+ * a cold start the tool reads the first while the last are made.
+ */
+export class EndpointChain implements ServiceEndpoint, ChainRules {
+  readonly ip: IpAddress
+  readonly port: Port
   readonly chain: string
-  /** `10.0.0.1:8080`, `[fd00::1]:8080` */
-  readonly text: string
   /** How many slots it has. */
-  count: number
+  count = 1
+  readonly #of: BalancedPort
+
+  constructor({ ip, port }: ServiceEndpoint, of: BalancedPort) {
+    this.ip = ip
+    this.port = port
+    this.#of = of
+    this.chain = portChain('SEP', of.name, { protocol: of.protocol, endpoint: this.text })
+  }
+
+  /** `10.0.0.1:8080`, `[fd00::1]:8080` */
+  get text(): string {
+    return this.#of.family === 4 ? `${this.ip}:${this.port}` : `[${this.ip}]:${this.port}`
+  }
+
+  get length(): number {
+    return 2
+  }
+
+  [Symbol.iterator](): Iterator<string> {
+    return endpointRules(this, this.#of)[Symbol.iterator]()
+  }
 }
 
 /** The endpoints that stand in a slot vector, each once, in the order of their first slots. */
-export function endpointsOf(slots: Slots, port: BalancedPort): ChainedEndpoint[] {
-  const found = new Map<string, ChainedEndpoint>()
-  for (const { ip, port: number } of slots) {
-    const text = port.family === 4 ? `${ip}:${number}` : `[${ip}]:${number}`
-    const known = found.get(text)
-    if (known) known.count++
-    else {
-      const chain = portChain('SEP', port.name, { protocol: port.protocol, endpoint: text })
-      found.set(text, { ip, port: number, chain, text, count: 1 })
+export function endpointsOf(slots: Slots, port: BalancedPort): EndpointChain[] {
+  const found: EndpointChain[] = []
+  // Nearly all vectors are short; in a long one looking through the list would take its square.
+  const known = slots.length > 16 ? new Map<string, EndpointChain>() : undefined
+  for (const slot of slots) {
+    const name = known && `${slot.ip} ${slot.port}`
+    const same =
+      name === undefined
+        ? found.find(({ ip, port: number }) => ip === slot.ip && number === slot.port)
+        : known?.get(name)
+    if (same) {
+      same.count++
+      continue
     }
+    const endpoint = new EndpointChain(slot, port)
+    found.push(endpoint)
+    if (name !== undefined) known?.set(name, endpoint)
   }
-  return [...found.values()]
+  return found
 }
 
 /*
@@ -50,8 +82,8 @@ export function endpointsOf(slots: Slots, port: BalancedPort): ChainedEndpoint[]
  */
 
 /** The rules by which a Service's chain chooses an endpoint: first the one that the client had, then by the algorithm. */
-export function balanceRules(slots: Slots, endpoints: readonly ChainedEndpoint[], port: BalancedPort): string[] {
-  const comment = (endpoint: ChainedEndpoint): string =>
+export function balanceRules(slots: Slots, endpoints: readonly EndpointChain[], port: BalancedPort): string[] {
+  const comment = (endpoint: EndpointChain): string =>
     port.terse ? '' : `-m comment --comment ${quote(`${port.name} -> ${endpoint.text}`)} `
   const rules: string[] = []
   const { affinity } = port
@@ -61,7 +93,7 @@ export function balanceRules(slots: Slots, endpoints: readonly ChainedEndpoint[]
       rules.push(`${comment(endpoint)}${match} -j ${endpoint.chain}`)
     }
   }
-  const choose = (endpoint: ChainedEndpoint, match: string | undefined): void => {
+  const choose = (endpoint: EndpointChain, match: string | undefined): void => {
     rules.push(`${comment(endpoint)}${match === undefined ? '' : `${match} `}-j ${endpoint.chain}`)
   }
   switch (port.algorithm) {
@@ -80,27 +112,16 @@ export function balanceRules(slots: Slots, endpoints: readonly ChainedEndpoint[]
   return rules
 }
 
-/**
- * The rules of an endpoint's chain, made when they are read: they are most of all rules, and at a cold start the tool reads the
- * first while the last are made.
- */
-export class EndpointRules implements ChainRules {
-  readonly length = 2
-  readonly #endpoint: ChainedEndpoint
-  readonly #port: BalancedPort
-
-  constructor(endpoint: ChainedEndpoint, port: BalancedPort) {
-    this.#endpoint = endpoint
-    this.#port = port
-  }
-
-  [Symbol.iterator](): Iterator<string> {
-    return endpointRules(this.#endpoint, this.#port)[Symbol.iterator]()
-  }
+/** How many rules {@link balanceRules} has, where that can be told without making them. */
+export function countBalanceRules(
+  endpoints: readonly EndpointChain[],
+  { algorithm, affinity }: BalancedPort,
+): number | undefined {
+  return algorithm === 'random' ? endpoints.length * (affinity ? 2 : 1) : undefined
 }
 
 /** The rules of an endpoint's chain: masquerade what comes back to itself, remember the client, translate. */
-function endpointRules(endpoint: ChainedEndpoint, port: BalancedPort): string[] {
+function endpointRules(endpoint: EndpointChain, port: BalancedPort): string[] {
   const { protocol, family } = port
   const comment = port.terse ? '' : `-m comment --comment ${quote(port.name)} `
   const remember = port.affinity ? `-m recent --set ${recentList(endpoint, port)} ` : ''
@@ -110,10 +131,10 @@ function endpointRules(endpoint: ChainedEndpoint, port: BalancedPort): string[] 
   ]
 }
 
-type Choose = (endpoint: ChainedEndpoint, match: string | undefined) => void
+type Choose = (endpoint: EndpointChain, match: string | undefined) => void
 
 /** Each rule takes its share of what the ones before it left; the last takes the rest. */
-function chooseAtRandom(endpoints: readonly ChainedEndpoint[], choose: Choose): void {
+function chooseAtRandom(endpoints: readonly EndpointChain[], choose: Choose): void {
   let left = endpoints.reduce((sum, { count }) => sum + count, 0)
   for (const [i, endpoint] of endpoints.entries()) {
     choose(endpoint, i < endpoints.length - 1 ? probabilityMatch(endpoint.count, left) : undefined)
@@ -132,7 +153,7 @@ function probabilityMatch(count: number, left: number): string {
 }
 
 /** The kernel counts packets at each rule: the first rule takes each n-th, the second each (n-1)-th of the others, and so on. */
-function chooseInTurn(slots: Slots, endpoints: readonly ChainedEndpoint[], choose: Choose): void {
+function chooseInTurn(slots: Slots, endpoints: readonly EndpointChain[], choose: Choose): void {
   const byAddress = new Map(endpoints.map((endpoint) => [`${endpoint.ip} ${endpoint.port}`, endpoint]))
   const turns = slots.flatMap(({ ip, port }) => byAddress.get(`${ip} ${port}`) ?? [])
   for (const [i, endpoint] of turns.entries()) {
@@ -144,7 +165,7 @@ function chooseInTurn(slots: Slots, endpoints: readonly ChainedEndpoint[], choos
 /** By the client's address; the endpoint with the most slots takes what no rule before it took. */
 function chooseByClient(
   slots: Slots,
-  endpoints: readonly ChainedEndpoint[],
+  endpoints: readonly EndpointChain[],
   { family, choose }: { family: IpFamily; choose: Choose },
 ): void {
   const places = new Map<string, number[]>()
@@ -163,7 +184,7 @@ function chooseByClient(
 }
 
 /** xt_recent's list, and which address counts, as iptables-save prints it. */
-function recentList(endpoint: ChainedEndpoint, { affinity, family }: BalancedPort): string {
+function recentList(endpoint: EndpointChain, { affinity, family }: BalancedPort): string {
   const name = affinity?.remembers === 'address' ? sharedRecentList(affinity.group, endpoint.ip) : endpoint.chain
   const mask = family === 4 ? '255.255.255.255' : 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'
   return `--name ${name} --mask ${mask} --rsource`

@@ -82,6 +82,20 @@ describe.each(['legacy', 'nft'] as const)('IptablesMode with the %s tools', (var
     expect(await restarted.sync(services)).toMatchObject({ kind: 'full', bytes: 0, rules: 0, elements: 0 })
   })
 
+  test('starts the tools while the first Services are compiled, and comes to the same', async () => {
+    const found: string[] = []
+    for (const recalls of [false, true]) {
+      using netns = createAnonymousNetns()
+      using mode = openMode(netns, variant)
+      await mode.probe()
+      if (recalls) await mode.recall()
+      expect(await mode.sync(compile())).toMatchObject({ kind: 'full', elements: 8, messages: 2 })
+      found.push(await saved(netns, variant))
+      if (recalls) expect(await mode.plan(compile())).toEqual({ lines: [], elements: 0, rules: 0 })
+    }
+    expect(found[1]).toBe(found[0])
+  })
+
   test('writes only the chains of what changed, and comes to what a full sync comes to', async () => {
     using netns = createAnonymousNetns()
     using mode = openMode(netns, variant)

@@ -1,11 +1,11 @@
 import { systemClock, type Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
-import type { IptablesClient, RestoreResult } from '../iptables/client.ts'
-import { isEmptyChange, countRules, formatRestore } from '../iptables/save-format.ts'
-import type { TableChanges } from '../iptables/objects.ts'
+import type { IptablesClient } from '../iptables/client.ts'
+import { countRules, formatRestore } from '../iptables/save-format.ts'
+import type { Ruleset, TableChanges } from '../iptables/objects.ts'
 import { TableWatch } from '../iptables/table-watch.ts'
-import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
+import { ipFamilies, ipFamilyOf, type IpFamily } from '../net/ip-address.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
 import type {
   Dataplane,
@@ -20,7 +20,16 @@ import type {
 import { changeFamily, programmedFamily, type ProgrammedFamily } from './iptables-changes.ts'
 import { findServiceRules, toolName } from './iptables-cleanup.ts'
 import { explainRules } from './iptables-explain.ts'
+import { isServiceChain } from './iptables-names.ts'
 import type { IptablesParts } from './iptables-parts.ts'
+import {
+  awaitedLater,
+  IptablesWriter,
+  setChanges,
+  type SetChanges,
+  type WriteCost,
+  type Writing,
+} from './iptables-writer.ts'
 import { SetWatch } from './set-watch.ts'
 import {
   clusterIpSet,
@@ -38,29 +47,6 @@ interface Programmed {
   readonly families: readonly ProgrammedFamily[]
 }
 
-/** What writing cost. */
-interface Cost {
-  bytes: number
-  messages: number
-  kernelMs: number
-  rules: number
-  elements: number
-}
-
-interface WriteOptions {
-  readonly parts: IptablesParts
-  readonly cost: Cost
-  readonly signal?: AbortSignal
-}
-
-interface SetChanges {
-  readonly add: readonly IpAddress[]
-  readonly remove: readonly IpAddress[]
-}
-
-/** From this many on, hearing of them costs more than to ask afterwards whether somebody else changed tables meanwhile. */
-const manyRules = 500
-
 /** The iptables mode: kube-proxy's chains, names and comments, one iptables-restore for each sync and family. */
 export class IptablesMode implements Dataplane, Disposable {
   readonly name = 'iptables'
@@ -75,6 +61,8 @@ export class IptablesMode implements Dataplane, Disposable {
   /** Somebody else changed the tables since the last sync. */
   #drift: { readonly by: string | undefined } | undefined
   #listener: (() => void) | undefined
+  /** What {@link recall} began to read, for the sync that follows. */
+  #reads: readonly Promise<Ruleset>[] | undefined
 
   /** `open` finds the tools: `() => openIptablesParts({ log })`. It is tried again at the next call when it fails. */
   constructor(open: () => Promise<IptablesParts>, options: { readonly log: Log; readonly clock?: Clock }) {
@@ -93,13 +81,22 @@ export class IptablesMode implements Dataplane, Disposable {
     }
   }
 
+  /** The order of slots is not looked for. But what is there can be read while the first Services are compiled. */
+  recall(): Promise<undefined> {
+    this.#ready().then(
+      (parts) => (this.#reads = readAll(parts)),
+      () => undefined,
+    )
+    return Promise.resolve(undefined)
+  }
+
   async plan(services: CompiledServices): Promise<Plan> {
     const parts = await this.#ready()
     const lines: string[] = []
     let rules = 0
     let elements = 0
     for (const client of parts.clients) {
-      const { changes } = await differences(client, services, parts)
+      const { changes } = await differences(client.save(), services, { parts, family: client.family })
       const text = formatRestore(changes)
       rules += countRules(changes)
       if (text !== '') lines.push(`# ${toolName(client)}-restore --noflush`, ...text.trimEnd().split('\n'))
@@ -134,9 +131,10 @@ export class IptablesMode implements Dataplane, Disposable {
     const family = ipFamilyOf(packet.destination)
     const client = parts.clients.find((some) => some.family === family)
     if (!client) return { lines: [], differences: [`there are no IPv${family} tables here`] }
-    const { changes } = await differences(client, services, parts)
+    const rules = client.save()
+    const { changes } = await differences(rules, services, { parts, family })
     const clusterIps = (await parts.sets?.read(clusterIpSet(family).name)) ?? new Set()
-    return explainRules(packet, host, { rules: await client.save(), changes, clusterIps })
+    return explainRules(packet, host, { rules: await rules, changes, clusterIps })
   }
 
   watch(listener: () => void): void {
@@ -206,24 +204,35 @@ export class IptablesMode implements Dataplane, Disposable {
     // A change that comes while we read is noted anew, and leads to another sync.
     this.#drift = undefined
     try {
-      const cost = noCost()
+      const writer = new IptablesWriter(parts, signal)
+      const { cost } = writer
       const families: ProgrammedFamily[] = []
-      let written = Promise.resolve()
+      const begun = this.#reads
+      const reads = begun ?? readAll(parts)
+      this.#reads = undefined
+      let last: Writing = { handedOver: Promise.resolve(), done: Promise.resolve() }
       try {
-        for (const client of parts.clients) {
+        for (const [i, client] of parts.clients.entries()) {
           const { family } = client
-          const set = await setChanges(parts, services, family)
+          const reading = reads[i]!
+          const former = last
+          const prepare = async (): Promise<readonly TableChanges[]> => {
+            // Made while the tool works on the family before, but not while it waits for us.
+            await former.handedOver
+            const { changes, wanted } = await differences(reading, services, { parts, family })
+            families.push(wanted)
+            // One tool at a time, for they share a lock.
+            await former.done
+            return changes
+          }
+          // Rules may only name a set that exists.
           await parts.sets?.create(clusterIpSet(family))
-          const { changes, wanted } = await differences(client, services, parts)
-          families.push(wanted)
-          // One tool at a time, for they share a lock; the next family is made ready while the tool works.
-          await written
-          written = this.#write(client, { changes, set }, { parts, cost, ...(signal && { signal }) })
-          // It is awaited below; until then its failure is not an unhandled one.
-          written.catch(() => {})
+          // At a first start there is something to write for sure. The nft tools are counted on by number of tables.
+          const startsEarly = begun !== undefined && !parts.nft && !hasServiceChains(await reading)
+          last = writer.write(client, awaitedLater(prepare()), { services, startsEarly })
         }
       } finally {
-        await written
+        await last.done
       }
       this.#programmed = { services, families }
       const repaired = before !== undefined && drift !== undefined && (cost.rules > 0 || cost.elements > 0)
@@ -244,7 +253,7 @@ export class IptablesMode implements Dataplane, Disposable {
     services: CompiledServices,
     { before, signal }: { readonly before: Programmed; readonly signal?: AbortSignal },
   ): Promise<SyncResult> {
-    const cost = noCost()
+    const writer = new IptablesWriter(parts, signal)
     const keys = SharedMap.changedKeys(before.services.services, services.services)
     const families: ProgrammedFamily[] = []
     for (const [i, programmed] of before.families.entries()) {
@@ -252,69 +261,17 @@ export class IptablesMode implements Dataplane, Disposable {
       if (!client) throw new Error('the families of the iptables tools changed')
       const { family } = client
       const { add, remove } = changedClusterIps(before.services, services, { keys, family })
-      await this.#addToSet(parts, { family, add, cost })
+      await writer.addToSet(family, add)
       const { changes, after } = changeFamily(programmed, services)
-      await this.#restore(client, changes, { parts, cost, ...(signal && { signal }) })
-      await this.#removeFromSet(parts, { family, remove, cost })
+      await writer.restore(client, changes)
+      await writer.removeFromSet(family, remove)
       families.push(after)
     }
     this.#programmed = { services, families }
-    return { kind: 'change', servicesChanged: keys.size, repaired: false, ...cost }
+    return { kind: 'change', servicesChanged: keys.size, repaired: false, ...writer.cost }
   }
 
-  /** Rules and set of a family. Who is in the set says only which rule refuses, so their order does not matter, but for what goes. */
-  async #write(
-    client: IptablesClient,
-    { changes, set }: { readonly changes: readonly TableChanges[]; readonly set: SetChanges },
-    options: WriteOptions,
-  ): Promise<void> {
-    const { family } = client
-    const { parts, cost } = options
-    const added = this.#addToSet(parts, { family, add: set.add, cost })
-    added.catch(() => {})
-    await this.#restore(client, changes, options)
-    await added
-    await this.#removeFromSet(parts, { family, remove: set.remove, cost })
-  }
-
-  async #restore(
-    client: IptablesClient,
-    changes: readonly TableChanges[],
-    { parts, cost, signal }: WriteOptions,
-  ): Promise<void> {
-    const written = changes.filter((change) => !isEmptyChange(change))
-    if (written.length === 0) return
-    const { nft, restores } = parts
-    const restore = (): Promise<RestoreResult> => client.restore(written, { ...(signal && { signal }) })
-    // The nft tools commit each table on its own, and the kernel tells of every rule.
-    const unheard = nft && countRules(written) >= manyRules
-    const result = await restores.during(unheard ? () => nft.quietly(restore, written.length) : restore)
-    cost.bytes += result.bytes
-    cost.kernelMs += result.ms
-    cost.messages++
-    cost.rules += countRules(changes)
-  }
-
-  async #addToSet(
-    { sets }: IptablesParts,
-    { family, add, cost }: { family: IpFamily; add: readonly IpAddress[]; cost: Cost },
-  ): Promise<void> {
-    if (!sets) return
-    await sets.create(clusterIpSet(family))
-    await sets.add(clusterIpSet(family), add)
-    cost.elements += add.length
-  }
-
-  async #removeFromSet(
-    { sets }: IptablesParts,
-    { family, remove, cost }: { family: IpFamily; remove: readonly IpAddress[]; cost: Cost },
-  ): Promise<void> {
-    if (!sets || remove.length === 0) return
-    await sets.remove(clusterIpSet(family), remove)
-    cost.elements += remove.length
-  }
-
-  #logRepair(by: string | undefined, { rules, elements }: Cost): void {
+  #logRepair(by: string | undefined, { rules, elements }: WriteCost): void {
     this.#log.warn(
       { mode: this.name, rules, elements, process: by },
       `repaired: ${elements} elements, ${rules} rules by ${by ?? 'an unknown process'}`,
@@ -324,34 +281,29 @@ export class IptablesMode implements Dataplane, Disposable {
 
 /** What the rules of one family lack, and what to remember once they have it. */
 async function differences(
-  client: IptablesClient,
+  reading: Promise<Ruleset>,
   services: CompiledServices,
-  { features }: IptablesParts,
+  { parts, family }: { readonly parts: IptablesParts; readonly family: IpFamily },
 ): Promise<{ readonly changes: readonly TableChanges[]; readonly wanted: ProgrammedFamily }> {
-  const { family } = client
   const context = contextOf(services, { family, terse: isLarge(services, family) })
-  // The tool reads while we compute.
-  const saved = client.save()
-  saved.catch(() => {})
-  const wanted = programmedFamily(services, context, features)
+  const wanted = programmedFamily(services, context, parts.features)
   const tables = compileTables(services, context, wanted.shared)
-  return { changes: diffTables(await saved, tables), wanted }
+  return { changes: diffTables(await awaitedLater(reading), tables), wanted }
+}
+
+/** Whether somebody programmed Services, ever. */
+function hasServiceChains(current: Ruleset): boolean {
+  return [...current.values()].some((chains) => [...chains.keys()].some(isServiceChain))
+}
+
+/** What is in the kernel, family by family. */
+function readAll({ clients }: IptablesParts): readonly Promise<Ruleset>[] {
+  return clients.map((client) => awaitedLater(client.save()))
 }
 
 /** Clients of both kinds of tools. */
 async function allClients(parts: IptablesParts): Promise<readonly IptablesClient[]> {
   return [...parts.clients, ...(await parts.others())]
-}
-
-/** What the set of cluster IPs in the kernel lacks, and what it has too much. */
-async function setChanges({ sets }: IptablesParts, services: CompiledServices, family: IpFamily): Promise<SetChanges> {
-  if (!sets) return { add: [], remove: [] }
-  const wanted = clusterIpsOf(services.services.values(), family)
-  const current = (await sets.read(clusterIpSet(family).name)) ?? new Set()
-  return {
-    add: [...wanted.keys()].filter((ip) => !current.has(ip)),
-    remove: [...current].filter((ip) => !wanted.has(ip)),
-  }
 }
 
 /** Cluster IPs that come and go. Two Services may share one, with different ports. */
@@ -380,10 +332,6 @@ function isLarge(services: CompiledServices, family: IpFamily): boolean {
     }
   }
   return false
-}
-
-function noCost(): Cost {
-  return { bytes: 0, messages: 0, kernelMs: 0, rules: 0, elements: 0 }
 }
 
 /** What this mode does not do as the others, each with its reason. */

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { maxChainName } from '../iptables/objects.ts'
 import type { Protocol } from '../net/protocol.ts'
 
 /** kube-proxy's chains, and a few of ours for what it lacks (pkg/proxy/iptables/proxier.go). */
@@ -27,12 +28,12 @@ export type PortChain = 'SVC' | 'SVL' | 'EXT' | 'FW' | 'SEP'
  * `port` is `NAMESPACE/NAME:PORT`, or `NAMESPACE/NAME` for a port without a name; `endpoint` is `IP:PORT`, for SEP.
  */
 export function portChain(kind: PortChain, port: string, options: { protocol: Protocol; endpoint?: string }): string {
-  return `KUBE-${kind}-${shortHash(port + options.protocol + (options.endpoint ?? ''))}`
+  return hashedName(`KUBE-${kind}-`, port + options.protocol + (options.endpoint ?? ''))
 }
 
 /** The list of clients that xt_recent keeps for an endpoint of an affinity group that spans several ports. */
 export function sharedRecentList(group: string, address: string): string {
-  return `FAIRLEAD-${shortHash(`${group} ${address}`)}`
+  return hashedName('FAIRLEAD-', `${group} ${address}`)
 }
 
 /**
@@ -44,18 +45,19 @@ export function isServiceChain(chain: string): boolean {
   return ours.has(chain) || /^KUBE-(?:SVC|SVL|EXT|FW|SEP|XLB)-/.test(chain)
 }
 
-const base32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567'
-/** Of ten bits each: there are several names for each endpoint. */
-const base32Pairs: readonly string[] = Array.from({ length: 1024 }, (_, i) => base32[i >> 5]! + base32[i & 31]!)
+const base32 = Buffer.from('ABCDEFGHIJKLMNOPQRSTUVWXYZ234567')
+/** Names are put together here, letter by letter: of strings that were added up, sorting 60,000 takes twice as long. */
+const letters = Buffer.alloc(maxChainName)
 
-/** Ten bytes are 16 characters of five bits (RFC 4648, section 6). */
-function shortHash(text: string): string {
+/** A name with the first ten bytes of the text's SHA-256 in it: 16 characters of five bits (RFC 4648, section 6). */
+function hashedName(prefix: string, text: string): string {
   const bytes = hash('sha256', text, 'binary')
-  let name = ''
-  for (let at = 0; at < 10; at += 5) {
-    const high = (bytes.charCodeAt(at) << 12) | (bytes.charCodeAt(at + 1) << 4) | (bytes.charCodeAt(at + 2) >> 4)
-    const low = ((bytes.charCodeAt(at + 2) & 15) << 16) | (bytes.charCodeAt(at + 3) << 8) | bytes.charCodeAt(at + 4)
-    name += base32Pairs[high >> 10]! + base32Pairs[high & 1023]! + base32Pairs[low >> 10]! + base32Pairs[low & 1023]!
+  for (let i = 0; i < prefix.length; i++) letters[i] = prefix.charCodeAt(i)
+  let end = prefix.length
+  let bits = 0
+  for (let i = 0, held = 0; i < 10; i++) {
+    bits = ((bits << 8) | bytes.charCodeAt(i)) & 0xfff
+    for (held += 8; held >= 5; held -= 5) letters[end++] = base32[(bits >> (held - 5)) & 31]!
   }
-  return name
+  return letters.toString('latin1', 0, end)
 }

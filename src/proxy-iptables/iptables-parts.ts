@@ -43,11 +43,10 @@ export interface IptablesPartsOptions {
 export async function openIptablesParts(options: IptablesPartsOptions = {}): Promise<IptablesParts> {
   const { netns, restores = new OwnRestores() } = options
   const place = { ...(netns && { netns }) }
-  const { variant, clients, limits: missing } = await openTools(options)
-  const limits = [...missing]
   using scope = new DisposableStack()
   const sets = scope.use(openIpSets(place))
-  const noSets = await whyNoSets(sets)
+  const [{ variant, clients, limits: missing }, noSets] = await Promise.all([openTools(options), whyNoSets(sets)])
+  const limits = [...missing]
   if (noSets !== undefined) {
     limits.push(
       `a port or protocol that a cluster IP does not have: not refused, its packets go where routes lead (${noSets})`,

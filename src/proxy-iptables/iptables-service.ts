@@ -5,7 +5,13 @@ import type { IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { ProxySettings } from '../proxy/compile-services.ts'
 import type { Frontend, NodePortFrontend, ServiceFrontends, Verdict, VipFrontend } from '../proxy/frontends.ts'
-import { balanceRules, EndpointRules, endpointsOf, type BalancedPort } from './iptables-endpoints.ts'
+import {
+  balanceRules,
+  countBalanceRules,
+  endpointsOf,
+  type BalancedPort,
+  type EndpointChain,
+} from './iptables-endpoints.ts'
 import { nodePortMatches, podMatch, type PodMatch } from './iptables-local.ts'
 import { chains, portChain } from './iptables-names.ts'
 import type { Slots } from '../proxy/slots.ts'
@@ -46,9 +52,11 @@ export function ruleContext(
 
 /** The frontends of a Service in one family, port by port. */
 function portsOf(service: ServiceFrontends, context: RuleContext): ServicePortRules[] {
+  const own = service.frontends.filter(({ family }) => family === context.family)
+  // Of most Services there is nothing to group.
+  if (own.length < 2) return own.map((frontend) => new ServicePortRules(service.key, [frontend], context))
   const groups = new Map<string, Frontend[]>()
-  for (const frontend of service.frontends) {
-    if (frontend.family !== context.family) continue
+  for (const frontend of own) {
     const name = `${frontend.portName}/${frontend.protocol}`
     const group = groups.get(name)
     if (group) group.push(frontend)
@@ -72,6 +80,14 @@ export function dispatchRules(service: ServiceFrontends, context: RuleContext): 
   const [first] = ports
   if (service.health && first) rules.healthChecks.push(healthCheckRule(first.name, service.health.nodePort))
   return rules
+}
+
+/** Whether a Service has {@link dispatchRules} in the table filter. */
+export function isFiltered({ frontends, health }: ServiceFrontends): boolean {
+  const isServed = (verdict: Verdict | undefined): boolean => verdict === undefined || verdict.kind === 'balance'
+  const isOpen = ({ verdict, outside, sourceRanges }: Frontend): boolean =>
+    isServed(verdict) && isServed(outside) && !sourceRanges
+  return health !== undefined || !frontends.every(isOpen)
 }
 
 /** Adds the chains of nat that are a Service's own. */
@@ -163,11 +179,11 @@ class ServicePortRules {
   }
 
   #addBalanceChain(into: Map<string, ChainRules>, kind: 'SVC' | 'SVL', slots: Slots): void {
-    const name = this.#chain(kind)
     const endpoints = endpointsOf(slots, this.#port)
-    const mark = name === this.#internalChain() ? this.#clusterIps.flatMap((f) => this.#markRules(f)) : []
-    into.set(name, [...mark, ...balanceRules(slots, endpoints, this.#port)])
-    for (const endpoint of endpoints) into.set(endpoint.chain, new EndpointRules(endpoint, this.#port))
+    const marked = kind === this.#internalKind() ? this.#clusterIps : []
+    const mark = (): string[] => marked.flatMap((frontend) => this.#markRules(frontend))
+    into.set(this.#chain(kind), new BalanceChain(slots, endpoints, { mark, port: this.#port }))
+    for (const endpoint of endpoints) into.set(endpoint.chain, endpoint)
   }
 
   /** Who comes to a cluster IP and must see answers come back through this node. */
@@ -249,11 +265,47 @@ class ServicePortRules {
   }
 
   #internalChain(): string {
-    return this.#chain(this.#context.isInternalLocal(this.#key) ? 'SVL' : 'SVC')
+    return this.#chain(this.#internalKind())
+  }
+
+  #internalKind(): 'SVL' | 'SVC' {
+    return this.#context.isInternalLocal(this.#key) ? 'SVL' : 'SVC'
   }
 
   #chain(kind: 'SVC' | 'SVL' | 'EXT' | 'FW'): string {
     return portChain(kind, this.name, { protocol: this.#port.protocol })
+  }
+}
+
+/** The rules of a chain that chooses an endpoint, made when they are read. */
+class BalanceChain implements ChainRules {
+  readonly #slots: Slots
+  readonly #endpoints: readonly EndpointChain[]
+  readonly #mark: () => readonly string[]
+  readonly #port: BalancedPort
+
+  constructor(
+    slots: Slots,
+    endpoints: readonly EndpointChain[],
+    { mark, port }: { readonly mark: () => readonly string[]; readonly port: BalancedPort },
+  ) {
+    this.#slots = slots
+    this.#endpoints = endpoints
+    this.#mark = mark
+    this.#port = port
+  }
+
+  get length(): number {
+    const { length } = this.#mark()
+    return length + (countBalanceRules(this.#endpoints, this.#port) ?? this.#balance().length)
+  }
+
+  [Symbol.iterator](): Iterator<string> {
+    return [...this.#mark(), ...this.#balance()][Symbol.iterator]()
+  }
+
+  #balance(): readonly string[] {
+    return balanceRules(this.#slots, this.#endpoints, this.#port)
   }
 }
 

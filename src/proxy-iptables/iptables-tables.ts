@@ -1,13 +1,13 @@
 import { diffTable, type WantedTable } from '../iptables/diff.ts'
 import type { AddressSet } from '../iptables/ip-set.ts'
-import type { ChainRules, Ruleset, TableChanges, TableName } from '../iptables/objects.ts'
+import type { ChainRules, Ruleset, TableChanges, TableName, WantedChains } from '../iptables/objects.ts'
 import { formatRule, type Rule } from '../iptables/rule.ts'
 import { cidrFamily, networkOf, type Cidr } from '../net/cidr.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
 import type { ServiceFrontends } from '../proxy/frontends.ts'
 import { chains, isServiceChain } from './iptables-names.ts'
-import { addServiceChains, ruleContext, type DispatchRules, type RuleContext } from './iptables-service.ts'
+import { addServiceChains, isFiltered, ruleContext, type DispatchRules, type RuleContext } from './iptables-service.ts'
 
 /** What the machine can, as far as rules depend on it. */
 export interface IptablesFeatures {
@@ -19,8 +19,8 @@ export interface IptablesFeatures {
 
 /** The chains that all Services share, of one family: rules in order. */
 export interface SharedChains {
-  readonly filter: ReadonlyMap<string, readonly string[]>
-  readonly nat: ReadonlyMap<string, readonly string[]>
+  readonly filter: WantedChains
+  readonly nat: WantedChains
 }
 
 /** The set of all cluster IPs of a family. */
@@ -87,12 +87,17 @@ export function sharedChains(
   options: { readonly features: IptablesFeatures; readonly dispatchOf: DispatchOf },
 ): SharedChains {
   const { dispatchOf } = options
-  const all: DispatchRules[] = []
-  for (const service of services.services.values()) all.push(dispatchOf(service))
-  const gather = (part: keyof DispatchRules): string[] => all.flatMap((rules) => rules[part])
+  const all = services.services
+  // Found without making rules: at a cold start the table filter is the first that the tool reads.
+  const filtered = [...all.values()].filter(isFiltered)
+  const gather = (part: keyof DispatchRules, from: Iterable<ServiceFrontends> = filtered): string[] => {
+    const rules: string[] = []
+    for (const service of from) rules.push(...dispatchOf(service)[part])
+    return rules
+  }
   const bit = services.settings.masqueradeMark ?? defaultMark
   const mark = `0x${bit.toString(16)}`
-  const filter = new Map<string, readonly string[]>([
+  const filter = new Map<string, ChainRules>([
     [chains.canary, []],
     [
       chains.services,
@@ -103,16 +108,41 @@ export function sharedChains(
     [chains.nodePorts, gather('healthChecks')],
     [chains.firewall, gather('firewall')],
   ])
-  const nat = new Map<string, readonly string[]>([
+  const nat = new Map<string, ChainRules>([
     [chains.canary, []],
     [chains.owner, []],
-    [chains.services, [...gather('services'), ...nodePortJumps(context)]],
-    [chains.nodePorts, gather('nodePorts')],
+    [chains.services, new RulesWhenRead(() => [...gather('services', all.values()), ...nodePortJumps(context)])],
+    [chains.nodePorts, new RulesWhenRead(() => gather('nodePorts', all.values()))],
     [chains.postrouting, postroutingRules(mark)],
     [chains.markMasquerade, [formatRule({ target: `MARK --set-xmark ${mark}/${mark}` })]],
   ])
   if (context.pods.markUnlessPod) nat.set(chains.markUnlessPod, context.pods.markUnlessPod)
   return { filter, nat }
+}
+
+/** Rules that are made when they are read first: at a cold start the tool reads other ones meanwhile. */
+class RulesWhenRead implements ChainRules {
+  #make: (() => readonly string[]) | undefined
+  #rules: readonly string[] = []
+
+  constructor(make: () => readonly string[]) {
+    this.#make = make
+  }
+
+  get length(): number {
+    return this.#all().length
+  }
+
+  [Symbol.iterator](): Iterator<string> {
+    return this.#all()[Symbol.iterator]()
+  }
+
+  #all(): readonly string[] {
+    if (this.#make) this.#rules = this.#make()
+    // What they were made of is not wanted any more.
+    this.#make = undefined
+    return this.#rules
+  }
 }
 
 /** All that the tables of one family must hold: the shared chains, and those of each Service. Pure. */

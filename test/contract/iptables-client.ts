@@ -49,6 +49,24 @@ const refusals: readonly { readonly name: string; readonly change: (client: Ipta
 /** What every {@link IptablesClient} does: the same on the fake and on the kernel with either kind of tools. */
 export function testIptablesClient(open: () => Promise<IptablesClientUnderTest>): void {
   describe('IptablesClient', () => {
+    test('takes changes that are yet to come, and says when it has them', async () => {
+      using under = await open()
+      const { client } = under
+      const { promise, resolve } = Promise.withResolvers<readonly TableChanges[]>()
+      const happened: string[] = []
+      const restored = client.restore(promise, { onHandedOver: () => void happened.push('handed over') })
+      setImmediate(() => {
+        happened.push('made')
+        resolve([nat(client)])
+      })
+      expect((await restored).bytes).toBeGreaterThan(100)
+      expect(happened).toEqual(['made', 'handed over'])
+      expect((await client.save(['nat'])).get('nat')?.get('DISPATCH')).toEqual(rules(client, 2))
+      await client.restore(Promise.resolve([]))
+      await expect(client.restore(Promise.reject(new Error('cannot be made')))).rejects.toThrow('cannot be made')
+      expect((await client.save(['nat'])).get('nat')?.get('DISPATCH')).toEqual(rules(client, 2))
+    })
+
     test('shows what it was given, text for text, so that a second diff is empty', async () => {
       using under = await open()
       const { client } = under
