@@ -196,7 +196,9 @@ function timelines(results: BenchResults): Chart[] {
     .filter(({ suite }) => suite === 'update')
     .flatMap((result) => result.series)
     .filter(({ figure }) => figure === 'connection during churn')
-  const sizes = [...Map.groupBy(series, ({ services }) => services ?? 0)].toSorted(([a], [b]) => b - a).slice(0, 1)
+  const sizes = [...Map.groupBy(inOrder(series, results.options), ({ services }) => services ?? 0)]
+    .toSorted(([a], [b]) => b - a)
+    .slice(0, 1)
   return sizes.map(([services, of]) => ({
     id: 'churn',
     title: `Connections during churn, ${services} Services`,

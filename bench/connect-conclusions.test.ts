@@ -70,3 +70,32 @@ test('concludeConnect judges nothing by a few rounds, and shows what was measure
   expect(texts).toHaveLength(1)
   expect(texts[0]).toMatch(/Services +iptables-legacy +nftables\n1000 +31 us +31 us/)
 })
+
+test.each([
+  { ns: 3.5, holds: true },
+  { ns: 6.9, holds: false },
+])('concludeConnect compares the middle Service, $ns ns each, with the model', ({ ns, holds }) => {
+  const recorder = new Recorder('connect')
+  const random = new Random(2)
+  for (const services of sizes) {
+    const key = { mode: 'iptables-legacy', services, better: 'less' } as const
+    for (const [target, each, rules] of [
+      ['middle Service', ns, 0.5],
+      ['last Service', 7, 1],
+    ] as const) {
+      const labels = { target, protocol: 'tcp' }
+      const visited = { ...key, figure: 'rules visited (model)', unit: '', kind: 'count', labels } as const
+      recorder.add(visited, rules * services)
+      for (let round = 0; round < 20; round++) {
+        const us = 30 + (each * services) / 1000 + random.next()
+        recorder.add({ ...key, figure: 'SYN to SYN-ACK', unit: 'us', kind: 'time', labels }, us, { round })
+      }
+    }
+  }
+  concludeConnect(recorder, { random })
+  const claim = recorder.result().claims.find(({ text }) => text.includes('50 % of the last by the model'))
+  expect(claim).toMatchObject({ holds })
+  expect(claim?.seen).toMatch(
+    holds ? /^(49|50|51) % \(\d+ % to \d+ %\) by the clock; 7\.\d ns for each rule$/ : /^(98|99) %/,
+  )
+})

@@ -139,12 +139,15 @@ function claimShapes(recorder: Recorder, slopes: readonly Slope[]): void {
     )
     const [, middle, end] = positions
     if (!middle?.rules || !end?.rules) continue
-    const measured = middle.line.slope.value / end.line.slope.value
+    const whole = end.line.slope.value
+    const [measured, low, high] = (['value', 'low', 'high'] as const).map(
+      (which) => middle.line.slope[which] / whole,
+    ) as [number, number, number]
     const model = middle.rules / end.rules
     recorder.claim(
-      `${mode}: time follows the rules visited: the middle Service costs ${(model * 100).toFixed(0)} % of the last by the model`,
-      Math.abs(measured - model) < 0.15,
-      `${(measured * 100).toFixed(0)} % by the clock; ${((end.line.slope.value * 1000) / end.rules).toFixed(1)} ns for each rule`,
+      `${mode}: time follows the rules visited: the middle Service costs ${percent(model)} of the last by the model`,
+      whole > 0 && low < model + 0.15 && high > model - 0.15,
+      `${percent(measured)} (${percent(low)} to ${percent(high)}) by the clock; ${((end.line.slope.value * 1000) / end.rules).toFixed(1)} ns for each rule`,
     )
   }
 }
@@ -178,6 +181,10 @@ function claimRatios(
   if (!slower) return
   const text = `the first byte of a connection takes longer in userspace mode than in nftables mode, at ${services} Services`
   recorder.claim(text, slower.low > 1, formatRatio(slower))
+}
+
+function percent(share: number): string {
+  return `${(share * 100).toFixed(0)} %`
 }
 
 function formatRatio({ value, low, high }: Estimate): string {

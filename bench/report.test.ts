@@ -119,6 +119,35 @@ describe.skipIf(browser === undefined)(
       expect(paper).toBe(view.scheme === 'light' ? 'rgb(255, 255, 255)' : 'rgb(20, 23, 26)')
       expect(page.errors).toEqual([])
     })
+
+    test(
+      'shows figures of 0 and texts without spaces, and axes of a narrow range with four marks',
+      { timeout: 60_000 },
+      async () => {
+        const folder = mkdtempSync(join(tmpdir(), 'report-'))
+        onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+        const file = join(folder, 'report.html')
+        const update = new Recorder('update')
+        const key = { figure: 'event to first packet', unit: 'ms', kind: 'time', better: 'less' } as const
+        for (const services of [10, 1000]) {
+          update.add({ ...key, mode: 'nftables', services }, 0)
+          update.add({ ...key, mode: 'userspace', services }, services)
+        }
+        update.fail('nftables', new Error(`{"log":"${'x'.repeat(2000)}"}`))
+        writeFileSync(file, formatReport({ ...exampleResults(), suites: [update.result()] }))
+        await using page = await BrowserPage.open(browser ?? '')
+        await page.load(pathToFileURL(file).href, { width: 360, height: 800, scheme: 'light' })
+        expect(await page.evaluate(`document.documentElement.scrollWidth`)).toBe(360)
+        expect(await page.evaluate(inkOfCharts)).toEqual(['chart-update-visible'])
+        const marks = async (from: number, to: number): Promise<unknown> =>
+          await page.evaluate(`ticksOf(${from}, ${to})`)
+        expect(await marks(27, 52)).toEqual([30, 35, 40, 45, 50])
+        expect(await marks(48, 250)).toEqual([50, 70, 100, 200])
+        expect(await marks(0.7, 40_000)).toEqual([1, 10, 100, 1000, 10_000])
+        expect(await marks(1, 90)).toEqual([1, 3, 10, 30])
+        expect(page.errors).toEqual([])
+      },
+    )
   },
 )
 

@@ -32,24 +32,51 @@ function number(value) {
   return String(+value.toPrecision(3))
 }
 
+/** Where 0 stands on a logarithmic axis: below all else. Undefined where it need not. */
+function placeOfZero({ y, lines }) {
+  const values = lines.flatMap(({ points }) => points.flatMap((point) => [point.y, point.low ?? point.y]))
+  const known = values.filter((value) => value !== null)
+  if (!y.log || known.every((value) => value > 0)) return undefined
+  const above = known.filter((value) => value > 0)
+  return above.length > 0 ? Math.min(...above) / 2 : 1
+}
+
 /** All x of a chart, and the values of each line there. */
-function columns({ x, y, lines }) {
+function columns({ x, lines }, zero) {
   const place = (value) => (x.log ? Math.max(value, 1) : value)
   const xs = [...new Set(lines.flatMap(({ points }) => points.map((point) => place(point.x))))].sort((a, b) => a - b)
   const at = ({ points }, field) => {
     const known = new Map(points.map((point) => [place(point.x), point[field] ?? point.y]))
     return xs.map((value) => {
       const found = known.get(value)
-      return found === undefined || found === null || (y.log && found <= 0) ? null : found
+      if (found === undefined || found === null) return null
+      return zero === undefined ? found : Math.max(found, zero)
     })
   }
   return { xs, at }
 }
 
+/** Round numbers from one value to another: the fewest that an axis can be read by. */
+function ticksOf(from, to) {
+  for (const steps of [[1], [1, 3], [1, 2, 5], [1, 2, 3, 5, 7]]) {
+    const ticks = []
+    for (let power = Math.floor(Math.log10(from)); 10 ** power <= to; power++)
+      ticks.push(...steps.map((step) => step * 10 ** power).filter((tick) => tick >= from && tick <= to))
+    if (ticks.length >= 4) return ticks
+  }
+  // Less than a decade or so: as a linear axis has them.
+  const rough = (to - from) / 5
+  const power = 10 ** Math.floor(Math.log10(rough))
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough)
+  const first = Math.ceil(from / step)
+  return Array.from({ length: Math.floor(to / step) - first + 1 }, (_, i) => (first + i) * step)
+}
+
 function draw(chart) {
   const box = document.querySelector(`#chart-${chart.id} .plot`)
   box.replaceChildren()
-  const { xs, at } = columns(chart)
+  const zero = placeOfZero(chart)
+  const { xs, at } = columns(chart, zero)
   const { x, y, lines, kind } = chart
   const ink = resolved('quiet')
   const grid = { stroke: resolved('rule'), width: 1 }
@@ -78,7 +105,10 @@ function draw(chart) {
       continue
     }
     data.push(at(line, 'y'))
-    series.push({ ...common, width: 2, spanGaps: true, ...(line.dashed && { dash: [3, 4] }) })
+    // Two that are equal show both colours.
+    const isHidden = data.slice(1, -1).some((other) => JSON.stringify(other) === JSON.stringify(data.at(-1)))
+    const dash = line.dashed ? [3, 4] : isHidden ? [10, 10] : undefined
+    series.push({ ...common, width: 2, spanGaps: true, ...(dash && { dash }) })
     if (line.points.some(({ low }) => low !== undefined && low !== null)) {
       data.push(at(line, 'high'), at(line, 'low'))
       const hidden = { stroke: 'transparent', width: 0, points: { show: false }, spanGaps: true }
@@ -108,17 +138,6 @@ function draw(chart) {
     : x.log
       ? () => [xs[0] * 0.8, xs.at(-1) * 1.25]
       : () => [xs[0], xs.at(-1)]
-  const ticksOf = (from, to) => {
-    const ticks = []
-    const wide = to / from > 60
-    for (let power = Math.floor(Math.log10(from)); 10 ** power <= to; power++) {
-      for (const step of wide ? [1] : [1, 2, 3, 5, 7]) {
-        const tick = step * 10 ** power
-        if (tick >= from && tick <= to) ticks.push(tick)
-      }
-    }
-    return ticks
-  }
   const plot = new uPlot(
     {
       width: box.clientWidth,
@@ -152,8 +171,14 @@ function draw(chart) {
           label: y.label,
           labelSize: 18,
           size: 52,
-          values: (_, splits) => splits.map(number),
-          ...(y.log && { splits: () => ticksOf(low * 0.85, high * 1.15), filter: (_, splits) => splits }),
+          values: (_, splits) => splits.map((value) => (value === zero ? '0' : number(value))),
+          ...(y.log && {
+            splits: () => {
+              const ticks = ticksOf(low * 0.85, high * 1.15)
+              return zero === undefined ? ticks : [zero, ...ticks.filter((tick) => tick >= 2 * zero)]
+            },
+            filter: (_, splits) => splits,
+          }),
         },
       ],
     },
