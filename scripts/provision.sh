@@ -228,7 +228,11 @@ node:
 YAML
       ;;
   esac
-  [ "$role" = alone ] || printf 'network:\n  subnets: [%s]\n' "$pod_cidr"
+  if [ "$role" != alone ]; then
+    printf 'network:\n  subnets: [%s]\n' "$pod_cidr"
+    # Without this, pods would have IPv6 addresses that other nodes do not reach.
+    case $pod_cidr in *:*) ;; *) echo '  ipv6: false' ;; esac
+  fi
   printf 'services:\n  mode: %s\n' "$mode"
   [ "$role" = alone ] || printf '  clusterCIDRs: [%s]\n' "$cluster_cidr"
   printf 'log:\n  format: text\n'
