@@ -195,6 +195,11 @@ log: {level: info}
         const { who } = await answers(outside, `http://${lanAddress(i)}:30080/`)
         expect(who).toEqual(both)
       }
+      // From another node, whose address the pods' nodes know: masqueraded all the same, or answers would take another way.
+      for (const i of [2, 3]) {
+        const { who } = await answers(onNode(control), `http://${lanAddress(i)}:30080/`)
+        expect(who).toEqual(both)
+      }
       // Policy Local: the node's own pods, which see the client.
       const local = await answers(outside, `http://${lanAddress(2)}:30081/`, 4)
       expect(local).toEqual({ who: ['web-1'], seen: ['10.77.0.254'] })
