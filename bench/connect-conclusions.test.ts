@@ -99,3 +99,17 @@ test.each([
     holds ? /^(49|50|51) % \(\d+ % to \d+ %\) by the clock; 7\.\d ns for each rule$/ : /^(98|99) %/,
   )
 })
+
+test('concludeConnect has a slope of the first answer over UDP', () => {
+  const recorder = new Recorder('connect')
+  const key = { figure: 'time to first byte', unit: 'us', kind: 'time', better: 'less', mode: 'iptables-nft' } as const
+  for (const services of sizes)
+    for (let round = 0; round < 6; round++)
+      recorder.add({ ...key, services, labels: { target: 'last Service', protocol: 'udp' } }, 50 + services / 100, {
+        round,
+      })
+  concludeConnect(recorder, { random: new Random(1) })
+  const [slope] = recorder.result().derived
+  expect(slope).toMatchObject({ figure: 'time to first byte, for each Service', labels: { protocol: 'udp' }, times: 6 })
+  expect(slope?.value).toBeCloseTo(10, 6)
+})

@@ -22,21 +22,28 @@ export function concludeConnect(recorder: Recorder, { random }: { readonly rando
   const modes = [...new Set(series.map(({ mode }) => mode ?? ''))]
   const targets = ['first Service', 'middle Service', 'last Service', 'no Service']
   const slopes: Slope[] = []
+  const firstBytes: Slope[] = []
   for (const mode of modes) {
     for (const target of targets) {
-      const slope = slopeOf(series, { mode, target, random })
+      const slope = slopeOf(series, { mode, target, protocol: 'tcp', random })
       if (!slope) continue
       slopes.push(slope)
       const key = { unit: 'ns', kind: 'time', better: 'less', mode, labels: { target, protocol: 'tcp' } } as const
-      const { value, low, high, times = 0 } = slope.line.slope
-      recorder.derive(
-        { ...key, figure: 'SYN to SYN-ACK, for each Service' },
-        { value: value * 1000, low: low * 1000, high: high * 1000, times },
-      )
+      recorder.derive({ ...key, figure: 'SYN to SYN-ACK, for each Service' }, inNs(slope.line.slope))
+    }
+    // Of UDP, and of userspace mode, whose handshake ends at the node, only this reaches the endpoint.
+    for (const protocol of ['tcp', 'udp']) {
+      const slope = slopeOf(series, { mode, target: 'last Service', figure: 'time to first byte', protocol, random })
+      const labels = { target: 'last Service', protocol }
+      const key = { unit: 'ns', kind: 'time', better: 'less', mode, labels } as const
+      if (!slope) continue
+      recorder.derive({ ...key, figure: 'time to first byte, for each Service' }, inNs(slope.line.slope))
+      firstBytes.push({ ...slope, target: `last Service, ${protocol}` })
     }
     if (mode !== 'direct') recordRatios(recorder, { series, mode, random })
   }
-  if (slopes.length > 0) recorder.print(formatSlopes(slopes))
+  if (slopes.length > 0) recorder.print(`SYN to SYN-ACK (TCP)\n${formatSlopes(slopes)}`)
+  if (firstBytes.length > 0) recorder.print(`Time to first byte\n${formatSlopes(firstBytes)}`)
   if (series.length > 0) recorder.print(formatLevels(series))
   const rounds = Math.max(0, ...series.map(({ kind, values }) => (kind === 'count' ? 0 : values.length)))
   if (rounds < fewestValues) {
@@ -47,10 +54,19 @@ export function concludeConnect(recorder: Recorder, { random }: { readonly rando
   claimRatios(recorder, { series, random })
 }
 
+interface SlopeOf {
+  readonly mode: string
+  readonly target: string
+  readonly protocol: string
+  /** @default SYN to SYN-ACK */
+  readonly figure?: string
+  readonly random: Random
+}
+
 /** The line of a target over the sizes. Of direct connections, too: they know of no Services, and show what a slope of nothing looks like. */
 function slopeOf(
   series: readonly Series[],
-  { mode, target, random }: { readonly mode: string; readonly target: string; readonly random: Random },
+  { mode, target, protocol, figure = 'SYN to SYN-ACK', random }: SlopeOf,
 ): Slope | undefined {
   const of = (figure: string): Series[] =>
     series.filter(
@@ -58,9 +74,9 @@ function slopeOf(
         one.figure === figure &&
         one.mode === mode &&
         one.labels?.['target'] === target &&
-        one.labels['protocol'] === 'tcp',
+        one.labels['protocol'] === protocol,
     )
-  const sizes = of('SYN to SYN-ACK')
+  const sizes = of(figure)
   const points = sizes.flatMap(({ services: x = 0, rounds, values }) =>
     rounds.map((round, i) => ({ round, x, y: values[i] ?? Number.NaN })),
   )
@@ -183,6 +199,11 @@ function claimRatios(
   recorder.claim(text, slower.low > 1, formatRatio(slower))
 }
 
+/** Of us. */
+function inNs({ value, low, high, times = 0 }: Estimate): Estimate {
+  return { value: value * 1000, low: low * 1000, high: high * 1000, times }
+}
+
 function percent(share: number): string {
   return `${(share * 100).toFixed(0)} %`
 }
@@ -200,7 +221,7 @@ function formatSlopes(slopes: readonly Slope[]): string {
     rules === undefined ? '' : rules.toFixed(3),
   ])
   const head = ['mode', 'connections to', 'without Services', 'for each Service', 'rules for each Service']
-  return `SYN to SYN-ACK (TCP)\n${formatTable(head, rows)}`
+  return formatTable(head, rows)
 }
 
 function formatSlope({ slope: { value, low, high } }: Line): string {

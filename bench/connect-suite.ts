@@ -9,6 +9,7 @@ import { compileManifests, matchCost, type CostOf } from './match-cost.ts'
 import { startContender } from './contender.ts'
 import { ControlPlane } from './control-plane.ts'
 import { contenderNames, type Contender, type ContenderName } from './contender-names.ts'
+import { whyTooLittleMemory } from './memory-needed.ts'
 import { runRounds, type Arm } from './rounds.ts'
 import type { BenchOptions } from './options.ts'
 import type { FigureKey } from './series.ts'
@@ -29,6 +30,10 @@ export const connectSuite: Suite = {
   byDefault: true,
   heeds: ['services', 'endpoints', 'modes', 'peers', 'rounds', 'start-limit'],
   estimate: (options) => startSeconds(options) + roundSeconds(options),
+  missing: async (options) => {
+    const reason = options.force ? undefined : whyTooLittleMemory(options)
+    return await Promise.resolve(reason === undefined ? [] : [reason])
+  },
   async run(context) {
     const { options, recorder, progress, random, signal } = context
     await using stack = new AsyncDisposableStack()

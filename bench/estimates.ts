@@ -75,7 +75,7 @@ function countingRounds({ rounds }: SuiteResult): (services: number | undefined,
 /** How many rounds there were, how many were dropped, and in which parts that would have been too many. */
 export function droppedRounds(suites: readonly SuiteResult[]): { all: number; dropped: number; busyParts: string[] } {
   const rounds = suites.flatMap(({ suite, rounds }) =>
-    rounds.map((round) => ({ ...round, part: `${suite}, ${round.part}` })),
+    rounds.map((round) => ({ ...round, part: round.part === suite ? suite : `${suite}, ${round.part}` })),
   )
   const parts = Map.groupBy(rounds, ({ part }) => part)
   let dropped = 0

@@ -45,7 +45,8 @@ export async function startPeer({ name, command }: Peer, options: StartPeer): Pr
   closeSync(log)
   const stop = (): void => endAllIn(lane, 'SIGKILL')
   process.prependOnceListener('exit', stop)
-  const lastWords = (): string => readFileSync(logFile, 'utf8').trim().split('\n').slice(-3).join('; ')
+  const lastWords = (): string =>
+    readFileSync(logFile, 'utf8').trim().split('\n').slice(-3).join('; ') || 'it said nothing'
   const peer: Contender = {
     ended: () => {
       const code = child.signalCode ?? child.exitCode

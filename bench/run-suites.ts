@@ -59,7 +59,10 @@ export async function runSuites(chosen: readonly Suite[], run: RunSuitesOptions)
   const progress = new Progress(able.reduce((sum, suite) => sum + suite.estimate(options), 0))
   const results: SuiteResult[] = []
   for (const suite of chosen) {
-    const recorder = new Recorder(suite.name, { onFailure: (text) => progress.say(text) })
+    const recorder = new Recorder(suite.name, {
+      // The whole of it is in the results.
+      onFailure: (text) => progress.say(text.replaceAll(/\s+/g, ' ').slice(0, 300)),
+    })
     const lacks = signal.aborted ? ['stopped by the user'] : missing.get(suite.name)
     if (lacks) for (const line of lacks) recorder.skip(suite.name, line)
     else {
