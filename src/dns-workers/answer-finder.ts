@@ -294,6 +294,7 @@ export class AnswerFinder {
   #answerWith(start: number, block: number, answer: number): number {
     const blocks = this.#blocks
     const answerSize = this.#read16(answer + answerOctets.answerSize)
+    if (answerSize === 0) return verdicts.pass
     const size = this.#read16(answer + answerOctets.size)
     const question = this.nameEnd + 4 - start
     const edns = this.#ednsSize > 0 ? optSize : 0

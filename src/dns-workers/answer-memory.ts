@@ -77,7 +77,7 @@ export const answerOctets = {
   /** 1: the records may be sent in any order. */
   rotates: 4,
   start: 6,
-  /** Octets of the answer section alone. */
+  /** Octets of the answer section alone; 0: somebody else knows. */
   answerSize: 8,
   /** Octets of all sections; 0 when the answer section fits into no UDP message. They are kept only when all of them do. */
   size: 10,

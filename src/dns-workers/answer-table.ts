@@ -18,7 +18,7 @@ import { BlockStore } from './block-store.ts'
 export interface FinishedAnswer {
   readonly type: number
   readonly records: Uint8Array
-  /** Octets of the answer section. */
+  /** Octets of the answer section; 0: it is not finished, so somebody else answers. */
   readonly answerSize: number
   /** Records of the answer section, and of the additional section; the authority section is empty. */
   readonly answers: number

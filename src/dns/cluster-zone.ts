@@ -160,6 +160,11 @@ export class ClusterZone {
     return extent === 'own' ? compiled?.own : compiled?.entries
   }
 
+  /** Forgets what {@link namesOf} has made of a Service: somebody keeps the answers. */
+  forget(service: ObjectKey): void {
+    this.#compiled.delete(service)
+  }
+
   /** What is said about a name of the zone that does not exist. */
   get denial(): Answer {
     return this.#negative(rcodes.NXDOMAIN)

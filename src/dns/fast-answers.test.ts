@@ -181,7 +181,7 @@ describe('AnswerFinder', () => {
                   seen.answered++
                   expect(sortRotated(fast)).toEqual(sortRotated(general ?? Buffer.alloc(0)))
                 } else seen.passed++
-                paths.table.learn(keyOf(asked.labels))
+                paths.table.learn(keyOf(asked.labels), asked.type)
               }
             }
           }
@@ -196,6 +196,8 @@ describe('AnswerFinder', () => {
     ['a Service', 'web.default', 1],
     ['a name that does not exist', 'nobody.default', 1],
     ['a type that a name does not have', 'web.default', 28],
+    ['a Service by SRV', 'web.default', 33],
+    ['a type that an endpoint does not have', '10-7-1-1.web.default', 28],
     ['a name between names', '_tcp.web.default', 1],
     ['a port', '_http._tcp.web.default', 33],
     ['an endpoint', '10-7-1-1.web.default', 1],
@@ -213,7 +215,7 @@ describe('AnswerFinder', () => {
       true,
     )
     const labels = [...text.split('.'), 'svc', 'cluster', 'local']
-    paths.table.learn(keyOf(labels))
+    paths.table.learn(keyOf(labels), type)
     const message = messageOf({
       labels,
       type,
@@ -233,7 +235,7 @@ describe('AnswerFinder', () => {
     const paths = bothPaths()
     paths.zone.update(snapshotOf({ 'default/peers': { endpoints: ['10.7.1.1', '10.7.1.2', '10.7.1.3'] } }), true)
     const labels = ['peers', 'default', 'svc', 'cluster', 'local']
-    paths.table.learn(keyOf(labels))
+    paths.table.learn(keyOf(labels), 1)
     const message = messageOf({
       labels,
       type: 1,

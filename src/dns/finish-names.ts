@@ -11,7 +11,7 @@ const rotatingTypes: ReadonlySet<number> = new Set([recordTypes.A, recordTypes.A
 
 /**
  * The finished answers of one name of a zone, made by the general path itself: what it would say is what workers say. `types`: those
- * to finish, default all that the name has.
+ * to finish, default all that the name has; questions about its other ones are passed on.
  */
 export function finishName(
   zone: ClusterZone,
@@ -24,15 +24,18 @@ export function finishName(
 ): FinishedName {
   const { key } = name
   if (entry.alias) return { key, kind: 'unknown', isClosed, answers: [] }
-  const own = [...entry.sets.keys()]
-  const answers = own
-    .filter((type) => types?.includes(type) ?? true)
-    .flatMap((type): FinishedAnswer[] => {
-      const result = zone.answer(name, type)
-      return result.kind === 'answer' ? [finishAnswer(name, type, result.answer)] : []
-    })
-  return { key, kind: answers.length === own.length ? 'known' : 'partlyKnown', isClosed, answers }
+  const answers = [...entry.sets.keys()].map((type): FinishedAnswer => {
+    const result = (types?.includes(type) ?? true) ? zone.answer(name, type) : undefined
+    return result?.kind === 'answer' ? finishAnswer(name, type, result.answer) : unfinished(type)
+  })
+  return { key, kind: 'known', isClosed, answers }
 }
+
+function unfinished(type: number): FinishedAnswer {
+  return { type, records: noRecords, answerSize: 0, answers: 0, additionals: 0, rotates: false }
+}
+
+const noRecords = new Uint8Array()
 
 function finishAnswer(name: Name, type: number, answer: Answer): FinishedAnswer {
   const { message, start } = encodeAlone(name, type, answer)

@@ -1,8 +1,7 @@
 import type { Log } from '../base/log.ts'
 import { UdpSocket } from '../linux/udp-socket.ts'
 import { MessageError } from '../dns-message/message-error.ts'
-import type { NameKey } from '../dns-message/name.ts'
-import { readQuestion } from '../dns-message/query.ts'
+import { type Question, readQuestion } from '../dns-message/query.ts'
 import { WorkerPool } from '../dns-workers/worker-pool.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { DnsCounts, dnsCountSlots } from './dns-counts.ts'
@@ -105,13 +104,13 @@ export class UdpWorkers implements AsyncDisposable {
 
 /** A query about a Service whose answers are not finished: the next one finds them. */
 function learnFrom(message: Uint8Array, table: ZoneTable): void {
-  const name = askedName(message)
-  if (name !== undefined) table.learn(name)
+  const question = askedQuestion(message)
+  if (question) table.learn(question.name.key, question.type)
 }
 
-function askedName(message: Uint8Array): NameKey | undefined {
+function askedQuestion(message: Uint8Array): Question | undefined {
   try {
-    return readQuestion(message).question.name.key
+    return readQuestion(message).question
   } catch (error) {
     // The general path says to the client what is wrong with it.
     if (error instanceof MessageError) return undefined

@@ -28,7 +28,7 @@ export class ZoneTable {
   readonly #zone: ClusterZone
   readonly #log: Log
   readonly #zoneLabels: readonly string[]
-  /** Services whose answers are finished: all, or but for those of their endpoints. */
+  /** Services of which answers are finished, and which ones. */
   readonly #finished = new Map<ObjectKey, Extent>()
   #passesOn = false
   #toldFull = false
@@ -67,16 +67,17 @@ export class ZoneTable {
     this.table.setFlag(tableFlags.passEdns, on)
   }
 
-  /** Finishes the answers of the Service that a name belongs to, since it was asked for. */
-  learn(name: NameKey): void {
+  /** Finishes answers of the Service that a name belongs to, since a question about the name, of this type, was asked. */
+  learn(name: NameKey, type: number): void {
     if (!isAtOrBelow(name, this.#zone.name.key)) return
     const labels = labelsOfKey(name)
     const [service, namespace, kind] = labels.slice(0, labels.length - this.#zoneLabels.length).slice(-3)
     if (kind !== 'svc' || service === undefined || namespace === undefined) return
     const key = objectKey({ namespace, name: service })
-    const extent = labels.length > this.#zoneLabels.length + 3 ? 'all' : 'own'
+    const isDeep = labels.length > this.#zoneLabels.length + 3
+    const extent = isDeep ? 'all' : type === recordTypes.SRV ? 'own' : 'addresses'
     const known = this.#finished.get(key)
-    if (known === extent || known === 'all') return
+    if (known && extents.indexOf(known) >= extents.indexOf(extent)) return
     const names = this.#finish(key, extent)
     if (!names) return
     this.table.replace(names)
@@ -130,23 +131,27 @@ export class ZoneTable {
 
   /** The names of a Service with their answers, its own name first; undefined when there is no such Service. */
   #finish(service: ObjectKey, extent: Extent): [FinishedName, ...FinishedName[]] | undefined {
-    const entries = this.#zone.namesOf(service, extent)
+    const entries = this.#zone.namesOf(service, extent === 'all' ? 'all' : 'own')
     const base = this.#serviceName(service)
     if (!entries || base === undefined) return undefined
     const first = entries.get(base)
     const isClosed = extent === 'all'
+    const types = extent === 'addresses' ? { types: addressTypes } : {}
     const names: [FinishedName, ...FinishedName[]] = [
       first
-        ? finishName(this.#zone, nameOfKey(base), { entry: first, isClosed })
+        ? finishName(this.#zone, nameOfKey(base), { entry: first, isClosed, ...types })
         : { key: base, kind: 'absent', isClosed, answers: [] },
     ]
-    for (const [key, entry] of entries) {
+    for (const [key, entry] of extent === 'addresses' ? [] : entries) {
       if (key === base) continue
       // Names of ports are asked for SRV, names of endpoints for addresses; the rest would only take room.
       const isPort = key.charCodeAt(1) === 0x5f
-      const types = isPort ? portTypes : endpointTypes
-      names.push(finishName(this.#zone, nameOfKey(key), { entry, isClosed: false, types }))
+      names.push(
+        finishName(this.#zone, nameOfKey(key), { entry, isClosed: false, types: isPort ? portTypes : addressTypes }),
+      )
     }
+    // The next question finds the answers; records that were kept beside them would live just long enough to become the old garbage of the heap.
+    this.#zone.forget(service)
     return names
   }
 
@@ -172,8 +177,12 @@ export class ZoneTable {
   }
 }
 
-/** Names of endpoints are finished only for Services of which one was asked for: mostly those without a cluster IP. */
-type Extent = 'own' | 'all'
+/**
+ * What is finished of a Service, less first: the addresses of its own name, which nearly all questions are about; its own name and those of its ports; those of its
+ * endpoints, too, which are asked for where there is no cluster IP.
+ */
+const extents = ['addresses', 'own', 'all'] as const
+type Extent = (typeof extents)[number]
 
-const endpointTypes = [recordTypes.A, recordTypes.AAAA]
+const addressTypes = [recordTypes.A, recordTypes.AAAA]
 const portTypes = [recordTypes.SRV, recordTypes.A, recordTypes.AAAA]

@@ -58,7 +58,7 @@ zone.update(
   }),
   true,
 )
-for (const name of ['a.cart', 'a.peers', 'pay', 'ring']) table.learn(parseName(`${name}.shop.svc.cluster.local`).key)
+for (const name of ['a.cart', 'a.peers', 'pay', 'ring']) table.learn(parseName(`${name}.shop.svc.cluster.local`).key, 1)
 /** Where a worker keeps a message: others of its batch stand before and behind it. */
 const place = { start: 4288, end: 2 * 4288 }
 const batch = new Uint8Array(3 * 4288).fill(0xaa)
