@@ -38,9 +38,7 @@ export function formatProgram(
     cell(result.additions),
     cell([result.churn]),
     `${mb(result.rssAfterStart)}/${mb(result.rssAfterChanges)}`,
-    result.restoreAloneMs === undefined
-      ? ''
-      : `${time(result.restoreAloneMs)} (cold is ${(result.cold.wallMs / result.restoreAloneMs).toFixed(2)}x)`,
+    result.restoreAloneMs === undefined ? '' : againstRestore(result, result.restoreAloneMs),
   ])
   for (const { services, endpointsEach, mode, reason } of misses)
     rows.push([`${services} x ${endpointsEach}`, mode, reason])
@@ -50,7 +48,12 @@ ${formatTable(head, rows)}
 
 Each cell: the sync's time (compile, send, commit), of it in the kernel or in iptables-restore; CPU of daemon and tools; bytes;
 elements or rules. Medians where there were several. cold and restart: the first sync of a daemon, CPU since its start;
-restart: after kill -9. restore alone: iptables-restore of the same rules without a daemon.`
+restart: after kill -9. restore alone: iptables-restore of the same rules without a daemon; how many times as long the first sync
+took until it was committed, and the whole start of the daemon, with Node and the reading of files.`
+}
+
+function againstRestore({ cold, startMs }: ProgramResult, alone: number): string {
+  return `${time(alone)} (sync ${(cold.commitMs / alone).toFixed(2)}x, whole start ${(startMs / alone).toFixed(2)}x)`
 }
 
 function cell(syncs: readonly MeasuredSync[]): string {

@@ -116,6 +116,7 @@ function record(recorder: Recorder, result: ProgramResult): void {
   if (mode !== 'iptables-nft' && mode !== 'userspace') {
     recorder.addAll({ ...base, figure: 'one endpoint: bytes to the kernel', unit: 'bytes', kind: 'count' }, toKernel)
   }
+  recorder.add(time('cold start: until committed'), result.cold.commitMs)
   recorder.add(time('cold start: until ready'), result.startMs)
   recorder.add(size('memory after start'), result.rssAfterStart / 1e6)
   recorder.add(size('memory after changes'), result.rssAfterChanges / 1e6)

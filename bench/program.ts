@@ -294,6 +294,7 @@ function addSyncs(syncs: readonly SyncView[]): SyncView {
     elements: sum((s) => s.elements),
     bytes: sum((s) => s.bytes),
     messages: sum((s) => s.messages),
+    commitMs: sum((s) => s.commitMs),
     wallMs: sum((s) => s.wallMs),
     kernelMs: sum((s) => s.kernelMs),
   }

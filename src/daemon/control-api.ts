@@ -233,7 +233,8 @@ export interface SyncView {
   readonly elements: number
   readonly bytes: number
   readonly messages: number
-  /** Milliseconds: all of it, and the kernel's part. */
+  /** Milliseconds: until all was in the kernel; all of it, with what became of old connections then; and the kernel's part. */
+  readonly commitMs: number
   readonly wallMs: number
   readonly kernelMs: number
 }

@@ -68,7 +68,16 @@ test('createMetrics() reads the status at each scrape and counts syncs', async (
   }
   let view = status
   const metrics = createMetrics(() => view, {})
-  metrics.observeSync({ time: '', changedServices: 1, elements: 12, bytes: 800, messages: 4, wallMs: 2, kernelMs: 0.2 })
+  metrics.observeSync({
+    time: '',
+    changedServices: 1,
+    elements: 12,
+    bytes: 800,
+    messages: 4,
+    commitMs: 1,
+    wallMs: 2,
+    kernelMs: 0.2,
+  })
   const before = await metrics.registry.metrics()
   expect(before).toContain('fairlead_build_info{version="1.2.3"} 1')
   expect(before).toContain('fairlead_source_problems 1')

@@ -186,13 +186,14 @@ export class DaemonStatus {
   }
 }
 
-function syncView({ result, totalMs }: SyncOutcome): SyncView {
+function syncView({ result, commitMs, totalMs }: SyncOutcome): SyncView {
   return {
     time: new Date().toISOString(),
     changedServices: result.servicesChanged,
     elements: result.elements,
     bytes: result.bytes,
     messages: result.messages,
+    commitMs,
     wallMs: totalMs,
     kernelMs: result.kernelMs,
   }

@@ -144,10 +144,8 @@ function moveClaims(
     const after = wanted.get(key)
     const beforeNames = before?.frontends.map(frontendKey) ?? []
     const afterNames = after?.frontends.map(frontendKey) ?? []
-    if (before?.creationTimestamp === after?.creationTimestamp && beforeNames.join() === afterNames.join()) {
-      // Same claims: nobody else is concerned.
-      continue
-    }
+    // Same claims: nobody else is concerned.
+    if (before && before.creationTimestamp === after?.creationTimestamp && sameNames(beforeNames, afterNames)) continue
     for (const name of beforeNames) claimants(name).splice(claimants(name).indexOf(key), 1)
     for (const name of afterNames) claimants(name).push(key)
   }
@@ -158,10 +156,15 @@ function moveClaims(
     if (only === undefined) freed.push(name)
     else if (keys.length === 1) set.push([name, only])
     else set.push([name, keys.sort((a, b) => compareAge(wanted.get(a), wanted.get(b)))])
-    const before = claimList(base.claims.get(name))
-    if (keys.length > 1 || before.length > 1) for (const key of [...keys, ...before]) touched.add(key)
+    const before = base.claims.get(name)
+    if (keys.length > 1 || typeof before === 'object')
+      for (const key of [...keys, ...claimList(before)]) touched.add(key)
   }
   return base.claims.with(set, freed)
+}
+
+function sameNames(a: readonly FrontendKey[], b: readonly FrontendKey[]): boolean {
+  return a.length === b.length && a.every((name, i) => name === b[i])
 }
 
 /** Gives each touched Service the frontends that it owns. */
@@ -190,16 +193,18 @@ function withoutLost(
   { claims, settings }: Pick<CompiledServices, 'claims' | 'settings'>,
 ): ServiceFrontends {
   const lost = new Map<string, string>()
-  const frontends = asked.frontends.filter((frontend) => {
+  const lose = (frontend: Frontend, why: string): false => {
     const field = frontendField(frontend)
-    if (frontend.kind !== 'node-port' && settings.ownAddresses?.includes(frontend.ip)) {
-      lost.set(field, `${asked.key}: ${field} is an address that this node answers on itself (expected another one)`)
-      return false
-    }
-    const owner = claimList(claims.get(frontendKey(frontend)))[0]
-    if (owner === undefined || owner === asked.key) return true
-    lost.set(field, `${asked.key}: ${field} is already used by ${owner} (the older Service keeps it)`)
+    lost.set(field, `${asked.key}: ${field} is ${why}`)
     return false
+  }
+  const frontends = asked.frontends.filter((frontend) => {
+    if (frontend.kind !== 'node-port' && settings.ownAddresses?.includes(frontend.ip))
+      return lose(frontend, 'an address that this node answers on itself (expected another one)')
+    const claim = claims.get(frontendKey(frontend))
+    const owner = typeof claim === 'string' ? claim : claim?.[0]
+    if (owner === undefined || owner === asked.key) return true
+    return lose(frontend, `already used by ${owner} (the older Service keeps it)`)
   })
   if (lost.size === 0) return asked
   return { ...asked, frontends, problems: [...asked.problems, ...lost.values()] }

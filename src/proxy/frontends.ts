@@ -155,7 +155,8 @@ export function compileService(
   const frontends = new Map<FrontendKey, Frontend>()
   let health: HealthCheck | undefined
   if (isProxied(service)) {
-    const before = new Map(options.previous?.frontends.map((f) => [frontendKey(f), f]))
+    const { previous } = options
+    const before = previous && new Map(previous.frontends.map((f) => [frontendKey(f), f]))
     const choices = chooseEndpoints(service, slices, options.node)
     health = healthCheckOf(service, choices)
     const settled = { node: options.node, externalIPs: options.externalIPs ?? true, problems }
@@ -166,7 +167,7 @@ export function compileService(
       else
         frontends.set(
           name,
-          settle(wanted, before.get(name), (which) => options.recalled?.(wanted, which)),
+          settle(wanted, before?.get(name), (which) => options.recalled?.(wanted, which)),
         )
     }
   }
@@ -175,7 +176,7 @@ export function compileService(
     creationTimestamp: service.creationTimestamp,
     frontends: [...frontends.values()],
     health: sameHealth(options.previous?.health, health) ? options.previous?.health : health,
-    problems: [...new Set(problems)],
+    problems: problems.length > 1 ? [...new Set(problems)] : problems,
   }
   return options.previous && isSame(options.previous, result) ? options.previous : result
 }
@@ -345,6 +346,7 @@ function settle(
     const old = before?.[which]
     const previous = old?.kind === 'balance' ? old.slots : recalled(which)
     const slots = compileSlots(verdict.slots, { consistent: wanted.algorithm === 'maglev', previous })
+    if (slots === verdict.slots) return verdict
     return old?.kind === 'balance' && old.slots === slots ? old : { kind: 'balance', slots }
   }
   const verdict = place('verdict') ?? wanted.verdict
@@ -359,7 +361,8 @@ function settle(
     sameText(before.sourceRanges, wanted.sourceRanges) &&
     sameVerdict(before.verdict, verdict) &&
     sameVerdict(before.outside, outside)
-  return unchanged ? before : { ...wanted, verdict, outside }
+  if (unchanged) return before
+  return verdict === wanted.verdict && outside === wanted.outside ? wanted : { ...wanted, verdict, outside }
 }
 
 /** Whether two small values say the same. */

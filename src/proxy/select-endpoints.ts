@@ -43,6 +43,8 @@ interface Candidate extends ServiceEndpoint {
   readonly endpoint: Endpoint
   readonly here: boolean
   readonly weight: number
+  /** What is left of it when it is chosen: the same object wherever that is. */
+  readonly chosen: ServiceEndpoint
 }
 
 /**
@@ -52,15 +54,19 @@ interface Candidate extends ServiceEndpoint {
  * connections, so it counts as not being there.
  */
 export function selectEndpoints(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): EndpointChoice {
-  const candidates = gather(slices, port, node).filter((c) => c.weight !== 0)
-  const ready = candidates.filter((c) => c.endpoint.ready)
-  const draining = candidates.filter((c) => isDraining(c.endpoint))
-  const cluster = ready.length > 0 ? ready.filter(hintFilter(ready, node)) : draining
+  const ready: Candidate[] = []
+  const draining: Candidate[] = []
+  for (const candidate of gather(slices, port, node)) {
+    if (candidate.weight === 0) continue
+    if (candidate.endpoint.ready) ready.push(candidate)
+    if (isDraining(candidate.endpoint)) draining.push(candidate)
+  }
+  const cluster = ready.length > 0 ? nearest(ready, node) : draining
   const readyHere = ready.filter((c) => c.here)
   const local = readyHere.length > 0 ? readyHere : draining.filter((c) => c.here)
   return {
-    cluster: cluster.map(bare),
-    local: local.map(bare),
+    cluster: cluster.map((c) => c.chosen),
+    local: local.map((c) => c.chosen),
     any: ready.length > 0 || draining.length > 0,
     readyHere: readyHere.map((c) => c.ip),
   }
@@ -87,25 +93,30 @@ export function servingEndpoints(
 
 /** All endpoints of the port, once each: an address and port that several slices carry counts as this node's if any says so. */
 function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): Candidate[] {
-  const found = new Map<string, Candidate>()
+  const all: Candidate[] = []
   for (const slice of slices) {
     if (slice.family !== port.family || slice.headless) continue
     const slicePort = slice.ports.find((p) => p.name === port.portName && p.protocol === port.protocol)
     if (!slicePort) continue
     for (const endpoint of slice.endpoints) {
-      const candidate = {
-        ip: endpoint.address,
-        port: slicePort.port,
-        endpoint,
-        here: endpoint.nodeName === node.name,
-        weight: endpoint.weight ?? 1,
-      }
-      const key = `${endpoint.address} ${slicePort.port}`
-      const other = found.get(key)
-      if (!other || outranks(candidate, other)) found.set(key, candidate)
+      const { address: ip, weight = 1 } = endpoint
+      const { port: number } = slicePort
+      const chosen = weight === 1 ? { ip, port: number } : { ip, port: number, weight }
+      all.push({ ip, port: number, endpoint, here: endpoint.nodeName === node.name, weight, chosen })
     }
   }
-  return [...found.values()].sort(compareEndpoints)
+  return onceEach(all.sort(compareEndpoints))
+}
+
+/** Of sorted candidates, those with the same address and port stand side by side; one of them counts. */
+function onceEach(sorted: readonly Candidate[]): Candidate[] {
+  const once: Candidate[] = []
+  for (const candidate of sorted) {
+    const last = once.at(-1)
+    if (!last || compareEndpoints(last, candidate) !== 0) once.push(candidate)
+    else if (outranks(candidate, last)) once[once.length - 1] = candidate
+  }
+  return once
 }
 
 /**
@@ -130,25 +141,20 @@ function isDraining(endpoint: Endpoint): boolean {
 }
 
 /**
- * The hints to follow: this node's (KEP-3015), else its zone's (KEP-2433), and only if every ready endpoint carries
+ * Those that hints mean: this node's (KEP-3015), else its zone's (KEP-2433), and only if every ready endpoint carries
  * hints of that kind and one of them means us.
  */
-function hintFilter(ready: readonly Candidate[], node: NodeFacts): (candidate: Candidate) => boolean {
-  const everyHasNodes = ready.every((c) => c.endpoint.hints.nodes.length > 0)
-  const forNode = (c: Candidate): boolean => c.endpoint.hints.nodes.includes(node.name)
-  if (everyHasNodes && ready.some(forNode)) return forNode
-  const { zone } = node
-  if (zone !== undefined) {
-    const everyHasZones = ready.every((c) => c.endpoint.hints.zones.length > 0)
-    const forZone = (c: Candidate): boolean => c.endpoint.hints.zones.includes(zone)
-    if (everyHasZones && ready.some(forZone)) return forZone
+function nearest(ready: readonly Candidate[], node: NodeFacts): readonly Candidate[] {
+  if (ready.every((c) => c.endpoint.hints.nodes.length > 0)) {
+    const forNode = ready.filter((c) => c.endpoint.hints.nodes.includes(node.name))
+    if (forNode.length > 0) return forNode
   }
-  return () => true
-}
-
-function bare(candidate: Candidate): ServiceEndpoint {
-  const { ip, port, weight } = candidate
-  return weight === 1 ? { ip, port } : { ip, port, weight }
+  const { zone } = node
+  if (zone !== undefined && ready.every((c) => c.endpoint.hints.zones.length > 0)) {
+    const forZone = ready.filter((c) => c.endpoint.hints.zones.includes(zone))
+    if (forZone.length > 0) return forZone
+  }
+  return ready
 }
 
 /** By text: any fixed order will do, and equal addresses are equal strings. */

@@ -39,7 +39,9 @@ export interface SyncOutcome {
   readonly result: SyncResult
   readonly services: CompiledServices
   readonly compileMs: number
-  /** Compile and sync together. */
+  /** Compile and sync, until all was in the kernel. */
+  readonly commitMs: number
+  /** Those and what had to happen then ({@link SyncLoopOptions.afterSync}). */
   readonly totalMs: number
   /** From the oldest change that this sync brought to the kernel, until it was there. */
   readonly latencyMs: number
@@ -228,13 +230,15 @@ export class SyncLoop {
       const compileMs = clock.monotonic() - began
       const changed = this.#change && (await this.#changeOver(this.#change.to, services, signal))
       const result = changed ?? (await this.#dataplane.sync(services, { verify: reason === 'verify', signal }))
+      const committed = clock.monotonic()
       await afterSync?.(services, this.#dataplane)
       this.#syncs++
       this.#lastSync = clock.now()
       this.#lastResult = result
       if (result.repaired) this.#repairs++
       const end = clock.monotonic()
-      onSynced?.({ result, services, compileMs, totalMs: end - began, latencyMs: end - pendingSince })
+      const times = { compileMs, commitMs: committed - began, totalMs: end - began, latencyMs: end - pendingSince }
+      onSynced?.({ result, services, ...times })
     } catch (error) {
       this.#pendingSince = pendingSince
       throw error
