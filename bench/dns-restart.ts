@@ -19,6 +19,8 @@ export interface RestartResult {
   readonly lost: number
   readonly restarts: number
   readonly perSecond: number
+  /** The longest time that an answer took, milliseconds. */
+  readonly slowest: number
 }
 
 const clients = 16
@@ -51,7 +53,14 @@ export async function restartUnderLoad(options: RestartOptions): Promise<Restart
     server.kill('SIGKILL')
   }
   const perSecond = load.asked / ((performance.now() - began) / 1000)
-  return { asked: load.asked, answered: load.answered, lost: load.asked - load.answered, restarts, perSecond }
+  return {
+    asked: load.asked,
+    answered: load.answered,
+    lost: load.asked - load.answered,
+    restarts,
+    perSecond,
+    slowest: load.slowest,
+  }
 }
 
 async function startServer(port: number): Promise<ChildProcess> {
@@ -67,6 +76,7 @@ async function startServer(port: number): Promise<ChildProcess> {
 class Load {
   asked = 0
   answered = 0
+  slowest = 0
   readonly #queries: number
   readonly #port: number
   #waiting: { at: number; resolve: () => void } | undefined
@@ -108,7 +118,9 @@ class Load {
       if (this.#waiting && this.asked >= this.#waiting.at) this.#waiting.resolve()
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, waitMs)
+        const began = performance.now()
         waiting.set(id, () => {
+          this.slowest = Math.max(this.slowest, performance.now() - began)
           clearTimeout(timer)
           resolve()
         })

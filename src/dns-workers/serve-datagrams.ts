@@ -1,4 +1,4 @@
-import { DatagramBatch } from '../linux/datagram-batch.ts'
+import { DatagramBatch, mostSockets } from '../linux/datagram-batch.ts'
 import { socketAddressSize } from '../linux/udp-socket.ts'
 import { AnswerFinder, verdicts } from './answer-finder.ts'
 import type { AnswerMemory } from './answer-memory.ts'
@@ -13,14 +13,44 @@ export interface ServedSocket {
 
 /** Words of the memory by which a worker is told to end, and tells what it did besides answering. */
 export const workerWords = {
-  /** 1: answer what waits, then end. */
-  stop: 0,
+  /** One of {@link workerStates}. */
+  state: 0,
   /** Answers that the kernel did not take. */
   unsent: 1,
   /** Messages at which the worker itself failed; they were passed on. */
   faults: 2,
   end: 16,
 } as const
+
+/** What a worker is to do. */
+export const workerStates = {
+  /** Wait: there are no sockets yet. */
+  wait: 0,
+  serve: 1,
+  /** Answer what waits, then end. */
+  end: 2,
+} as const
+
+/** Words in which a worker finds its sockets: how many, then for each its descriptor and whether it has control data (1) and is of IPv6 (2). */
+export const socketWords = 1 + 2 * mostSockets
+
+/** Writes sockets for {@link serveDatagrams}, at most {@link mostSockets}. */
+export function writeSockets(into: Int32Array, sockets: readonly ServedSocket[]): void {
+  if (sockets.length > mostSockets)
+    throw new Error(`a DNS worker has at most ${mostSockets} addresses, not ${sockets.length}`)
+  for (const [i, { fd, packetInfo, ipv6 }] of sockets.entries()) {
+    into[1 + i * 2] = fd
+    into[2 + i * 2] = (packetInfo ? 1 : 0) | (ipv6 ? 2 : 0)
+  }
+  into[0] = sockets.length
+}
+
+function readSockets(from: Int32Array): ServedSocket[] {
+  return Array.from({ length: from[0]! }, (_, i) => {
+    const flags = from[2 + i * 2]!
+    return { fd: from[1 + i * 2]!, packetInfo: (flags & 1) !== 0, ipv6: (flags & 2) !== 0 }
+  })
+}
 
 /** One answered question. The same object each time. */
 export interface AnsweredQuery {
@@ -35,7 +65,8 @@ export interface AnsweredQuery {
 }
 
 export interface ServeOptions {
-  readonly sockets: readonly ServedSocket[]
+  /** {@link writeSockets}; read when the state is no longer to wait. */
+  readonly sockets: Int32Array
   readonly memory: AnswerMemory
   readonly passed: PassedQueries
   /** {@link workerWords} */
@@ -66,17 +97,19 @@ const gathering = { from: 8, time: 0.1 } as const
 const lastWait = 3
 
 /**
- * Answers the datagrams of some sockets until it is told to end and nothing waits any more. It holds the thread all the
+ * Answers the datagrams of some sockets, from when it is given them until it is told to end and nothing waits any more. It holds the thread all the
  * while: with one socket it waits in recvmmsg(2), with several in poll(2).
  */
 export function serveDatagrams(options: ServeOptions): void {
-  const { sockets, control } = options
-  const server = new BatchServer(options)
+  const { control } = options
+  options.call()
+  Atomics.wait(control, workerWords.state, workerStates.wait)
+  const sockets = readSockets(options.sockets)
+  const server = new BatchServer(sockets, options)
   const fds = sockets.map(({ fd }) => fd)
   const nothing = new Int32Array(new SharedArrayBuffer(4))
-  options.call()
   let last = 0
-  while (Atomics.load(control, workerWords.stop) === 0) {
+  while (Atomics.load(control, workerWords.state) === workerStates.serve) {
     // After a full batch there is another one already.
     if (last >= gathering.from && last < server.capacity) Atomics.wait(nothing, 0, 0, gathering.time)
     if (sockets.length > 1) server.wait(fds)
@@ -94,6 +127,7 @@ export function serveDatagrams(options: ServeOptions): void {
 }
 
 class BatchServer {
+  readonly #sockets: readonly ServedSocket[]
   readonly #options: ServeOptions
   readonly #batch: DatagramBatch
   readonly #finder: AnswerFinder
@@ -116,10 +150,11 @@ class BatchServer {
   readonly #looking: readonly { readonly wait: boolean; readonly packetInfo: boolean }[]
   #answered = 0
 
-  constructor(options: ServeOptions) {
+  constructor(sockets: readonly ServedSocket[], options: ServeOptions) {
+    this.#sockets = sockets
     this.#options = options
-    this.#waiting = options.sockets.map(({ packetInfo }) => ({ wait: true, packetInfo }))
-    this.#looking = options.sockets.map(({ packetInfo }) => ({ wait: false, packetInfo }))
+    this.#waiting = sockets.map(({ packetInfo }) => ({ wait: true, packetInfo }))
+    this.#looking = sockets.map(({ packetInfo }) => ({ wait: false, packetInfo }))
     this.#batch = new DatagramBatch(options.batch)
     this.#finder = new AnswerFinder(options.memory, this.#batch.bytes)
     const { capacity } = this.#batch
@@ -139,7 +174,7 @@ class BatchServer {
 
   /** Serves one batch of a socket and returns how many datagrams it had; `wait`: for the first one. */
   serve(index: number, wait: boolean): number {
-    const socket = this.#options.sockets[index]!
+    const socket = this.#sockets[index]!
     const batch = this.#batch
     const received = batch.receive(socket.fd, (wait ? this.#waiting : this.#looking)[index]!)
     if (received === 0) return 0

@@ -7,7 +7,7 @@ import { UdpSocket } from '../linux/udp-socket.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { AnswerTable } from './answer-table.ts'
 import { PassedQueries } from './passed-queries.ts'
-import { type ServedSocket, workerWords } from './serve-datagrams.ts'
+import { type ServedSocket, socketWords, workerStates, workerWords, writeSockets } from './serve-datagrams.ts'
 import { WorkerPool } from './worker-pool.ts'
 
 /** A thread that serves as a real one does, and throws at its first start. */
@@ -19,7 +19,7 @@ const failsOnce = (serve: URL, passed: URL) =>
       import { PassedQueries } from '${passed.href}'
       if (Atomics.add(new Int32Array(workerData.extras), 0, 1) === 0) throw new Error('the first one fails')
       serveDatagrams({
-        sockets: workerData.sockets,
+        sockets: new Int32Array(workerData.sockets),
         memory: workerData.memory,
         passed: new PassedQueries(workerData.passed),
         control: new Int32Array(workerData.control),
@@ -41,12 +41,16 @@ describe('serveDatagrams()', () => {
       const { fd, packetInfo } = sockets.use(UdpSocket.open({ address: parseIp('127.0.0.1'), port: 0 }))
       return { fd, packetInfo, ipv6: false }
     })
+    const words = new Int32Array(new SharedArrayBuffer(socketWords * 4))
+    writeSockets(words, served)
+    const control = new Int32Array(new SharedArrayBuffer(workerWords.end * 4))
+    control[workerWords.state] = workerStates.serve
     const thread = new Worker(failingOnce, {
       workerData: {
-        sockets: served,
+        sockets: words.buffer,
         memory: new AnswerTable({ zone: '\x07cluster\x05local\0', seed: 1 }).memory,
         passed: new PassedQueries({ octets: 1024 }).memory,
-        control: new SharedArrayBuffer(workerWords.end * 4),
+        control: control.buffer,
         extras: Int32Array.of(1),
       },
     })
@@ -70,7 +74,7 @@ describe('WorkerPool', () => {
     client.send(Buffer.from('a query of some kind'), socket.port, '127.0.0.1')
     await using pool = new WorkerPool({
       module: failingOnce,
-      sockets: [[socket]],
+      workers: 1,
       memory: table.memory,
       handle: (message, client) => {
         seen.push(`${client.address} ${message.toString()}`)
@@ -80,6 +84,7 @@ describe('WorkerPool', () => {
       extras: () => starts,
       log,
     })
+    pool.serve([[socket]])
     const [answer] = (await reply) as [Buffer]
     client.close()
     expect(answer.toString()).toBe('an answer')
@@ -98,7 +103,7 @@ describe('WorkerPool', () => {
     await once(client, 'listening')
     const pool = new WorkerPool({
       module: new URL('../dns/udp-thread.ts', import.meta.url),
-      sockets: [[socket]],
+      workers: 1,
       memory: table.memory,
       handle: (_message, client) => {
         setTimeout(() => client.send(Buffer.from('late')), 20)
@@ -107,6 +112,7 @@ describe('WorkerPool', () => {
       extras: () => ({ counts: new SharedArrayBuffer(65_536), samples: undefined }),
       log: silentLog,
     })
+    pool.serve([[socket]])
     for (let i = 0; i < 100; i++) client.send(Buffer.from('some twenty octets..'), socket.port, '127.0.0.1')
     await new Promise((resolve) => setTimeout(resolve, 20))
     await pool[Symbol.asyncDispose]()

@@ -5,11 +5,12 @@ import { ipFamilyOf } from '../net/ip-address.ts'
 import { socketAddressText, type UdpSocket } from '../linux/udp-socket.ts'
 import type { AnswerMemory } from './answer-memory.ts'
 import { PassedQueries, type PassedQuery } from './passed-queries.ts'
-import { type ServedSocket, workerWords } from './serve-datagrams.ts'
+import { socketWords, workerStates, workerWords, writeSockets } from './serve-datagrams.ts'
 
 /** What a worker's thread is given. */
 export interface WorkerRole {
-  readonly sockets: readonly ServedSocket[]
+  /** For {@link serveDatagrams}. */
+  readonly sockets: SharedArrayBuffer
   readonly memory: AnswerMemory
   readonly passed: SharedArrayBuffer
   readonly control: SharedArrayBuffer
@@ -20,8 +21,7 @@ export interface WorkerRole {
 export interface WorkerPoolOptions {
   /** The module that runs {@link serveDatagrams} with its {@link WorkerRole}. */
   readonly module: URL
-  /** The sockets of each worker; they are the pool's from now on. */
-  readonly sockets: readonly (readonly UdpSocket[])[]
+  readonly workers: number
   readonly memory: AnswerMemory
   /** Answers what workers pass on; `send` is called at most once, false means never. */
   readonly handle: (message: Buffer, client: { readonly address: string; send(response: Buffer): void }) => boolean
@@ -44,12 +44,20 @@ const startTime = 5000
 /** How long a pool that closes waits for its workers, and then for answers of the general path, in milliseconds. */
 const drainTime = 1500
 
-/** Threads that answer the datagrams of some sockets; one that fails is started again, and its socket waits meanwhile. */
+/**
+ * Threads that answer the datagrams of some sockets; one that fails is started again, and its socket waits meanwhile. A thread takes a while to start: sockets
+ * that are opened when all are {@link ready} keep no query waiting.
+ */
 export class WorkerPool implements AsyncDisposable {
   readonly #workers: readonly PoolWorker[]
 
   constructor(options: WorkerPoolOptions) {
-    this.#workers = options.sockets.map((sockets, number) => new PoolWorker(number, sockets, options))
+    this.#workers = Array.from({ length: options.workers }, (_, number) => new PoolWorker(number, options))
+  }
+
+  /** Gives each worker its sockets, which are the pool's from now on. Once. */
+  serve(sockets: readonly (readonly UdpSocket[])[]): void {
+    for (const [i, worker] of this.#workers.entries()) worker.serve(sockets[i] ?? [])
   }
 
   get counters(): {
@@ -83,7 +91,8 @@ export class WorkerPool implements AsyncDisposable {
 
 class PoolWorker {
   readonly #number: number
-  readonly #sockets: readonly UdpSocket[]
+  #sockets: readonly UdpSocket[] = []
+  readonly #socketWords = new Int32Array(new SharedArrayBuffer(socketWords * 4))
   readonly #options: WorkerPoolOptions
   readonly #clock: Clock
   readonly #passed = new PassedQueries({ octets: passedOctets })
@@ -100,9 +109,8 @@ class PoolWorker {
   #draining = false
   #loggedFaults = 0
 
-  constructor(number: number, sockets: readonly UdpSocket[], options: WorkerPoolOptions) {
+  constructor(number: number, options: WorkerPoolOptions) {
     this.#number = number
-    this.#sockets = sockets
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#start()
@@ -111,6 +119,18 @@ class PoolWorker {
   /** Resolves when its thread runs for the first time. */
   get ready(): Promise<void> {
     return this.#ready.promise
+  }
+
+  serve(sockets: readonly UdpSocket[]): void {
+    const served = sockets.map(({ fd, packetInfo, address }) => ({ fd, packetInfo, ipv6: ipFamilyOf(address) === 6 }))
+    writeSockets(this.#socketWords, served)
+    this.#sockets = sockets
+    this.#tell(workerStates.serve)
+  }
+
+  #tell(state: number): void {
+    Atomics.store(this.#control, workerWords.state, state)
+    Atomics.notify(this.#control, workerWords.state)
   }
 
   get counters() {
@@ -125,11 +145,7 @@ class PoolWorker {
   #start(): void {
     const { module, memory, extras } = this.#options
     const role: WorkerRole = {
-      sockets: this.#sockets.map(({ fd, packetInfo, address }) => ({
-        fd,
-        packetInfo,
-        ipv6: ipFamilyOf(address) === 6,
-      })),
+      sockets: this.#socketWords.buffer,
       memory,
       passed: this.#passed.memory,
       control: this.#control.buffer,
@@ -229,7 +245,7 @@ class PoolWorker {
         log.debug({ error, address: socket.address }, 'A DNS socket could not leave its group before it is closed')
       }
     }
-    Atomics.store(this.#control, workerWords.stop, 1)
+    this.#tell(workerStates.end)
     for (const socket of this.#sockets) socket.endWaiting()
     const late = new AbortController()
     await Promise.race([this.#exited, delay(drainTime, late.signal)])

@@ -95,7 +95,7 @@ export class FastPath implements AsyncDisposable {
     return { threads: this.#workers?.counts.length ?? 0, ...(this.#workers?.counters ?? none) }
   }
 
-  /** Listens on one address; workers begin with {@link start}. Throws `ListenError`. */
+  /** Listens on one address; workers begin with {@link start}, or end with {@link abandon}. Throws `ListenError`. */
   async listen(options: ListenerOptions): Promise<Listener> {
     const workers = await this.#open(options)
     if (!workers) return listenUdp(options)
@@ -110,10 +110,17 @@ export class FastPath implements AsyncDisposable {
   }
 
   /** To be called when all addresses are listened on. */
-  async start(): Promise<void> {
+  start(): void {
     this.#started = true
-    await this.#workers?.start()
+    this.#workers?.start()
     if (this.#workers && this.#options.resolver.options.lostFor) this.#watchLoss()
+  }
+
+  /** Ends the threads when it came to no {@link start}. */
+  async abandon(): Promise<void> {
+    if (this.#started) return
+    await this.#workers?.[Symbol.asyncDispose]()
+    this.#workers = undefined
   }
 
   /** Native code is loaded only here: without it there are no workers, and all else works. */
@@ -123,6 +130,7 @@ export class FastPath implements AsyncDisposable {
     try {
       const { UdpWorkers } = await import('./udp-workers.ts')
       this.#workers = new UdpWorkers({ workers: this.#count, joins: this.#options.joins ?? false, table, handle, log })
+      await this.#workers.ready()
     } catch (error) {
       log.warn({ error }, 'DNS workers need native code that cannot be loaded here: the main thread answers')
       this.#table = undefined
@@ -138,6 +146,6 @@ export class FastPath implements AsyncDisposable {
   /** Answers what waits in the workers' queues, then closes. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#timer?.cancel()
-    if (this.#started) await this.#workers?.[Symbol.asyncDispose]()
+    await this.#workers?.[Symbol.asyncDispose]()
   }
 }

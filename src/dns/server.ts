@@ -168,12 +168,13 @@ export function createDnsServer(options: DnsServerOptions): DnsServer {
     },
     async listen() {
       await using opened = new AsyncDisposableStack()
+      opened.defer(() => fast.abandon())
       // To ask ourselves would be a loop.
       for (const { resolver } of served)
         resolver.open((ip) => port === (resolver.options.upstreamPort ?? 53) && addresses.includes(ip))
       const listening: DnsServer['endpoints'][number][] = []
       for (const address of addresses) listening.push(await listenOn(address, opened))
-      await fast.start()
+      fast.start()
       endpoints = listening
       resources.use(opened.move())
       log.info({ endpoints, zone: options.zone ?? 'cluster.local' }, 'DNS server listens')

@@ -42,7 +42,7 @@ function exchangeOf(query: AnsweredQuery): Exchange {
 }
 
 serveDatagrams({
-  sockets: role.sockets,
+  sockets: new Int32Array(role.sockets),
   memory: role.memory,
   passed: new PassedQueries(role.passed),
   control: new Int32Array(role.control),

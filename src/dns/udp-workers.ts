@@ -25,15 +25,16 @@ export interface UdpWorkersOptions {
 }
 
 /**
- * UDP sockets that threads read and answer from finished answers. Sockets are opened one address after the other, threads start with
- * {@link start}; disposing answers what waits, and closes all.
+ * UDP sockets that threads read and answer from finished answers. When the threads are {@link ready}, sockets are opened one address after the other, and
+ * answered from {@link start} on: the kernel gives them queries from the moment they are open, also of those who asked the server that ours
+ * takes the place of. Disposing answers what waits, and closes all.
  */
 export class UdpWorkers implements AsyncDisposable {
   readonly counts: readonly DnsCounts[]
   readonly rings: readonly SampleRing[]
   readonly #options: UdpWorkersOptions
   readonly #sockets: UdpSocket[][]
-  #pool: WorkerPool | undefined
+  readonly #pool: WorkerPool
 
   constructor(options: UdpWorkersOptions) {
     this.#options = options
@@ -41,6 +42,12 @@ export class UdpWorkers implements AsyncDisposable {
     this.#sockets = numbers.map(() => [])
     this.counts = numbers.map(() => new DnsCounts(new Float64Array(new SharedArrayBuffer(dnsCountSlots * 8))))
     this.rings = numbers.map(() => new SampleRing({ samples }))
+    this.#pool = this.#startThreads()
+  }
+
+  /** Resolves when the threads run. */
+  async ready(): Promise<void> {
+    await this.#pool.ready()
   }
 
   /** Opens a socket per worker, all on the same port, which is returned. Throws {@link ListenError}. */
@@ -71,14 +78,18 @@ export class UdpWorkers implements AsyncDisposable {
     }
   }
 
-  /** Resolves when the threads run. */
-  async start(): Promise<void> {
-    const { table, handle, log } = this.#options
+  /** Begins to answer. */
+  start(): void {
+    this.#pool.serve(this.#sockets)
+  }
+
+  #startThreads(): WorkerPool {
+    const { workers, table, handle, log } = this.#options
     // Compiled packages have the thread beside this file, too, as JavaScript.
     const module = new URL(import.meta.url.endsWith('.ts') ? './udp-thread.ts' : './udp-thread.js', import.meta.url)
-    this.#pool = new WorkerPool({
+    return new WorkerPool({
       module,
-      sockets: this.#sockets,
+      workers,
       memory: table.table.memory,
       handle: (message, client) => {
         learnFrom(message, table)
@@ -90,15 +101,14 @@ export class UdpWorkers implements AsyncDisposable {
       }),
       log,
     })
-    await this.#pool.ready()
   }
 
   get counters(): WorkerPool['counters'] {
-    return this.#pool?.counters ?? { restarts: 0, unsent: 0, faults: 0, shed: 0 }
+    return this.#pool.counters
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#pool?.[Symbol.asyncDispose]()
+    await this.#pool[Symbol.asyncDispose]()
   }
 }
 
