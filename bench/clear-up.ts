@@ -2,6 +2,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { deleteNetns, listNetns } from '../src/linux/netns.ts'
+import { BenchUsageError } from './usage-error.ts'
 
 /** Named namespaces and folders of the benchmark: `flbench-PID` and whatever follows. */
 const ours = /^flbench-(\d+)(?:-|$)/
@@ -11,8 +12,8 @@ const ours = /^flbench-(\d+)(?:-|$)/
  * process, however it ends but for SIGKILL; what such a one left is removed by the next run.
  */
 export function clearUpAtExit(): void {
+  const folder = newFolder()
   clearUpAfterTheDead(tmpdir())
-  const folder = mkdtempSync(join(tmpdir(), `flbench-${process.pid}-`))
   // os.tmpdir() looks here, in this process and in those that it starts.
   process.env['TMPDIR'] = folder
   process.once('exit', () => {
@@ -24,6 +25,14 @@ export function clearUpAtExit(): void {
     }
     for (const name of listNetns()) if (ours.exec(name)?.[1] === String(process.pid)) deleteNetns(name)
   })
+}
+
+function newFolder(): string {
+  try {
+    return mkdtempSync(join(tmpdir(), `flbench-${process.pid}-`))
+  } catch (error) {
+    throw new BenchUsageError(`TMPDIR: cannot write there: ${(error as Error).message}`, { cause: error })
+  }
 }
 
 /** Ends and removes what runs that were killed by SIGKILL have left: namespaces, processes, and their folders in `temporary`. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { concludeConnect } from './connect-conclusions.ts'
+import { concludeConnect, lateFigure } from './connect-conclusions.ts'
 import { Random } from './random.ts'
 import { Recorder, type SuiteResult } from './recorder.ts'
 
@@ -112,4 +112,15 @@ test('concludeConnect has a slope of the first answer over UDP', () => {
   const [slope] = recorder.result().derived
   expect(slope).toMatchObject({ figure: 'time to first byte, for each Service', labels: { protocol: 'udp' }, times: 6 })
   expect(slope?.value).toBeCloseTo(10, 6)
+})
+
+test('concludeConnect says which modes had connections without an answer', () => {
+  const recorder = new Recorder('connect')
+  const key = { figure: lateFigure, unit: '', kind: 'size', better: 'less' } as const
+  for (const value of [0, 2, 1]) recorder.add({ ...key, mode: 'nftables' }, value)
+  recorder.add({ ...key, mode: 'direct' }, 0)
+  concludeConnect(recorder, { random: new Random(1) })
+  expect(recorder.result().claims).toEqual([
+    { text: 'every connection is answered within a second', holds: false, seen: 'nftables 3' },
+  ])
 })

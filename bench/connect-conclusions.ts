@@ -6,6 +6,9 @@ import { formatNumber } from './format-figure.ts'
 import { lineOverRounds, median, pairedRatio, theilSen, type Estimate, type Line } from './statistics.ts'
 import { formatTable } from '../src/cli/table.ts'
 
+/** Connections and round trips of a round that took a second, and were given up. */
+export const lateFigure = 'not answered within a second'
+
 /** What a Service costs connections to a target in a mode. */
 interface Slope {
   readonly mode: string
@@ -45,6 +48,7 @@ export function concludeConnect(recorder: Recorder, { random }: { readonly rando
   if (slopes.length > 0) recorder.print(`SYN to SYN-ACK (TCP)\n${formatSlopes(slopes)}`)
   if (firstBytes.length > 0) recorder.print(`Time to first byte\n${formatSlopes(firstBytes)}`)
   if (series.length > 0) recorder.print(formatLevels(series))
+  claimAnswers(recorder, series)
   const rounds = Math.max(0, ...series.map(({ kind, values }) => (kind === 'count' ? 0 : values.length)))
   if (rounds < fewestValues) {
     recorder.skip('what slopes and ratios show', `of ${rounds} rounds: ${fewestValues} are the fewest to judge by`)
@@ -125,6 +129,16 @@ function recordRatios(
       pairedRatio(pairs(one, base), { random }),
     )
   }
+}
+
+function claimAnswers(recorder: Recorder, series: readonly Series[]): void {
+  const late = series.filter(({ figure }) => figure === lateFigure)
+  if (late.length === 0) return
+  const total = (of: readonly Series[]): number => of.flatMap(({ values }) => values).reduce((a, b) => a + b, 0)
+  const seen = [...Map.groupBy(late, ({ mode }) => mode ?? '')]
+    .filter(([, of]) => total(of) > 0)
+    .map(([mode, of]) => `${mode} ${total(of)}`)
+  recorder.claim('every connection is answered within a second', total(late) === 0, seen.join(', ') || 'all were')
 }
 
 function claimShapes(recorder: Recorder, slopes: readonly Slope[]): void {

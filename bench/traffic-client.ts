@@ -70,21 +70,27 @@ function connect({ protocol, count, timeoutMs, request, sources }: TrafficTask, 
   return { connectNs, firstByteNs, failures, answers, elapsedNs: Number(process.hrtime.bigint() - began) }
 }
 
-/** Requests and answers on one connection. */
+/** Requests and answers on one connection, until one fails. */
 function roundTrips({ protocol, count, timeoutMs }: TrafficTask, address: Uint8Array): TrafficReply {
   const firstByteNs: number[] = []
+  const failures: Record<string, number> = {}
   using socket = BlockingSocket.open(protocol, { timeoutMs })
   if (protocol === 'tcp') socket.resetOnClose()
-  socket.connect(address)
-  if (protocol === 'tcp') socket.receive(answer)
   const began = process.hrtime.bigint()
-  for (let i = 0; i < count; i++) {
-    const start = process.hrtime.bigint()
-    socket.send(byte)
-    socket.receive(answer)
-    firstByteNs.push(Number(process.hrtime.bigint() - start))
+  try {
+    socket.connect(address)
+    if (protocol === 'tcp') socket.receive(answer)
+    for (let i = 0; i < count; i++) {
+      const start = process.hrtime.bigint()
+      socket.send(byte)
+      socket.receive(answer)
+      firstByteNs.push(Number(process.hrtime.bigint() - start))
+    }
+  } catch (error) {
+    // What comes late would be taken for the next answer.
+    failures[codeOf(error)] = 1
   }
-  return { connectNs: [], firstByteNs, failures: {}, elapsedNs: Number(process.hrtime.bigint() - began) }
+  return { connectNs: [], firstByteNs, failures, elapsedNs: Number(process.hrtime.bigint() - began) }
 }
 
 /** New connections until somebody in particular answers. */

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import type { BenchResults } from '../../bench/results.ts'
 import { run } from '../../src/linux/exec.ts'
@@ -94,6 +95,13 @@ describe('bench/main.ts', () => {
     await until(child, /round (?:[6-9]|\d\d+) of/)
     expect(processesBelow(child.pid ?? 0)).toHaveLength(3)
     const started = processesBelow(child.pid ?? 0)
+    // A machine that stalls: some answers are late, which ends nothing.
+    const server = Number(started.find((pid) => commandOf(pid).includes('traffic-server')))
+    process.kill(server, 'SIGSTOP')
+    await sleep(1200)
+    process.kill(server, 'SIGCONT')
+    await until(child, /round \d+ of/)
+    await until(child, /round \d+ of/)
     // A terminal sends it to the whole group, and npm passes it on: one Ctrl-C, not two.
     process.kill(-(child.pid ?? 0), 'SIGINT')
     child.kill('SIGINT')
@@ -104,6 +112,8 @@ describe('bench/main.ts', () => {
     expect(suites.map(({ failures }) => failures)).toEqual([[{ what: 'connect', reason: 'stopped by the user' }]])
     const connections = suites[0]?.series.find(({ figure }) => figure === 'time to first byte')
     expect(connections?.values.length).toBeGreaterThan(4)
+    const late = suites[0]?.series.find(({ figure }) => figure === 'not answered within a second')
+    expect(Math.max(...(late?.values ?? []))).toBeGreaterThan(0)
     expect(started.filter((pid) => readdirSync('/proc').includes(pid))).toEqual([])
   })
 
