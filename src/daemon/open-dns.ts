@@ -9,6 +9,7 @@ import type { NameStage } from '../dns/resolve.ts'
 import { PodSearchPaths } from '../dns/search-path.ts'
 import { createDnsServer, type DnsServer } from '../dns/server.ts'
 import { parseName } from '../dns-message/name.ts'
+import type { Cidr } from '../net/cidr.ts'
 import { createCoreDnsMetrics, type ServedBlock } from './coredns-metrics.ts'
 import type { DnsConfig } from './dns-config.ts'
 import { DnsHttp } from './dns-http.ts'
@@ -16,6 +17,8 @@ import { DnsTop } from './dns-top.ts'
 
 export interface OpenDnsOptions {
   readonly names: NetworkNames | undefined
+  /** Those of Services and pods. */
+  readonly ownNetworks: readonly Cidr[]
   readonly lostFor: () => number | undefined
   /** What is waited for until names that are unknown do not exist. */
   readonly waitingFor: () => readonly string[]
@@ -69,6 +72,7 @@ export async function openDns(config: DnsConfig, options: OpenDnsOptions): Promi
       workers,
       rules,
       ...(upstreams && { upstreams }),
+      zoneOptions: { ownNetworks: options.ownNetworks },
       stages,
       ...(pods && {
         search: new PodSearchPaths({ zone: parseName(zone), namespaceOf: (client) => pods.namespaceOf(client) }),

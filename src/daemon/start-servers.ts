@@ -25,6 +25,11 @@ export async function startDns(
   if (!config.dns) return undefined
   const dns = await openDns(config.dns, {
     names: networks && new PodNames(networks),
+    ownNetworks: [
+      ...(config.services?.serviceCIDRs ?? []),
+      ...(config.services?.detectLocal.kind === 'cluster' ? config.services.detectLocal.cidrs : []),
+      ...(networks?.networks ?? []).flatMap(({ subnets }) => subnets.map(({ cidr }) => cidr)),
+    ],
     lostFor: createSourceSilence(() => status.followed.map(viewSource)),
     waitingFor: () => (status.sources?.synced ? [] : ['kubernetes']),
     version,

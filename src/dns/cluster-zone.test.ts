@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { emptySnapshot } from '../model/snapshot.ts'
+import { parseCidr } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { ClusterZone, type ClusterZoneOptions } from './cluster-zone.ts'
 import { parseName } from '../dns-message/name.ts'
@@ -154,6 +155,12 @@ describe('ClusterZone.answer()', () => {
     expect(ask('cart.shop.svc.cluster.local A', { synced: false })).toHaveLength(1)
     expect(ask('sold.shop.svc.cluster.local A', { synced: false })).toBe('SERVFAIL')
     expect(ask('www.example.com A', { synced: false })).toBe('foreign')
+    const ownNetworks = [parseCidr('172.30.0.0/16'), parseCidr('fd00::/8')]
+    const other = '1.9.30.172.in-addr.arpa'
+    expect(ask(`${other} PTR`, { synced: false, ownNetworks })).toBe('SERVFAIL')
+    expect(ask(`${other} PTR`, { synced: true, ownNetworks })).toBe('foreign')
+    expect(ask('1.2.0.192.in-addr.arpa PTR', { synced: false, ownNetworks })).toBe('foreign')
+    expect(ask('10.4.30.172.in-addr.arpa PTR', { synced: false, ownNetworks })).toHaveLength(1)
   })
 
   test('takes its zone and TTL from the options', () => {

@@ -3,6 +3,7 @@ import { SharedMap } from '../base/shared-map.ts'
 import { type ObjectKey, objectKey } from '../model/object-key.ts'
 import type { Pod } from '../model/pod.ts'
 import { changedServices, emptySnapshot, type Snapshot } from '../model/snapshot.ts'
+import { type Cidr, cidrContains } from '../net/cidr.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import {
@@ -36,7 +37,7 @@ import {
   textSet,
 } from '../dns-message/record-set.ts'
 import { ReverseIndex } from './reverse-index.ts'
-import { reverseZoneOf } from '../dns-message/reverse-name.ts'
+import { reverseAddress, reverseZoneOf } from '../dns-message/reverse-name.ts'
 
 /** Which pods have names like `10-7-1-11.shop.pod.<zone>`: none, any address, or the addresses that pods of the namespace have. */
 export type PodNames = 'disabled' | 'insecure' | 'verified'
@@ -52,6 +53,8 @@ export interface ClusterZoneOptions extends Pick<CompileOptions, 'endpointPodNam
   readonly pods?: PodNames
   /** Addresses of `ns.dns.<zone>`. */
   readonly serverAddresses?: readonly IpAddress[]
+  /** The cluster's own networks: before the first complete list an address of theirs is not known yet, and not somebody else's. Default: none. */
+  readonly ownNetworks?: readonly Cidr[]
   readonly clock?: Clock
 }
 
@@ -88,6 +91,7 @@ export class ClusterZone {
   readonly #options: CompileOptions
   readonly #exposed: ReadonlySet<string> | undefined
   readonly #pods: PodNames
+  readonly #ownNetworks: readonly Cidr[]
   readonly #clock: Clock
   readonly #fixed: ReadonlyMap<NameKey, NameEntry>
   readonly #compiled = new Map<ObjectKey, CompiledService>()
@@ -110,13 +114,14 @@ export class ClusterZone {
     this.#options = { zone, ttl, endpointPodNames, ignoreEmptyService }
     this.#exposed = options.namespaces
     this.#pods = options.pods ?? 'insecure'
+    this.#ownNetworks = options.ownNetworks ?? []
     this.#clock = options.clock ?? systemClock
     this.#fixed = this.#fixedEntries(options.serverAddresses ?? [])
   }
 
   /**
-   * Takes the newest snapshot. Until one is `synced` (made of complete lists) names that are not in it are SERVFAIL
-   * instead of NXDOMAIN, since a denial would be believed.
+   * Takes the newest snapshot. Until one is `synced` (made of complete lists) names that are not in it, and addresses of the cluster's own networks, are
+   * SERVFAIL instead of NXDOMAIN, since a denial would be believed.
    */
   update(snapshot: Snapshot, synced: boolean): void {
     const before = this.#snapshot
@@ -141,6 +146,11 @@ export class ClusterZone {
   /** Tells of each update, once it counts. One can watch; what was before is not told. */
   watch(watcher: (change: ZoneChange) => void): void {
     this.#watcher = watcher
+  }
+
+  /** Whether names that are not known do not exist. */
+  get synced(): boolean {
+    return this.#synced
   }
 
   /** The names that exist whatever the cluster holds. */
@@ -205,12 +215,18 @@ export class ClusterZone {
     const targets = new Map<NameKey, Name>()
     for (const service of this.#reverse.services(name.key))
       for (const target of this.#compiledService(service)?.pointers.get(name.key) ?? []) targets.set(target.key, target)
-    if (targets.size === 0 && !this.#reverse.hasBelow(name.key)) return { kind: 'foreign' }
+    if (targets.size === 0 && !this.#reverse.hasBelow(name.key))
+      return !this.#synced && this.#isOwnAddress(name.key) ? answerOf(notReady) : { kind: 'foreign' }
     if (type === recordTypes.ANY) return answerOf(positive([this.#minimalAny(name)]))
     if (type !== recordTypes.PTR || targets.size === 0) return answerOf(this.#negative(rcodes.NOERROR, zone))
     return answerOf(
       positive([nameSet(recordTypes.PTR, [...targets.values()], { owner: name, ttl: this.#options.ttl })]),
     )
+  }
+
+  #isOwnAddress(key: NameKey): boolean {
+    const address = reverseAddress(key)
+    return address !== undefined && this.#ownNetworks.some((network) => cidrContains(network, address))
   }
 
   /** What is known about a name of the zone; undefined when it does not exist. */
@@ -331,7 +347,8 @@ export class ClusterZone {
   }
 }
 
-const notReady: Answer = {
+/** What is said about a name that nobody knows yet. */
+export const notReady: Answer = {
   ...emptyAnswer(rcodes.SERVFAIL, {
     code: extendedErrors.NOT_READY,
     text: 'the first complete list of the cluster has not arrived yet',

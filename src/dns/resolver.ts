@@ -26,7 +26,10 @@ export interface ResolverOptions {
   readonly ttl?: number
   /** Default `insecure`. */
   readonly pods?: PodNames
-  readonly zoneOptions?: Pick<ClusterZoneOptions, 'endpointPodNames' | 'ignoreEmptyService' | 'namespaces'>
+  readonly zoneOptions?: Pick<
+    ClusterZoneOptions,
+    'endpointPodNames' | 'ignoreEmptyService' | 'namespaces' | 'ownNetworks'
+  >
   /** Which reverse names are the cluster's; default: those that it knows. */
   readonly reverse?: ReverseScope
   /** Names of one label that pods know of each other; default: such questions are forwarded. */

@@ -1,7 +1,7 @@
 import type { ObjectKey } from '../model/object-key.ts'
-import { ipFromBytes, type IpAddress } from '../net/ip-address.ts'
-import { labelsOfKey, type NameKey, parentKey } from '../dns-message/name.ts'
-import { reverseKey, reverseZones } from '../dns-message/reverse-name.ts'
+import type { IpAddress } from '../net/ip-address.ts'
+import { type NameKey, parentKey } from '../dns-message/name.ts'
+import { reverseAddress, reverseKey, reverseZones } from '../dns-message/reverse-name.ts'
 
 /** The addresses that a Service names. */
 export interface ClaimedAddresses {
@@ -33,7 +33,7 @@ export class ReverseIndex {
 
   /** The Services that name an address; of a cluster IP only the one whose it is. Empty when unknown. */
   services(key: NameKey): readonly ObjectKey[] {
-    const address = addressOf(key)
+    const address = reverseAddress(key)
     if (address === undefined) return []
     const [owner] = listOf(this.#clusterIPs.get(address))
     return owner === undefined ? listOf(this.#endpoints.get(address)) : [owner]
@@ -77,19 +77,4 @@ function listOf(claim: ObjectKey | readonly ObjectKey[] | undefined): readonly O
 
 function isReverseZone(key: NameKey): boolean {
   return reverseZones.some((zone) => zone.key === key)
-}
-
-/** The address of a whole reverse name that is written as `reverseKey` writes it. */
-function addressOf(key: NameKey): IpAddress | undefined {
-  const labels = labelsOfKey(key).slice(0, -2).toReversed()
-  const isIPv4 = labels.length === 4
-  if (!isIPv4 && labels.length !== 32) return undefined
-  const numbers = labels.map((label) => Number.parseInt(label, isIPv4 ? 10 : 16))
-  const bytes = isIPv4
-    ? numbers
-    : Array.from({ length: 16 }, (_, i) => ((numbers[i * 2] ?? 0) << 4) | (numbers[i * 2 + 1] ?? 0))
-  if (bytes.some((byte) => !(byte >= 0 && byte <= 255))) return undefined
-  const address = ipFromBytes(Uint8Array.from(bytes))
-  // `010` and `1x` are other names, which nobody has.
-  return reverseKey(address) === key ? address : undefined
 }

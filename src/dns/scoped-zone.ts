@@ -1,7 +1,7 @@
 import { isAtOrBelow, type Name, type NameKey } from '../dns-message/name.ts'
 import { reverseZoneOf } from '../dns-message/reverse-name.ts'
 import { emptyAnswer, rcodes } from '../dns-message/record-set.ts'
-import type { ClusterZone, ZoneResult } from './cluster-zone.ts'
+import { type ClusterZone, notReady, type ZoneResult } from './cluster-zone.ts'
 
 /** Which reverse names a cluster answers, as a Corefile says it. */
 export interface ReverseScope {
@@ -31,6 +31,7 @@ export class ScopedZone implements Pick<ClusterZone, 'name' | 'answer'> {
     if (!own) return { kind: 'foreign' }
     const result = this.#zone.answer(name, type)
     if (result.kind !== 'foreign' || this.#scope.passesOn(name.key)) return result
+    if (!this.#zone.synced) return { kind: 'answer', answer: notReady }
     const { authority } = this.#zone.denial
     const soa = authority.map((set) => ({ ...set, owner: own }))
     const answer = { ...emptyAnswer(rcodes.NXDOMAIN), authoritative: true, authority: soa, from: 'kubernetes' }
