@@ -45,6 +45,13 @@ test('compareRuns says what is not the same about the machines', () => {
   expect(formatComparison(comparison)).toContain('not the same machine: kernel 6.12.0, now 6.1.0; iperf3 none')
 })
 
+test('formatComparison says so when two runs have nothing in common', () => {
+  const now = exampleResults()
+  expect(formatComparison(compareRuns(now, { ...now, suites: [] }))).toMatch(
+    /^no figure of both runs can be compared\n\d+ figures are in this run only$/,
+  )
+})
+
 test('compareRuns puts what came out of nothing first, and has no ratio to it', () => {
   const of = (failed: number, other: number): BenchResults => {
     const recorder = new Recorder('update')

@@ -85,9 +85,11 @@ function ratioOf({ before, now }: Moved): number | undefined {
 /** The comparison for people. */
 export function formatComparison(comparison: Comparison): string {
   const { compared, agreeing, moved, notJudged, machines, onlyBefore, onlyNow } = comparison
-  const share = compared === 0 ? 0 : (agreeing / compared) * 100
+  const share = (agreeing / compared) * 100
   const lines = [
-    `${agreeing} of ${compared} figures agree within their intervals (${share.toFixed(1)} %)`,
+    compared === 0
+      ? 'no figure of both runs can be compared'
+      : `${agreeing} of ${compared} figures agree within their intervals (${share.toFixed(1)} %)`,
     ...(machines.length > 0 ? [`not the same machine: ${machines.join('; ')}`] : []),
     ...(notJudged > 0 ? [`${notJudged} were measured too seldom to be judged`] : []),
     ...(onlyBefore.length > 0 ? [`${onlyBefore.length} figures are in the other run only`] : []),
