@@ -54,6 +54,20 @@ describe('SharedMap', () => {
     )
   })
 
+  test.each([1, 64, 65, 1000])(
+    'changedKeys() names them of the next version, and of the one after that: %d',
+    (count) => {
+      const numbers = (to: number, value: number) => Array.from({ length: to }, (_, i) => [`${i}`, value] as const)
+      const first = SharedMap.from(numbers(1500, 0))
+      const second = first.with(numbers(count, 1))
+      const third = second.with([...numbers(count, 0), ['new', 0]], ['1499'])
+      expect(SharedMap.changedKeys(first, second)).toEqual(new Set(numbers(count, 1).map(([key]) => key)))
+      expect(SharedMap.changedKeys(second, third).size).toBe(count + 2)
+      expect(SharedMap.changedKeys(first, third)).toEqual(new Set(['new', '1499']))
+      expect(SharedMap.changedKeys(third, second).size).toBe(count + 2)
+    },
+  )
+
   test('with() returns the same map when nothing changes', () => {
     const map = SharedMap.from([['a', 1]])
     expect(map.with([['a', 1]], ['b'])).toBe(map)

@@ -2,6 +2,16 @@
 const shardCount = 1024
 const emptyShard: ReadonlyMap<string, never> = new Map<string, never>()
 
+/** A version with more changes than this does not remember which they were. */
+const fewChanges = 64
+
+/** What leads from one version of a map to the next. */
+interface Step {
+  /** Stands for the version before: that itself would hold on to all versions ever. */
+  readonly from: symbol
+  readonly keys: readonly string[]
+}
+
 /**
  * An immutable map from strings, whose versions share what did not change.
  *
@@ -11,10 +21,13 @@ const emptyShard: ReadonlyMap<string, never> = new Map<string, never>()
 export class SharedMap<V> implements Iterable<[string, V]> {
   readonly size: number
   readonly #shards: readonly ReadonlyMap<string, V>[]
+  readonly #version = Symbol()
+  readonly #step: Step | undefined
 
-  private constructor(shards: readonly ReadonlyMap<string, V>[], size: number) {
+  private constructor(shards: readonly ReadonlyMap<string, V>[], size: number, step?: Step) {
     this.#shards = shards
     this.size = size
+    this.#step = step
   }
 
   static empty<V>(): SharedMap<V> {
@@ -40,6 +53,7 @@ export class SharedMap<V> implements Iterable<[string, V]> {
   with(set: Iterable<readonly [string, V]>, deleted: Iterable<string> = []): SharedMap<V> {
     const copies = new Map<number, Map<string, V>>()
     let size = this.size
+    const keys: string[] = []
     const writable = (index: number): Map<string, V> => {
       let shard = copies.get(index)
       if (!shard) copies.set(index, (shard = new Map(this.#shards[index])))
@@ -52,17 +66,22 @@ export class SharedMap<V> implements Iterable<[string, V]> {
         if (shard.get(key) === value) continue
       } else size++
       writable(index).set(key, value)
+      if (keys.length <= fewChanges) keys.push(key)
     }
     for (const key of deleted) {
       const index = shardOf(key)
       if (!(copies.get(index) ?? this.#shards[index])?.has(key)) continue
       writable(index).delete(key)
+      if (keys.length <= fewChanges) keys.push(key)
       size--
     }
     if (copies.size === 0) return this
     const shards = this.#shards.slice()
     for (const [index, shard] of copies) shards[index] = shard
-    return new SharedMap(shards, size)
+    if (keys.length > fewChanges) return new SharedMap(shards, size)
+    // The order in which a look through all shards finds them.
+    keys.sort((a, b) => shardOf(a) - shardOf(b))
+    return new SharedMap(shards, size, { from: this.#version, keys })
   }
 
   *[Symbol.iterator](): Iterator<[string, V]> {
@@ -81,6 +100,13 @@ export class SharedMap<V> implements Iterable<[string, V]> {
   static changedKeys<V>(before: SharedMap<V>, after: SharedMap<V>): Set<string> {
     const changed = new Set<string>()
     if (before === after) return changed
+    // The next version, as ever in a quiet cluster: asked often, and looking through all shards would take longer than the rest.
+    const step = after.#step
+    if (step?.from === before.#version) {
+      for (const key of step.keys)
+        if (before.get(key) !== after.get(key) || before.has(key) !== after.has(key)) changed.add(key)
+      return changed
+    }
     for (let i = 0; i < shardCount; i++) {
       const old = before.#shards[i] ?? emptyShard
       const now = after.#shards[i] ?? emptyShard
