@@ -105,7 +105,7 @@ test('packages that src imports, or bench takes files of, are the dependencies, 
     .filter((path) => !path.startsWith('src/') && !isBuiltin(path))
   // An installed package has the benchmark, too: its report contains the script of a package.
   const report = readFileSync('bench/report.ts', 'utf8')
-  const contained = [...report.matchAll(/import\.meta\.resolve\(`(\w+)\//g)].map(([, name]) => name)
+  const contained = [...report.matchAll(/import\.meta\.resolve\(`(\w+)\//g)].map(([, name = '']) => name)
   expect([...new Set([...imported, ...contained])].toSorted()).toEqual(Object.keys(dependencies).toSorted())
 })
 
