@@ -1,6 +1,7 @@
 import { ipFamilyOf, parseIp, type IpAddress } from '../net/ip-address.ts'
 import { ParseError } from '../net/parse-error.ts'
 import { parseTransportAddress } from '../net/transport-address.ts'
+import { localAddresses } from '../rtnetlink/local-addresses.ts'
 import { openRtnetlink } from '../rtnetlink/rtnetlink.ts'
 import type { CompiledServices } from '../proxy/compile-services.ts'
 import type { PacketAtNode } from '../proxy/dataplane.ts'
@@ -32,7 +33,7 @@ export class ServiceInspection {
   async explain(from: string | null, to: string | null): Promise<ServiceExplanationView> {
     const { services, dataplane, proxy } = this.#served()
     const destination = parseDestination(to ?? '')
-    const own = await addressesOfNode()
+    const own = localAddresses()
     const isLocal = (ip: IpAddress): boolean => own.has(ip) || ip.startsWith('127.')
     const client = await this.#client(from ?? 'node', { services, destination, own })
     const packet: PacketAtNode = { ...destination, ...client, toNode: isLocal(destination.destination) }
@@ -143,12 +144,6 @@ function parseDestination(text: string): Destination {
     if (!(cause instanceof ParseError)) throw cause
     throw new HttpError(400, `to: ${cause.message}`, { cause })
   }
-}
-
-/** All addresses of the node, those of links without a carrier too, which a bridge without pods is (os.networkInterfaces() leaves them out). */
-async function addressesOfNode(): Promise<ReadonlySet<IpAddress>> {
-  using rtnetlink = openRtnetlink()
-  return new Set((await rtnetlink.addresses.list()).map(({ address }) => address.address))
 }
 
 /** The interface by which answers to `ip` would leave: where its packets come in, unless routes are asymmetric. */

@@ -8,7 +8,7 @@ import type { CompiledServices, ProxySettings } from '../proxy/compile-services.
 import type { Dataplane, Evidence, ExplainHost, PacketAtNode } from '../proxy/dataplane.ts'
 import { LoopbackNodePorts } from '../proxy/loopback-node-ports.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
-import { ownAddresses } from '../proxy/own-addresses.ts'
+import { localAddresses } from '../rtnetlink/local-addresses.ts'
 import { SyncLoop, type SyncOutcome } from '../proxy/sync-loop.ts'
 import { isNodeEligible, proxyHealth, type ProxyHealthView } from './proxy-health.ts'
 import { proxySettings, sameSettings, settingsProblem, type SettingsFacts } from './proxy-settings.ts'
@@ -105,7 +105,7 @@ export class ServiceProxy implements AsyncDisposable {
     if (!networks || networks.some(({ address, prefix }) => prefix === 0 && ipFamilyOf(address) === family))
       return 'all'
     const loopback = this.#settings.loopbackNodePorts?.includes(family) ?? false
-    return [...ownAddresses()].filter(
+    return [...localAddresses()].filter(
       (ip) =>
         ipFamilyOf(ip) === family &&
         (isLoopback(ip) ? loopback : networks.some((network) => cidrContains(network, ip))),

@@ -7,7 +7,7 @@ import type { Netns } from '../linux/netns.ts'
 import type { CompiledServices } from './compile-services.ts'
 import { Draining, type DrainingEndpoint } from './draining.ts'
 import { relayAddresses } from './relay-addresses.ts'
-import { ownAddresses } from './own-addresses.ts'
+import { localAddresses } from '../rtnetlink/local-addresses.ts'
 import { StaleFlows, type FlowsForgotten } from './stale-flows.ts'
 
 /** What becomes of established connections when Services change: stale UDP ones are forgotten, the rest may drain. */
@@ -41,7 +41,7 @@ export function openServiceConnections(options: {
   return followConnections({
     ...options,
     conntrack: openConntrack(netns ? { netns } : {}),
-    ...(netns && { localAddresses: () => netns.enter(ownAddresses) }),
+    ...(netns && { localAddresses: () => netns.enter(localAddresses) }),
   })
 }
 

@@ -12,7 +12,7 @@ import type { CompiledServices } from './compile-services.ts'
 import { EndpointPicker, type View } from './endpoint-picker.ts'
 import { frontendKey, type Frontend, type FrontendKey } from './frontends.ts'
 import type { ServiceEndpoint } from './select-endpoints.ts'
-import { ownAddresses } from './own-addresses.ts'
+import { localAddresses } from '../rtnetlink/local-addresses.ts'
 
 /** How much {@link ServiceRelays} may hold at a time. */
 export interface RelayLimits {
@@ -216,7 +216,9 @@ export class ServiceRelays implements Disposable {
 
   #isFrontend({ ip, port }: ServiceEndpoint, { family, protocol }: Frontend): boolean {
     const what = `${port}/${protocol.toUpperCase()}`
-    return this.#live.has(`${ip} ${what}`) || (this.#live.has(`node-port-${family} ${what}`) && ownAddresses().has(ip))
+    return (
+      this.#live.has(`${ip} ${what}`) || (this.#live.has(`node-port-${family} ${what}`) && localAddresses().has(ip))
+    )
   }
 }
 

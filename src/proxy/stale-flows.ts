@@ -8,7 +8,7 @@ import { protocolNumbers } from '../net/protocol.ts'
 import { destinationTranslated, type ConnectionEntry, type Conntrack } from '../netlink/conntrack.ts'
 import { ownerOf, type CompiledServices, type OwnedFrontend } from './compile-services.ts'
 import { frontendKey, type Frontend, type FrontendKey } from './frontends.ts'
-import { ownAddresses } from './own-addresses.ts'
+import { localAddresses } from '../rtnetlink/local-addresses.ts'
 import { servingEndpoints } from './select-endpoints.ts'
 
 /*
@@ -46,7 +46,7 @@ export class StaleFlows {
   }) {
     this.#conntrack = options.conntrack
     this.#log = options.log
-    this.#localAddresses = options.localAddresses ?? ownAddresses
+    this.#localAddresses = options.localAddresses ?? localAddresses
   }
 
   /**
