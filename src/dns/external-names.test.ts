@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import { parseName } from '../dns-message/name.ts'
+import { nameText, parseName } from '../dns-message/name.ts'
 import { printRecords } from '../dns-message/print-records.ts'
-import { rcodes, recordClasses } from '../dns-message/record-set.ts'
+import type { Question } from '../dns-message/query.ts'
+import { addressSets, emptyAnswer, rcodes, recordClasses } from '../dns-message/record-set.ts'
 import { parseType } from '../dns-message/type-names.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { Service } from '../model/service.ts'
@@ -9,20 +10,27 @@ import { parseCidr } from '../net/cidr.ts'
 import { parseIp } from '../net/ip-address.ts'
 import { AccessRules, minimalAny } from './access-rules.ts'
 import { ExternalNames } from './external-names.ts'
-import type { NameStage } from './resolve.ts'
+import { type NameStage, resolveQuery } from './resolve.ts'
 import { snapshotOf } from './testing.ts'
 
 function snapshot() {
   const plain = snapshotOf({
     'shop/lb': { ips: ['172.30.4.11'], ports: ['http/tcp/80'] },
     'shop/web': { ips: ['172.30.4.10'] },
+    'shop/named': { ips: ['172.30.4.12'], ports: ['http/tcp/80'] },
+    'shop/odd': { ips: ['172.30.4.13'] },
   })
   const outside = {
     externalIPs: [parseIp('198.51.100.9')],
     loadBalancerIngress: [{ ip: parseIp('fd00::9'), ipMode: 'VIP' as const }],
   }
+  const more: Readonly<Record<string, Partial<Service>>> = {
+    lb: outside,
+    named: { loadBalancerHostnames: ['LB-7.provider.example', 'other.provider.example'] },
+    odd: { loadBalancerHostnames: ['not..a.name'] },
+  }
   const services = [...plain.services].map(
-    ([key, service]) => [key, service.name === 'lb' ? { ...service, ...outside } : service] as [typeof key, Service],
+    ([key, service]) => [key, { ...service, ...more[service.name] }] as [typeof key, Service],
   )
   return { ...plain, services: SharedMap.from(services) }
 }
@@ -51,6 +59,13 @@ describe('ExternalNames', () => {
     ['_https._tcp.lb.shop.ext.example SRV', 'NXDOMAIN | SOA'],
     ['_tcp.lb.shop.ext.example A', 'NOERROR | SOA'],
     ['web.shop.ext.example A', 'NXDOMAIN | SOA'],
+    ['named.shop.ext.example A', 'NOERROR | named.shop.ext.example. 5 CNAME LB-7.provider.example.'],
+    ['named.shop.ext.example SRV', 'NOERROR | named.shop.ext.example. 5 SRV 0 100 80 LB-7.provider.example.'],
+    [
+      '_http._tcp.named.shop.ext.example AAAA',
+      'NOERROR | _http._tcp.named.shop.ext.example. 5 CNAME LB-7.provider.example.',
+    ],
+    ['odd.shop.ext.example A', 'NXDOMAIN | SOA'],
     ['nothing.shop.ext.example A', 'NXDOMAIN | SOA'],
     ['shop.ext.example A', 'NOERROR | SOA'],
     ['prod.ext.example A', 'NXDOMAIN | SOA'],
@@ -60,6 +75,35 @@ describe('ExternalNames', () => {
     ['www.example A', undefined],
   ])('ExternalNames says of %s: %s', (question, expected) => {
     expect(ask(stage, question)).toBe(expected)
+  })
+
+  test.each([
+    ['A', ['CNAME LB-7.provider.example.', 'A 192.0.2.7']],
+    ['CNAME', ['CNAME LB-7.provider.example.']],
+  ])('resolveQuery() follows the alias of a load balancer for a question about %s', async (type, expected) => {
+    const name = parseName('named.shop.ext.example')
+    const asked: string[] = []
+    const forwarder = {
+      isReturning: () => false,
+      forward({ name }: Question) {
+        asked.push(nameText(name))
+        return { ...emptyAnswer(rcodes.NOERROR), answer: addressSets([parseIp('192.0.2.7')], { owner: name, ttl: 60 }) }
+      },
+    }
+    const answer = await resolveQuery(
+      {
+        id: 1,
+        recursionDesired: true,
+        checkingDisabled: false,
+        authenticData: false,
+        question: { name, type: parseType(type), class: recordClasses.IN },
+        edns: undefined,
+      },
+      { client: '10.0.0.1', zone: undefined, forwarder, names: undefined, version: undefined, stages: [stage] },
+    )
+    expect(printRecords(answer.answer).map((line) => line.replace(/^\S+ \d+ /, ''))).toEqual(expected)
+    expect(asked).toEqual(type === 'A' ? ['LB-7.provider.example.'] : [])
+    expect(answer).toMatchObject({ rcode: rcodes.NOERROR, authoritative: true, from: 'k8s_external' })
   })
 
   test('ExternalNames leaves unknown names to others if it is told so', () => {

@@ -1,4 +1,12 @@
-import { isAtOrBelow, labelsOfKey, type Name, type NameKey, nameOfLabels, rootName } from '../dns-message/name.ts'
+import {
+  isAtOrBelow,
+  labelsOfKey,
+  type Name,
+  type NameKey,
+  nameOfLabels,
+  parseName,
+  rootName,
+} from '../dns-message/name.ts'
 import type { Question } from '../dns-message/query.ts'
 import {
   addressSets,
@@ -15,6 +23,7 @@ import { objectKey } from '../model/object-key.ts'
 import type { Service, ServicePort } from '../model/service.ts'
 import { emptySnapshot, type Snapshot } from '../model/snapshot.ts'
 import type { IpAddress } from '../net/ip-address.ts'
+import { ParseError } from '../net/parse-error.ts'
 import type { NameStage } from './resolve.ts'
 
 export interface ExternalNamesOptions {
@@ -33,7 +42,8 @@ const soaTimers = { refresh: 7200, retry: 1800, expire: 86_400 }
 
 /**
  * The addresses that Services have for the world, `<service>.<namespace>.<zone>`: those of their load balancer and their external
- * IPs, as CoreDNS's `k8s_external` gives them. Read from the newest snapshot at each question.
+ * IPs, as CoreDNS's `k8s_external` gives them; of a load balancer that is known by a host name only, an alias to that. Read from the newest snapshot at each
+ * question.
  */
 export class ExternalNames implements NameStage {
   readonly #options: ExternalNamesOptions
@@ -73,7 +83,8 @@ export class ExternalNames implements NameStage {
     const sets =
       own.at(-1) === apex ? this.#apexSets(own, name, serverAddresses) : this.#serviceSets(name, own.toReversed(), zone)
     if (!sets) return passesOn ? undefined : this.#denial(rcodes.NXDOMAIN, zone, server)
-    const found = sets.filter((set) => set.type === type)
+    const asked = sets.filter((set) => set.type === type)
+    const found = asked.length > 0 ? asked : sets.filter((set) => set.type === recordTypes.CNAME)
     if (found.length === 0) return this.#denial(rcodes.NOERROR, zone, server)
     const additional = type === recordTypes.SRV ? sets.filter((set) => set.owner.key !== name.key) : []
     return { ...positive(found), additional }
@@ -91,17 +102,19 @@ export class ExternalNames implements NameStage {
     if (name === undefined) return this.#hasNamespace(namespace) ? [] : undefined
     const service = this.#snapshot.services.get(objectKey({ namespace, name }))
     const addresses = service ? externalAddresses(service) : []
-    if (!service || addresses.length === 0) return undefined
+    const host = service && addresses.length === 0 ? externalHost(service) : undefined
+    if (!service || (addresses.length === 0 && !host)) return undefined
     const matches = (candidate: ServicePort) =>
       (protocol === undefined || `_${candidate.protocol}` === protocol) &&
       (port === undefined || `_${candidate.name}` === port)
     const ports = service.ports.filter(matches)
     // `_tcp.web` stands between names, and has no records itself.
     if (protocol !== undefined && (ports.length === 0 || port === undefined)) return ports.length > 0 ? [] : undefined
-    const target = nameOfLabels([name, namespace, ...labelsOfKey(zone.key)]) ?? rootName
-    const weight = Math.max(1, Math.floor(100 / Math.max(1, ports.length * addresses.length)))
+    const target = host ?? nameOfLabels([name, namespace, ...labelsOfKey(zone.key)]) ?? rootName
+    const weight = Math.max(1, Math.floor(100 / Math.max(1, ports.length * Math.max(1, addresses.length))))
     const targets = ports.map((candidate) => ({ priority: 0, weight, port: candidate.port, target }))
     return [
+      ...(host ? [nameSet(recordTypes.CNAME, [host], { owner, ttl: this.#ttl })] : []),
       ...addressSets(addresses, { owner, ttl: this.#ttl }),
       ...(targets.length > 0 ? [srvSet(targets, { owner, ttl: this.#ttl })] : []),
       ...(target.key === owner.key ? [] : addressSets(addresses, { owner: target, ttl: this.#ttl })),
@@ -129,6 +142,17 @@ export class ExternalNames implements NameStage {
 
 function externalAddresses(service: Service): readonly IpAddress[] {
   return [...new Set([...service.externalIPs, ...service.loadBalancerIngress.map(({ ip }) => ip)])]
+}
+
+/** One alias is all that a name can have; what is no host name has no records. */
+function externalHost(service: Service): Name | undefined {
+  const [hostname = ''] = service.loadBalancerHostnames ?? []
+  try {
+    return hostname === '' || hostname === '.' ? undefined : parseName(hostname)
+  } catch (error) {
+    if (error instanceof ParseError) return undefined
+    throw error
+  }
 }
 
 function positive(answer: readonly RecordSet[]): Answer {

@@ -91,7 +91,7 @@ export function resolveQuery(query: Query, context: ResolveContext): Answer | Pr
 function resolveName(question: Question, query: Query, context: ResolveContext): Answer | Promise<Answer> {
   for (const stage of context.stages ?? []) {
     const answer = stage.answer(question, context.client)
-    if (answer) return answer
+    if (answer) return followHome(answer, question, { query, context })
   }
   const result = context.zone?.answer(question.name, question.type) ?? foreign
   switch (result.kind) {
@@ -115,6 +115,20 @@ function resolveName(question: Question, query: Query, context: ResolveContext):
 }
 
 const foreign = { kind: 'foreign' } as const
+
+/** What an alias of a stage leads to, for those who did not ask for the alias itself; no stage is asked again, so there are no circles. */
+function followHome(
+  answer: Answer,
+  question: Question,
+  { query, context }: { readonly query: Query; readonly context: ResolveContext },
+): Answer | Promise<Answer> {
+  const alias = answer.answer.at(-1)
+  const target = alias?.rdata[0]?.[0]
+  if (alias?.type !== recordTypes.CNAME || question.type === recordTypes.CNAME) return answer
+  if (!target || target instanceof Uint8Array) return answer
+  const rest = resolveName({ ...question, name: target }, query, { ...context, stages: [], search: undefined })
+  return after(rest, (last) => ({ ...withChain(answer.answer, last), ...(answer.from && { from: answer.from }) }))
+}
 
 /**
  * Walks the search path of the one who asks, as he would do himself with one question after the other. The first name that exists counts: the answer

@@ -74,14 +74,16 @@ describe('parseService()', () => {
     expect(parseService(service(spec))).toMatchObject(expected)
   })
 
-  test('keeps only load balancer entries with an address, and their mode', () => {
+  test('keeps load balancer entries with an address, and their mode, and the names of the others', () => {
     const status = {
       loadBalancer: { ingress: [{ ip: '1.2.3.4' }, { hostname: 'lb.example' }, { ip: '5.6.7.8', ipMode: 'Proxy' }] },
     }
-    expect(parseService({ ...service({}), status }).loadBalancerIngress).toEqual([
+    const parsed = parseService({ ...service({}), status })
+    expect(parsed.loadBalancerIngress).toEqual([
       { ip: '1.2.3.4', ipMode: 'VIP' },
       { ip: '5.6.7.8', ipMode: 'Proxy' },
     ])
+    expect(parsed.loadBalancerHostnames).toEqual(['lb.example'])
   })
 
   test('leaves out the copy of the manifest that kubectl puts into annotations', () => {

@@ -40,7 +40,7 @@ export function parseService(manifest: unknown, options?: ReadOptions): Service 
     selector: Object.keys(selector).length === 0 ? undefined : selector,
     ports: readPorts(spec),
     externalIPs: spec.parsedTexts('externalIPs', parseLegacyIp),
-    loadBalancerIngress: readIngress(reader),
+    ...readIngress(reader),
     loadBalancerSourceRanges: spec.parsedTexts('loadBalancerSourceRanges', parseSourceRange),
     sessionAffinity: readSessionAffinity(spec),
     internalTrafficPolicy: spec.oneOf('internalTrafficPolicy', ['Cluster', 'Local']) ?? 'Cluster',
@@ -152,15 +152,18 @@ function readExternalName(spec: ManifestReader): string | undefined {
   return name
 }
 
-/** Entries with only a hostname need nothing from a node. */
-function readIngress(reader: ManifestReader): readonly LoadBalancerIngress[] {
+/** Entries with only a hostname need nothing from a node but their name in DNS. */
+function readIngress(reader: ManifestReader): Pick<Service, 'loadBalancerIngress' | 'loadBalancerHostnames'> {
   const result: LoadBalancerIngress[] = []
+  const hostnames: string[] = []
   for (const entry of reader.object('status').object('loadBalancer').objects('ingress')) {
     const ip = entry.raw('ip') === '' ? undefined : entry.parsedText('ip', parseLegacyIp)
     const ipMode = entry.oneOf('ipMode', ['VIP', 'Proxy']) ?? 'VIP'
+    const hostname = entry.text('hostname')
     if (ip !== undefined) result.push({ ip, ipMode })
+    else if (hostname !== undefined && hostname !== '') hostnames.push(hostname)
   }
-  return result
+  return { loadBalancerIngress: result, ...(hostnames.length > 0 && { loadBalancerHostnames: hostnames }) }
 }
 
 /** kube-proxy trims white space here (serviceport.go), and so do we. */

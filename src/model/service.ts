@@ -22,6 +22,8 @@ export interface Service {
   readonly ports: readonly ServicePort[]
   readonly externalIPs: readonly IpAddress[]
   readonly loadBalancerIngress: readonly LoadBalancerIngress[]
+  /** Host names of load balancers that are known by nothing else, as `status` has them. Absent: none. */
+  readonly loadBalancerHostnames?: readonly string[] | undefined
   readonly loadBalancerSourceRanges: readonly Cidr[]
   readonly sessionAffinity: SessionAffinity
   readonly internalTrafficPolicy: TrafficPolicy
