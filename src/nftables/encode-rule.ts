@@ -24,6 +24,7 @@ import {
 const NFT_CMP_EQ = 0
 const NFT_CMP_NEQ = 1
 const NFT_REJECT_ICMP_UNREACH = 0
+const NFT_REJECT_TCP_RST = 1
 const NFT_REJECT_ICMPX_UNREACH = 2
 const NFT_REJECT_ICMPX_PORT_UNREACH = 1
 const NFT_NAT_SNAT = 0
@@ -134,7 +135,7 @@ class RuleWriter {
       case 'masquerade':
         return this.#expression('masq', { flags: NF_NAT_RANGE_PROTO_RANDOM_FULLY })
       case 'reject':
-        return this.#reject()
+        return this.#reject(statement.with)
       case 'counter':
         return this.#expression('counter', {})
       case 'accept':
@@ -286,8 +287,9 @@ class RuleWriter {
     this.#expression('meta', { key: META_MARK, sreg: 1 })
   }
 
-  #reject(): void {
+  #reject(how: 'tcp-reset' | undefined): void {
     const { family } = this.#context
+    if (how === 'tcp-reset') return this.#expression('reject', { type: NFT_REJECT_TCP_RST })
     // ICMP_PORT_UNREACH 3, ICMPV6_PORT_UNREACH 4; icmpx chooses for the packet's own protocol.
     if (family === 'ip' || family === 'ip6') {
       return this.#expression('reject', { type: NFT_REJECT_ICMP_UNREACH, code: family === 'ip' ? 3 : 4 })

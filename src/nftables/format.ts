@@ -263,6 +263,7 @@ function formatStatement(statement: Statement): string {
     case 'masquerade':
       return 'masquerade fully-random'
     case 'reject':
+      return statement.with === 'tcp-reset' ? 'reject with tcp reset' : 'reject'
     case 'counter':
     case 'accept':
     case 'drop':

@@ -98,7 +98,8 @@ export type Statement =
   | { readonly kind: 'masquerade' }
   /** `snat ip to ADDRESS` */
   | { readonly kind: 'snat'; readonly family: 'ip' | 'ip6'; readonly to: IpAddress }
-  | { readonly kind: 'reject' }
+  /** ICMP port unreachable; `tcp-reset` is for TCP packets alone: also one of an old connection ends it, where ICMP would not. */
+  | { readonly kind: 'reject'; readonly with?: 'tcp-reset' }
   | { readonly kind: 'counter' }
   | { readonly kind: 'accept' | 'drop' | 'return' }
   | { readonly kind: 'jump' | 'goto'; readonly chain: string }
