@@ -82,8 +82,9 @@ function isForeignTo({ table }: Held): (virtual: Pick<VirtualServerState, 'at'>)
 }
 
 /**
- * Brings changes to the kernel. Addresses go first and come last: while one is here, its virtual servers and rules are, too. Second
- * views come before the rules that lead to them.
+ * Brings changes to the kernel. Addresses go first and come last: while one is here, its virtual servers and rules are, too. For a
+ * port that comes to, or goes from, an address that stays, the chain `unserved` does the same. Second views come before the rules
+ * that lead to them.
  */
 export async function applyChanges(
   { nft, ipvs, device }: IpvsParts,

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import type { IpvsClient } from '../ipvs/client.ts'
 import { hasConnections, type DrainingReal } from '../ipvs/diff.ts'
-import { realKey, virtualKey, type VirtualKey } from '../ipvs/objects.ts'
+import { realKey, virtualKey, type Command, type RealServerState, type VirtualKey } from '../ipvs/objects.ts'
 
 /** A real server with the weight 0, and until when it may stay; undefined: until its last connection ends. */
 interface Leaving extends DrainingReal {
@@ -57,23 +57,35 @@ export class IpvsDraining {
    */
   async look(ipvs: IpvsClient): Promise<ReadonlySet<string>> {
     const gone = new Set<string>()
+    // A virtual server's real servers are listed once, however many of them leave.
+    const listed = new Map<VirtualKey, ReadonlyMap<string, RealServerState>>()
+    const deletes: Command[] = []
     for (const [key, leaving] of this.#leaving) {
       const { at } = leaving.virtual
-      const now = (await ipvs.reals(at)).find((one) => realKey(one) === realKey(leaving.real))
+      const name = virtualKey(at)
+      const reals = listed.get(name) ?? new Map((await ipvs.reals(at)).map((real) => [realKey(real), real]))
+      listed.set(name, reals)
+      const now = reals.get(realKey(leaving.real))
       const isDue = leaving.deadline !== undefined && this.#clock.monotonic() >= leaving.deadline
       if (now && hasConnections(now) && !isDue) {
         this.#leaving.set(key, { ...leaving, real: now })
         continue
       }
-      if (now) await ipvs.run([{ op: 'delete-real', at, real: { ip: now.ip, port: now.port } }])
+      if (now) deletes.push({ op: 'delete-real', at, real: { ip: now.ip, port: now.port } })
       gone.add(key)
-      this.#note(leaving, now ? now.counts.active + now.counts.inactive : 0)
+      if (now) this.#leaving.set(key, { ...leaving, real: now })
     }
-    for (const key of gone) this.#leaving.delete(key)
+    await ipvs.run(deletes)
+    for (const key of gone) {
+      const leaving = this.#leaving.get(key)
+      this.#leaving.delete(key)
+      if (leaving) this.#note(leaving)
+    }
     return gone
   }
 
-  #note({ virtual, real }: Leaving, connections: number): void {
+  #note({ virtual, real }: Leaving): void {
+    const connections = real.counts.active + real.counts.inactive
     const fields = { virtual: virtualKey(virtual.at), real: realKey(real), connections }
     if (connections === 0) this.#log.info(fields, `the last connection of ${fields.real} has ended`)
     else this.#log.info(fields, `ended ${connections} connections that ${fields.real} still had`)

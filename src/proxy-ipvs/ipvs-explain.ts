@@ -6,7 +6,7 @@ import type { CompiledServices } from '../proxy/compile-services.ts'
 import type { Evidence, ExplainHost, PacketAtNode } from '../proxy/dataplane.ts'
 import { decide, type Decision } from '../proxy/decide.ts'
 import type { Held } from './ipvs-changes.ts'
-import { ipvsTable } from './ipvs-table.ts'
+import { ipvsTable, unservedChain } from './ipvs-table.ts'
 import type { IpvsWanted } from './ipvs-wanted.ts'
 
 /** What the kernel was found to hold, and what it should. */
@@ -29,11 +29,18 @@ export function explainIpvs(
   if (!held.table) return { lines: [], differences: [`the kernel has no table inet ${ipvsTable}`] }
   const { elements } = held.table
   const kept = new Map(wanted.table.sets.map((set) => [set.name, elements.get(set.name) ?? new Map()]))
-  const tracer = new Tracer({ ...wanted.table, elements: kept }, { isLocal: host.isLocal, draw: () => 0 })
+  const tracerOf = (isMeant: (chain: string) => boolean): Tracer => {
+    const chains = wanted.table.chains.filter(({ name }) => isMeant(name))
+    return new Tracer({ ...wanted.table, chains, elements: kept }, { isLocal: host.isLocal, draw: () => 0 })
+  }
+  const tracer = tracerOf((chain) => chain !== unservedChain)
   const traced = tracedPacket(packet)
   const hook = packet.origin === 'node' ? 'output' : host.isLocal(packet.destination) ? 'input' : 'forward'
-  const arrived = tracer.run(hook, traced)
-  const virtual = arrived.verdict === 'accept' ? findVirtual(held.virtuals, packet, arrived.mark) : undefined
+  const before = tracer.run(hook, traced)
+  const virtual = before.verdict === 'accept' ? findVirtual(held.virtuals, packet, before.mark) : undefined
+  // What a process of the node sends to an address of it comes in by lo.
+  const comesIn = hook !== 'forward' && before.verdict === 'accept' && !virtual
+  const arrived = comesIn ? tracerOf((chain) => chain === unservedChain).run('input', traced, before) : before
   const serving = virtual?.reals.filter(({ weight }) => weight > 0) ?? []
   const [first] = serving
   const left =
@@ -97,7 +104,8 @@ function outcomes(
 ): ReadonlySet<string> {
   if (verdict !== 'accept') return new Set([outcomeTexts[verdict]])
   if (!virtual) return new Set([outcomeTexts.pass])
-  return new Set(serving.length === 0 ? [outcomeTexts.drop] : serving.map((real) => `to ${realKey(real)}`))
+  // ip_vs_leave()
+  return new Set(serving.length === 0 ? [outcomeTexts.reject] : serving.map((real) => `to ${realKey(real)}`))
 }
 
 function compareOutcomes(decision: Decision, seen: ReadonlySet<string>): string[] {

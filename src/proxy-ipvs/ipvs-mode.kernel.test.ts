@@ -169,6 +169,16 @@ describe.skipIf(!available)('IpvsMode with packets (where the kernel has IPVS: n
       await mode.sync(compile(['web1', 'web2']))
     })
 
+    test('connections to the last endpoint live on when it goes; new ones are refused', async () => {
+      await mode.sync(compile(['web1']))
+      await using held = await pods.asking.openTcp(f.vip, 80)
+      await mode.sync(compile([]))
+      expect(await held.echo('still here')).toBe('ok')
+      expect(await pods.asking.connectTcp(f.vip, 80, { timeout: 2500 })).toBe('refused')
+      await mode.sync(compile(['web1', 'web2']))
+      expect(await held.echo('and here')).toBe('ok')
+    })
+
     test('what ipvsadm or ip take away is put back within a second', async () => {
       let asked = 0
       mode.watch(() => asked++)
@@ -193,6 +203,10 @@ describe.skipIf(!available)('IpvsMode with packets (where the kernel has IPVS: n
       expect(seen.replies).toEqual(['web1'])
       expect(seen.sources).toEqual([f.neighbour])
       expect(await ask(() => pods.asking.connectTcp(f.node, 30080))).toMatchObject(all)
+      // With the other node's endpoint gone, everybody has the same ones; old connections stay where they are.
+      await using held = await neighbour.openTcp(f.node, 30080)
+      await mode.sync(compile(['web1'], {}, { policy: 'Local', nodeOf: elsewhere }))
+      expect(await held.echo('still here')).toBe('ok')
       await mode.sync(compile(['web1', 'web2']))
     })
   })

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { FakeClock } from '../base/clock.ts'
 import { silentLog } from '../base/log.ts'
 import { FakeIpvs } from '../ipvs/fake-ipvs.ts'
@@ -144,6 +144,60 @@ describe('IpvsMode', () => {
     expect(await reals()).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*1 10.0.0.2*1')
   })
 
+  test('the last endpoint drains, too, and comes back to its virtual server', async () => {
+    const { mode, ipvs, nft, clock } = machine()
+    await mode.sync(compile(web(['10.0.0.1'])))
+    ipvs.setCounts(at, { ip: parseIp('10.0.0.1'), port: parsePort(endpointPort) }, { active: 2 })
+    await mode.sync(compile(web([])))
+    await clock.advance(1500)
+    expect(textOf(await ipvs.list())).toEqual(['TCP 10.96.0.5:80 rr 10.0.0.1*0', 'TCP 192.0.2.7:30080 rr '])
+    expect(formatTable((await nft.read('inet', ipvsTable))!)).toMatch(/set refused-4 \{[^}]*10\.96\.0\.5 \. tcp \. 80/)
+    await mode.sync(compile(web(['10.0.0.1'])))
+    expect(textOf(await ipvs.list())[0]).toBe('TCP 10.96.0.5:80 rr 10.0.0.1*1')
+    expect(ipvs.commands).not.toContainEqual({ op: 'delete-virtual', at })
+  })
+
+  test('policy Local: the virtual server of clients outside stays while endpoints come and go, here and elsewhere', async () => {
+    const { mode, newMode, ipvs } = machine()
+    const edge = (...nodes: readonly string[]) => {
+      const ports = ['80:30080/tcp']
+      const service = exampleService('edge', { clusterIPs: ['10.96.0.5'], ports, externalTrafficPolicy: 'Local' })
+      const endpoints = nodes.map((nodeName, i) => ({ address: `10.0.${i}.1`, nodeName }))
+      return compile(exampleSnapshot([[service, exampleSlice(service, endpoints)]]))
+    }
+    const marked = async () => textOf(await ipvs.list())[0]
+    await mode.sync(edge('this-node', 'other-node'))
+    expect(await marked()).toBe('FWM 4053794816 IPv4 rr 10.0.0.1*1')
+    const mark = { mark: 4053794816, family: 4 } as const
+    ipvs.setCounts(mark, { ip: parseIp('10.0.0.1'), port: parsePort(endpointPort) }, { active: 1 })
+    for (const [nodes, expected] of [
+      [['this-node'], '10.0.0.1*1'],
+      [['other-node'], '10.0.0.1*0'],
+      [[], '10.0.0.1*0'],
+      [['this-node', 'other-node'], '10.0.0.1*1'],
+    ] as const) {
+      await mode.sync(edge(...nodes))
+      expect(await marked()).toBe(`FWM 4053794816 IPv4 rr ${expected}`)
+    }
+    expect(await newMode().sync(edge('this-node', 'other-node'))).toMatchObject({ elements: 0 })
+    expect(ipvs.commands).not.toContainEqual({ op: 'delete-virtual', at: mark })
+  })
+
+  test('real servers of one virtual server that drain are counted by one question', async () => {
+    const { mode, ipvs, clock } = machine()
+    const many = Array.from({ length: 50 }, (_, i) => `10.0.0.${i + 1}`)
+    await mode.sync(compile(web(many)))
+    for (const ip of many) ipvs.setCounts(at, { ip: parseIp(ip), port: parsePort(endpointPort) }, { active: 1 })
+    await mode.sync(compile(web(many.slice(0, 1))))
+    const reals = vi.spyOn(ipvs, 'reals')
+    await clock.advance(1500)
+    expect(reals.mock.calls.map(([where]) => virtualKey(where)).sort()).toEqual([
+      'TCP 10.96.0.5:80',
+      'TCP 192.0.2.7:30080',
+    ])
+    expect(mode.draining).toHaveLength(49)
+  })
+
   test('a real server goes at the deadline of its Service, whatever connections it has', async () => {
     const { mode, ipvs, clock } = machine()
     const annotations = { 'fairlead.dev/drain-seconds': '3' }
@@ -217,6 +271,13 @@ describe('IpvsMode', () => {
     await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'], twos)))
     expect((await ipvs.list()).map(({ scheduler }) => scheduler)).toEqual(['rr', 'rr'])
     expect(warnings).toEqual([{ mode: 'ipvs', scheduler: 'twos' }])
+  })
+
+  test('a scheduler is found although an attempt to find one was interrupted, and leaves nothing behind', async () => {
+    const { mode, ipvs } = machine()
+    await ipvs.run([{ op: 'add-virtual', virtual: { at: { mark: 0xf1af_ffff, family: 4 }, scheduler: 'lc' } }])
+    await mode.sync(compile(web(['10.0.0.1'], { [schedulerAnnotation]: 'sed' })))
+    expect(textOf(await ipvs.list())).toEqual(['TCP 10.96.0.5:80 sed 10.0.0.1*1', 'TCP 192.0.2.7:30080 sed 10.0.0.1*1'])
   })
 
   test('virtual servers of others stay, ours go with cleanup()', async () => {
@@ -333,6 +394,10 @@ describe('IpvsMode', () => {
     ])
     const other = await mode.explain(services, { ...packet, port: parsePort(22) }, host)
     expect(other.lines.at(-1)).toContain('vips-4')
+    await ipvs.run([{ op: 'delete-virtual', at }])
+    const unserved = await mode.explain(services, packet, host)
+    expect(unserved.lines.find((line) => line.startsWith('unserved'))).toContain('reject with tcp reset')
+    expect(unserved.differences[0]).toBe('in the kernel: rejected, which is not wanted')
   })
 
   test('the table of nftables: sets, chains and rules', async () => {

@@ -73,15 +73,17 @@ export function serviceVirtuals(
   for (const { frontend, ip } of placeFrontends(service, nodeAddresses)) {
     const { protocol, port, family, affinity } = frontend
     const scheduling = schedulingOf(frontend, object, scheduler)
-    const put = (rank: ServiceVirtuals[number]['rank'], at: VirtualAddress, slots: Slots | undefined): void => {
+    const put = (rank: ServiceVirtuals[number]['rank'], at: VirtualAddress, slots: Slots): void => {
       const key = virtualKey(at)
-      if (!slots || virtuals.has(key)) return
+      if (virtuals.has(key)) return
       const server = virtualServer(at, slots, { ...scheduling, affinity, missing })
       virtuals.set(key, { rank, key, wanted: { server, service: service.key, protocol } })
     }
     const mark = marks.get(frontendKey(frontend))
-    if (mark !== undefined) put('view', { mark, family }, secondView(frontend))
-    const slots = servedSlots(frontend, { apart: mark !== undefined })
+    const view = mark === undefined ? undefined : secondView(frontend)
+    if (mark !== undefined && view) put('view', { mark, family }, view)
+    // Also where there is no endpoint (the table refuses new connections): with its virtual server the last endpoint's connections would go.
+    const slots = servedSlots(frontend, { apart: mark !== undefined }) ?? []
     put(frontend.kind === 'node-port' ? 'node-port' : 'own', { ip, port, protocol }, slots)
   }
   return [...virtuals.values()]

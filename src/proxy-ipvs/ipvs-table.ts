@@ -1,3 +1,4 @@
+import { protocolNumbers } from '../net/protocol.ts'
 import { ipFamilies, ipFamilyOf, ipFromBytes, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import { cidrFamily, type Cidr } from '../net/cidr.ts'
 import { addressRange, registerBytes } from '../nftables/keys.ts'
@@ -75,8 +76,9 @@ export function compileIpvsTable(input: IpvsTableInput): TableState {
       ...ipFamilies.map((family) => markBySource(family, settings)),
       ...ipFamilies.map((family) => arriving(family, settings)),
       ...ipFamilies.map((family) => leaving(family, settings)),
-      // Before IPVS looks at packets for this machine (NF_IP_PRI_NAT_SRC - 2).
+      // Before IPVS looks at packets for this machine (NF_IP_PRI_NAT_SRC - 1).
       { name: 'input', hook: { type: 'filter', hook: 'input', priority: -10 }, rules: byFamily('services') },
+      unserved(),
       // After conntrack (-200) and before IPVS looks at the machine's own packets (NF_IP_PRI_NAT_DST + 2).
       { name: 'output', hook: { type: 'filter', hook: 'output', priority: -150 }, rules: byFamily('node-services') },
       { name: 'forward', hook: { type: 'filter', hook: 'forward', priority: -10 }, rules: unusedAddresses() },
@@ -137,6 +139,36 @@ function nothingElse(family: IpFamily): Rule[] {
     { statements: [at(family, 'frontends'), { kind: 'return' }] },
     { statements: [at(family, 'vips'), { kind: 'reject' }] },
   ]
+}
+
+const isTcp: Statement = {
+  kind: 'match',
+  left: 'meta l4proto',
+  op: '==',
+  value: { number: protocolNumbers.tcp },
+}
+
+/** The chain after IPVS, which takes or translates what it serves. */
+export const unservedChain = 'unserved'
+
+/**
+ * What IPVS has left alone although a frontend is there: its virtual server comes in a moment, has just gone, or was taken away by
+ * others. The machine's own ports do not answer in its place. TCP is reset, as they would do: conntrack may take a packet in the
+ * middle of a connection that IPVS has ended for a new one.
+ */
+function unserved(): Chain {
+  return {
+    name: unservedChain,
+    // After NF_IP_PRI_NAT_SRC - 1.
+    hook: { type: 'filter', hook: 'input', priority: 110 },
+    rules: [
+      { statements: [known, { kind: 'return' }] },
+      ...ipFamilies.flatMap((family): Rule[] => [
+        { statements: [ofFamily(family), isTcp, at(family, 'vips'), { kind: 'reject', with: 'tcp-reset' }] },
+        { statements: [ofFamily(family), at(family, 'vips'), { kind: 'reject' }] },
+      ]),
+    ],
+  }
 }
 
 /** What comes in from pods and others. */
@@ -293,6 +325,8 @@ function frontendElements(
       put('sourceRanges', key + first, key + last)
   }
   const slots = servedSlots(frontend, { apart: mark !== undefined })
+  // It also says whose the virtual server of the mark is, where nobody is given the mark.
+  if (mark !== undefined) put('marks', key, registerBytes({ number: mark }))
   if (!slots) {
     put(verdict.kind === 'drop' ? 'dropped' : 'refused', key)
     return
@@ -300,7 +334,6 @@ function frontendElements(
   if (outside?.kind === 'drop') put('droppedOutside', key)
   if (frontend.masquerade === 'always') put('masquerade', key)
   if (frontend.masquerade === 'unless-pod') put('masqueradeOthers', key)
-  if (mark !== undefined) put('marks', key, registerBytes({ number: mark }))
   for (const { ip } of [...slots, ...(secondView(frontend) ?? [])]) {
     const bytes = registerBytes({ ip })
     put('hairpin', bytes + bytes)

@@ -1,5 +1,6 @@
 import type { IpvsClient } from '../ipvs/client.ts'
 import { isNetlinkError } from '../netlink/netlink-error.ts'
+import { NetlinkRequestsError } from '../netlink/run-all.ts'
 
 /** A mark that no packet has: one of ours, with the bit that stays free in all of them (second-views.ts). */
 const probeAt = { mark: 0xf1af_ffff, family: 4 } as const
@@ -23,16 +24,29 @@ export class KnownSchedulers {
     const lacking: string[] = []
     for (const scheduler of new Set(schedulers)) {
       if (this.#known.has(scheduler)) continue
-      try {
-        await ipvs.run([{ op: 'add-virtual', virtual: { at: probeAt, scheduler } }])
-        await ipvs.run([{ op: 'delete-virtual', at: probeAt }])
-      } catch (error) {
-        if (!isNetlinkError(error, 'ENOENT')) throw error
+      if (!(await isThere(ipvs, scheduler))) {
         lacking.push(scheduler)
         this.#missing.add(scheduler)
       }
       this.#known.add(scheduler)
     }
     return lacking
+  }
+}
+
+/** Both commands are in one datagram, which the kernel works through at once: whoever is killed leaves nothing behind. */
+async function isThere(ipvs: IpvsClient, scheduler: string): Promise<boolean> {
+  try {
+    await ipvs.run([
+      { op: 'add-virtual', virtual: { at: probeAt, scheduler } },
+      { op: 'delete-virtual', at: probeAt },
+    ])
+    return true
+  } catch (error) {
+    const errors: unknown[] = error instanceof NetlinkRequestsError ? error.errors : [error]
+    if (errors.some((one) => isNetlinkError(one, 'ENOENT'))) return false
+    // Somebody left one there; it is deleted now.
+    if (errors.length === 1 && isNetlinkError(error, 'EEXIST')) return await isThere(ipvs, scheduler)
+    throw error
   }
 }

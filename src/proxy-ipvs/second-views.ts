@@ -5,7 +5,7 @@ import type { Slots } from '../proxy/slots.ts'
 import { placeFrontends, type PlacedFrontend } from './placed-frontends.ts'
 
 /*
- * A virtual server has one list of real servers for all clients. Under externalTrafficPolicy Local, clients outside have another
+ * A virtual server has one list of real servers for all clients. Under externalTrafficPolicy Local, clients outside may have another
  * one than pods: their packets get a mark (map `marks-4`), and IPVS looks for a virtual server of the mark before it looks for one
  * of the address (ip_vs_service_find()).
  */
@@ -35,13 +35,16 @@ function isOurMark(mark: number, masqueradeBit: number): boolean {
 }
 
 /**
- * The endpoints that clients outside have, where pods have others and IPVS can tell them apart; undefined: one list serves both. With
- * session affinity IPVS leaves the port of a marked packet as it is, so ports have to be equal.
+ * The endpoints that clients outside have under externalTrafficPolicy Local, where IPVS can tell these clients apart; undefined: one
+ * list serves all. They may be the same as the others', or none: connections live in the virtual server that they were made in, so
+ * it stays while endpoints come and go. With session affinity IPVS leaves the port of a marked packet as it is, so ports have to be
+ * equal.
  */
-export function secondView({ verdict, outside, affinity, port }: Frontend): Slots | undefined {
-  if (verdict.kind !== 'balance' || outside?.kind !== 'balance' || outside.slots === verdict.slots) return undefined
-  if (affinity && !outside.slots.every((endpoint) => endpoint.port === port)) return undefined
-  return outside.slots
+export function secondView({ outside, affinity, port }: Frontend): Slots | undefined {
+  if (!outside) return undefined
+  const slots = outside.kind === 'balance' ? outside.slots : []
+  if (affinity && !slots.every((endpoint) => endpoint.port === port)) return undefined
+  return slots
 }
 
 /** What {@link assignMarks} goes by. */
