@@ -18,6 +18,16 @@ test.each([
   expect(problems).toEqual([])
 })
 
+test('readWeights() says each wrong entry of an annotation, and counts none of it', () => {
+  const problems: FieldProblem[] = []
+  expect(readWeights({ [weights]: 'a=1,10.0.0.1=3,10.0.0.2,10.0.0.3=65536' }, problems)(ip)).toBeUndefined()
+  expect(problems.map(({ reason }) => reason)).toEqual([
+    expect.stringContaining('"a"'),
+    expect.stringContaining('"10.0.0.2" is not a weight of an address'),
+    expect.stringContaining('"65536" is not a weight'),
+  ])
+})
+
 test.each([
   [{ [weight]: '-1' }, weight, '"-1" is not a weight (expected a whole number from 0 to 65535); not counted'],
   [{ [weight]: '65536' }, weight, '"65536" is not a weight'],

@@ -14,7 +14,7 @@ export type WeightOf = (address: IpAddress) => number | undefined
 
 /**
  * Reads `fairlead.dev/weight: N` (all endpoints of the object) and `fairlead.dev/weights: 10.0.0.1=3,10.0.0.2=0` (single
- * ones, which come first). What is wrong goes to `problems`, and says nothing then.
+ * ones, which come first). All that is wrong goes to `problems`; an annotation with anything wrong in it says nothing.
  */
 export function readWeights(annotations: Readonly<Record<string, string>>, problems: FieldProblem[]): WeightOf {
   for (const name of Object.keys(annotations)) {
@@ -36,20 +36,18 @@ export function readWeights(annotations: Readonly<Record<string, string>>, probl
     }
   }
   const common = all === undefined ? undefined : attempt(weightAnnotation, () => parseWeight(all))
-  const single = some === undefined ? undefined : attempt(weightsAnnotation, () => parseWeights(some))
+  const entries = some?.split(',').map((entry) => attempt(weightsAnnotation, () => parseEntry(entry))) ?? []
+  const whole = entries.filter((entry) => entry !== undefined)
+  const single = whole.length === entries.length ? new Map(whole) : undefined
   return (address) => single?.get(address) ?? common
 }
 
-function parseWeights(text: string): ReadonlyMap<IpAddress, number> {
-  return new Map(
-    text.split(',').map((entry) => {
-      const [address = '', weight, ...rest] = entry.split('=')
-      if (weight === undefined || rest.length > 0) {
-        throw new ParseError(`"${entry.trim()}" is not a weight of an address (expected like 10.0.0.1=3)`)
-      }
-      return [parseIp(address.trim()), parseWeight(weight)]
-    }),
-  )
+function parseEntry(entry: string): readonly [IpAddress, number] {
+  const [address = '', weight, ...rest] = entry.split('=')
+  if (weight === undefined || rest.length > 0) {
+    throw new ParseError(`"${entry.trim()}" is not a weight of an address (expected like 10.0.0.1=3)`)
+  }
+  return [parseIp(address.trim()), parseWeight(weight)]
 }
 
 function parseWeight(text: string): number {
