@@ -71,6 +71,15 @@ describe('BoundedRunner', () => {
     expect(starts).toEqual(['0 request', '90 request'])
   })
 
+  it('rests no longer than maxRestMs, however slow a run was', async () => {
+    const { clock, starts, runner } = recorded({ duration: 30_000, restFactor: 2 })
+    runner.request()
+    await clock.advance(5)
+    runner.request()
+    await clock.advance(60_000)
+    expect(starts).toEqual(['0 request', '35000 request'])
+  })
+
   it('runs once more for a request that came during a run', async () => {
     const { clock, starts, runner } = recorded({ duration: 30 })
     runner.request()

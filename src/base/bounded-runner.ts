@@ -14,6 +14,8 @@ export interface BoundedRunnerOptions {
   readonly minIntervalMs?: number
   /** The rest is also at least this many times the last run's duration, which bounds the share of a core. @default 2 */
   readonly restFactor?: number
+  /** But no longer than this, in ms: the first run may have taken half a minute, and whoever changes something waits. @default 5000 */
+  readonly maxRestMs?: number
   /** Longest time from the end of one run to the start of a `verify` run, in ms. @default 3_600_000 */
   readonly maxIntervalMs?: number
   /** After the nth failure in a row: `firstMs * 2^(n-1)`, at most `maxMs`. @default 100 ms to 30 s */
@@ -130,7 +132,8 @@ export class BoundedRunner {
       await this.#options.run(reason, this.#abort.signal)
       this.#failures = 0
       const duration = this.#clock.monotonic() - began
-      rest = Math.max(this.#minIntervalMs, duration * (this.#options.restFactor ?? 2))
+      const { restFactor = 2, maxRestMs = 5000 } = this.#options
+      rest = Math.max(this.#minIntervalMs, Math.min(duration * restFactor, maxRestMs))
     } catch (error) {
       this.#failures++
       this.#requested = true
