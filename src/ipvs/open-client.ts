@@ -112,7 +112,7 @@ export class NetlinkIpvs implements IpvsClient {
         if (type !== undefined) return type
         this.#family = undefined
         throw new IpvsUnavailableError(
-          'the kernel has no IPVS: generic netlink family IPVS is not there (kernel option CONFIG_IP_VS; as a module: modprobe ip_vs)',
+          'this kernel has no IPVS: generic netlink family IPVS is not there (option CONFIG_IP_VS, module ip_vs). Where "modprobe ip_vs" finds no module, another kernel is needed: Debian\'s linux-image-amd64 and linux-image-arm64 have it; a container gets it from its host',
         )
       },
       (error: unknown) => {

@@ -44,8 +44,11 @@ export function compareHeld(held: Held, wanted: IpvsWanted, { counted }: { reado
     [...held.virtuals].flatMap(([key, virtual]) => (isSettled(key) ? [] : [virtual])),
     [...wanted.virtuals].flatMap(([key, { server }]) => (isSettled(key) ? [] : [server])),
     {
-      drains: (real, { at }) =>
-        wanted.virtuals.get(virtualKey(at))?.protocol !== 'udp' && (!counted || hasConnections(real)),
+      // dh has one real server for all clients of an address, and no other one while that drains: all would be refused.
+      drains: (real, { at, scheduler }) =>
+        wanted.virtuals.get(virtualKey(at))?.protocol !== 'udp' &&
+        scheduler !== 'dh' &&
+        (!counted || hasConnections(real)),
       isForeign: isForeignTo(held),
     },
   )

@@ -211,6 +211,17 @@ describe.skipIf(!available)('IpvsMode with packets (where the kernel has IPVS: n
     })
   })
 
+  test.each(['sh', 'mh'])('scheduler %s: who met an endpoint that drains meets another one', async (scheduler) => {
+    const annotations = { 'fairlead.dev/ipvs-scheduler': scheduler }
+    await mode.sync(compile(['web1', 'web2'], annotations))
+    await using held = await pods.asking.openTcp(v4.vip, 80)
+    const other = held.reply === 'web1' ? 'web2' : 'web1'
+    await mode.sync(compile([other], annotations))
+    expect(await pods.asking.connectTcp(v4.vip, 80)).toMatchObject({ reply: other })
+    expect(await held.echo('still here')).toBe('ok')
+    await mode.sync(compile(['web1', 'web2']))
+  })
+
   test('a connection ends with its real server at the deadline of its Service', async () => {
     const annotations = { 'fairlead.dev/drain-seconds': '1' }
     await mode.sync(compile(['web1'], annotations))

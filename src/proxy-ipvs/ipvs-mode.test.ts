@@ -13,7 +13,6 @@ import { compileServices, defaultProxySettings, type CompiledServices } from '..
 import { exampleService, exampleSlice, exampleSnapshot } from '../proxy/example-objects.ts'
 import { removeIpvs } from './ipvs-cleanup.ts'
 import { IpvsMode, type IpvsSettings } from './ipvs-mode.ts'
-import { neededSysctls } from './ipvs-parts.ts'
 import { parseScheduling, schedulerAnnotation } from '../proxy/ipvs-scheduling.ts'
 import { ipvsTable } from './ipvs-table.ts'
 import type { VipDevice } from './vip-device.ts'
@@ -58,6 +57,7 @@ function machine(options: { readonly ipvs?: FakeIpvs; readonly settings?: IpvsSe
     nft,
     device,
     kernelRelease: '6.1.0-56-amd64',
+    readSysctl: (name: string) => String(sysctls.get(name) ?? 0),
     writeSysctl: (name: string, value: number) => void sysctls.set(name, value),
     [Symbol.dispose]() {},
   })
@@ -234,6 +234,21 @@ describe('IpvsMode', () => {
     expect((await ipvs.list()).map((virtual) => virtual.scheduler)).toEqual([scheduler, scheduler])
   })
 
+  test.each([
+    ['sh', ['10.0.0.1*0', '10.0.0.2*1'], true],
+    ['mh,port', ['10.0.0.1*0', '10.0.0.2*1'], true],
+    ['lc', ['10.0.0.1*0', '10.0.0.2*1'], undefined],
+    ['dh', ['10.0.0.2*1'], undefined],
+  ])('scheduler %s refuses nobody while an endpoint goes', async (scheduling, servers, fallback) => {
+    const { mode, ipvs } = machine()
+    const annotations = { [schedulerAnnotation]: scheduling }
+    await mode.sync(compile(web(['10.0.0.1', '10.0.0.2'], annotations)))
+    await mode.sync(compile(web(['10.0.0.2'], annotations)))
+    const [first] = await ipvs.list()
+    expect(first?.reals.map(({ ip, weight }) => `${ip}*${weight}`).sort()).toEqual(servers)
+    expect(first?.fallback).toBe(fallback)
+  })
+
   test('policy Local: clients outside have a virtual server of their own, by a mark that stays theirs', async () => {
     const { mode, newMode, ipvs, nft } = machine()
     const edge = (name: string, ip: string, nodePort: number) => {
@@ -340,8 +355,9 @@ describe('IpvsMode', () => {
     const without = machine({ ipvs: new FakeIpvs({ available: false }) })
     expect(await without.mode.probe()).toMatchObject({
       usable: false,
-      reason: 'IPVS cannot be used: the kernel has no IPVS (modprobe ip_vs); mode nftables needs neither',
+      reason: 'the kernel has no IPVS (modprobe ip_vs); modes nftables and iptables do without IPVS',
     })
+    await expect(without.mode.sync(compile(web([])))).rejects.toThrow('modes nftables and iptables do without IPVS')
     const { mode } = machine()
     expect(await mode.probe()).toMatchObject({ usable: true })
   })
@@ -416,15 +432,4 @@ test.each([
   ['', undefined],
 ])('parseScheduling() reads "%s"', (text, expected) => {
   expect(parseScheduling(text)).toEqual(expected)
-})
-
-test.each([
-  ['4.19.0', 0],
-  ['5.8.18', 0],
-  ['5.9.0', 1],
-  ['6.1.0-56-amd64', 1],
-])('neededSysctls() of Linux %s: conn_reuse_mode %i', (release, expected) => {
-  const found = neededSysctls(release, { strictARP: false })
-  expect(found.find(({ name }) => name.endsWith('conn_reuse_mode'))?.value).toBe(expected)
-  expect(neededSysctls(release, { strictARP: true }).length - found.length).toBe(2)
 })

@@ -1,6 +1,7 @@
 import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
+import { IpvsUnavailableError } from '../ipvs/client.ts'
 import type { DrainingReal } from '../ipvs/diff.ts'
 import { realKey, virtualKey, type Scheduler, type Timeouts, type VirtualServerState } from '../ipvs/objects.ts'
 import type { IpAddress } from '../net/ip-address.ts'
@@ -26,7 +27,8 @@ import { IpvsDraining } from './ipvs-draining.ts'
 import { explainIpvs } from './ipvs-explain.ts'
 import { KnownSchedulers } from './known-schedulers.ts'
 import { ipvsLimits } from './ipvs-limits.ts'
-import { neededSysctls, type IpvsParts } from './ipvs-parts.ts'
+import type { IpvsParts } from './ipvs-parts.ts'
+import { applySysctls } from './ipvs-settings.ts'
 import { ipvsTable, vipsOf } from './ipvs-table.ts'
 import { compileIpvs, formatCommand, newIpvsMemo, type IpvsWanted } from './ipvs-wanted.ts'
 
@@ -111,12 +113,8 @@ export class IpvsMode implements Dataplane, Disposable {
       await nft.listTables()
       return { usable: true, limits: Object.values(ipvsLimits) }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error)
-      return {
-        usable: false,
-        reason: `IPVS cannot be used: ${reason}; mode nftables needs neither`,
-        limits: Object.values(ipvsLimits),
-      }
+      const reason = error instanceof IpvsUnavailableError ? instead(error) : `IPVS cannot be used: ${String(error)}`
+      return { usable: false, reason, limits: Object.values(ipvsLimits) }
     }
   }
 
@@ -261,8 +259,10 @@ export class IpvsMode implements Dataplane, Disposable {
   async #prepare(parts: IpvsParts): Promise<void> {
     const { nft, ipvs } = parts
     // The settings come with the module, which comes with the first question.
-    await ipvs.info()
-    for (const { name, value } of neededSysctls(parts.kernelRelease, this.#settings)) parts.writeSysctl(name, value)
+    await ipvs.info().catch((error: unknown) => {
+      throw error instanceof IpvsUnavailableError ? new IpvsUnavailableError(instead(error), { cause: error }) : error
+    })
+    applySysctls(parts, { strictARP: this.#settings.strictARP, log: this.#log })
     const { tcp, tcpFin, udp } = this.#settings.timeouts
     if (tcp + tcpFin + udp > 0) await ipvs.setTimeouts(this.#settings.timeouts)
     const anchor = diffTable(await nft.read('inet', anchorTableName), anchorTable)
@@ -354,6 +354,10 @@ export class IpvsMode implements Dataplane, Disposable {
     this.#turn = result.catch(() => {})
     return result
   }
+}
+
+function instead({ message }: IpvsUnavailableError): string {
+  return `${message}; modes nftables and iptables do without IPVS`
 }
 
 /** Whether IPVS holds something else than was programmed. Real servers that drain go by themselves. */

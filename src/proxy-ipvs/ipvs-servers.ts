@@ -107,13 +107,20 @@ function virtualServer(
   const weighted = reals.some(({ weight }) => weight !== reals[0]?.weight)
   const { scheduler } = scheduling
   const asked = weighted ? (withWeights[scheduler] ?? scheduler) : scheduler
+  const flags = keepsPlaces.has(asked) && { fallback: true }
   return {
     at,
-    ...(missing.has(asked) ? { scheduler: weighted ? 'wrr' : 'rr' } : { ...scheduling, scheduler: asked }),
+    ...(missing.has(asked) ? { scheduler: weighted ? 'wrr' : 'rr' } : { ...scheduling, scheduler: asked, ...flags }),
     ...(affinity && { persistence: { seconds: affinity.timeoutSeconds } }),
     reals,
   }
 }
+
+/**
+ * Their tables keep the place of a real server that drains (ip_vs_dest.last_weight): without `fallback`, its clients would be refused
+ * until its last connection has ended.
+ */
+const keepsPlaces: ReadonlySet<string> = new Set(['sh', 'mh'])
 
 /** Schedulers that know no weights, and those that do the same with them. */
 const withWeights: Readonly<Record<string, Scheduler>> = { rr: 'wrr', lc: 'wlc' }
