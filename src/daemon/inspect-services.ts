@@ -15,10 +15,13 @@ import type { ServiceProxy } from './service-proxy.ts'
 /** Answers `fairlead explain FROM TO` and `fairlead verify`: what is wanted, and what the kernel has. */
 export class ServiceInspection {
   readonly #pods: () => readonly PodView[]
+  readonly #refused: () => readonly string[]
   #proxy: ServiceProxy | undefined
 
-  constructor(pods: () => readonly PodView[]) {
+  /** `refused`: why manifests are not served that might have had an address which no Service has. */
+  constructor(pods: () => readonly PodView[], refused: () => readonly string[]) {
     this.#pods = pods
+    this.#refused = refused
   }
 
   /** From here on there are Services. */
@@ -39,6 +42,7 @@ export class ServiceInspection {
     const packet: PacketAtNode = { ...destination, ...client, toNode: isLocal(destination.destination) }
     const decision = decide(services, packet)
     const evidence = await proxy.explain(services, packet, { isLocal })
+    const description = describe(services, decision, { mode: dataplane.name, podName: (ip) => this.#podName(ip) })
     return {
       from: from ?? 'node',
       source: packet.source,
@@ -46,7 +50,8 @@ export class ServiceInspection {
       interface: packet.iifname,
       to: to ?? '',
       mode: dataplane.name,
-      ...describe(services, decision, { mode: dataplane.name, podName: (ip) => this.#podName(ip) }),
+      ...description,
+      problems: decision.kind === 'pass' ? this.#refused() : description.problems,
       evidence: evidence?.lines ?? [],
       differences: evidence?.differences ?? [],
       compared: evidence !== undefined,

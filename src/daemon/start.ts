@@ -27,6 +27,7 @@ import { NetworkControl } from './network-control.ts'
 import { NodeTokenControl } from './node-tokens.ts'
 import { openNode } from './open-node.ts'
 import { PodControl } from './pod-control.ts'
+import { refusedManifests } from './refused-manifests.ts'
 import { ReloadControl } from './reload-control.ts'
 import type { ConfigSource } from './reload.ts'
 import { allSources, type Context, StartError } from './start-context.ts'
@@ -116,7 +117,10 @@ async function startParts(
   const networkControl = new NetworkControl(events)
   const modes = new ModeControl(events)
   const nodeTokens = new NodeTokenControl(events)
-  const inspection = new ServiceInspection(() => pods.list())
+  const inspection = new ServiceInspection(
+    () => pods.list(),
+    () => refusedManifests(status.sources?.problems ?? []),
+  )
   const configuration = new ReloadControl(supervisor)
   const dnsInspection = new DnsInspection()
 
