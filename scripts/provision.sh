@@ -83,7 +83,38 @@ case $prefix in
   /*/*) prefix=${prefix%/} ;;
   *) refuse "--prefix $prefix: expected an absolute path, at least two folders deep" ;;
 esac
+case $prefix in
+  *[!A-Za-z0-9/._+-]*) refuse "--prefix $prefix: expected letters, digits and / . _ + - alone" ;;
+esac
+
+# matches TEXT PATTERN: all of the text.
+matches() { [ "$(printf '%s\n' "$1" | grep -cE '')" = 1 ] && printf '%s\n' "$1" | grep -Eqx "$2"; }
+octet='(25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])'
+is_ip() { matches "$1" "($octet\\.){3}$octet|[0-9a-fA-F:]*:[0-9a-fA-F:]*"; }
+is_cidr() {
+  case $1 in
+    *:*/*) bits=128 ;;
+    */*) bits=32 ;;
+    *) return 1 ;;
+  esac
+  is_ip "${1%/*}" && matches "${1##*/}" '[0-9]{1,3}' && [ "${1##*/}" -le $bits ]
+}
+# check_cidrs OPTION VALUE: one network, or one of each family with a comma between them.
+check_cidrs() {
+  for cidr in $(printf '%s' "$2" | tr ',' ' '); do
+    is_cidr "$cidr" || refuse "$1 $2: expected a network like 10.244.1.0/24"
+  done
+}
+
+[ -z "$node_ip" ] || is_ip "$node_ip" || refuse "--node-ip $node_ip: expected an IP address"
+check_cidrs --pod-cidr "$pod_cidr"
+check_cidrs --cluster-cidr "$cluster_cidr"
 [ -z "$kubeconfig" ] || [ "$role" = worker ] || refuse "--kubeconfig is for --role worker"
+[ -z "$kubeconfig" ] || [ "$kubeconfig" = - ] || [ -r "$kubeconfig" ] || refuse "--kubeconfig $kubeconfig: cannot be read"
+# As Kubernetes makes names of nodes out of host names.
+node_name=${node_name:-$(hostname | tr '[:upper:]' '[:lower:]')}
+matches "$node_name" '[a-z0-9]([-a-z0-9.]*[a-z0-9])?' ||
+  refuse "--node-name $node_name: expected lower-case letters, digits, - and . (as in DNS)"
 [ "$(id -u)" = 0 ] || refuse "needs root: it installs packages and a service"
 command -v apt-get >/dev/null || refuse "needs Debian: there is no apt-get here"
 case $(uname -m) in
@@ -91,7 +122,6 @@ case $(uname -m) in
   aarch64) arch=arm64 ;;
   *) refuse "$(uname -m): expected x86_64 or aarch64" ;;
 esac
-node_name=${node_name:-$(hostname)}
 checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 changed=no
 scratch=$(mktemp -d)
@@ -253,11 +283,19 @@ start_service() {
     say "fairlead waits for $credentials: run this again with --kubeconfig"
     return
   fi
+  # What failed before says nothing about this start, and what is active now may be about to end.
+  before=$(systemctl show --value --property=InvocationID fairlead)
+  systemctl reset-failed fairlead 2>/dev/null || true
   # Not to wait for ever: a worker is ready when it has heard of the API server.
   if [ "$changed" = yes ]; then systemctl restart --no-block fairlead; else systemctl start --no-block fairlead; fi
   for _ in $(seq 600); do
     case $(systemctl is-active fairlead || true) in
-      active) say "fairlead is active" && return ;;
+      active)
+        if [ "$changed" = no ] || [ "$(systemctl show --value --property=InvocationID fairlead)" != "$before" ]; then
+          say "fairlead is active"
+          return
+        fi
+        ;;
       failed) break ;;
     esac
     sleep 0.5
@@ -266,6 +304,10 @@ start_service() {
   exit 1
 }
 
+if [ "$kubeconfig" = - ]; then
+  cat >"$scratch/kubeconfig"
+  [ -s "$scratch/kubeconfig" ] || refuse "--kubeconfig -: standard input is empty"
+fi
 # shellcheck disable=SC2086 -- a list
 install_packages $packages
 install_program
@@ -273,7 +315,7 @@ install_service
 put_config
 case $kubeconfig in
   '') ;;
-  -) put "$credentials" 600 ;;
+  -) put "$credentials" 600 <"$scratch/kubeconfig" ;;
   *) put "$credentials" 600 <"$kubeconfig" ;;
 esac
 start_service

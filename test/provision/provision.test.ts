@@ -70,22 +70,6 @@ describe.skipIf(obstacle)(`scripts/provision.sh ${obstacle ? `(skipped: ${obstac
     },
   )
 
-  test.each([
-    [['--role', 'worker'], '--role worker: --node-ip is missing'],
-    [['--role', 'boss'], '--role boss: expected alone, control or worker'],
-    [['--mode', 'ebpf'], '--mode ebpf: expected nftables, iptables, ipvs or userspace'],
-    [['--node-name', ''], '--node-name: a value is missing'],
-    [['--kubeconfig', '/x'], '--kubeconfig is for --role worker'],
-    [['--prefix', 'opt'], '--prefix opt: expected an absolute path, at least two folders deep'],
-    [['--nod', 'x'], '--nod: no such option (--help lists them)'],
-  ])('provision.sh %j is refused', (words, message) => {
-    expect(debian.run(['sh', provision, ...words])).toEqual({
-      code: 2,
-      stdout: '',
-      stderr: `provision.sh: ${message}\n`,
-    })
-  })
-
   test("the machine's systemd starts it: ready, reloads, restarts, and pods outlive it", () => {
     const folder = mkdtempSync(join(tmpdir(), 'fairlead-provision-'))
     try {

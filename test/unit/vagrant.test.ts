@@ -59,16 +59,25 @@ describe('Vagrantfile', { timeout: patience(120_000) }, () => {
     })
   })
 
-  test('Vagrantfile has as many workers as it is told, and refuses what is no number', async (context) => {
+  test.for([
+    ['FAIRLEAD_MEMORY', '1G', 'a whole number from 256 to 1048576'],
+    ['FAIRLEAD_MODE', 'ebpf', 'nftables, iptables, ipvs or userspace'],
+    ['FAIRLEAD_NETWORK', '192.168.56.0', 'three octets, like 192.168.56'],
+    ['FAIRLEAD_POD_NETWORK', '10.256', 'two octets, like 10.244'],
+  ] as const)('Vagrantfile refuses %s=%s before any machine starts', async ([name, value, expected], context) => {
+    const obstacle = obstacleOf('virtualbox')
+    if (obstacle !== undefined) return skip(context, obstacle)
+    const environment = { VAGRANT_DEFAULT_PROVIDER: 'virtualbox', [name]: value }
+    const output = `${name}=${value}: expected ${expected}\n`
+    expect(await vagrant(['validate'], environment)).toEqual({ code: 1, output })
+  })
+
+  test('Vagrantfile has as many workers as it is told', async (context) => {
     const obstacle = obstacleOf('virtualbox')
     if (obstacle !== undefined) return skip(context, obstacle)
     const provider = { VAGRANT_DEFAULT_PROVIDER: 'virtualbox' }
     const three = await vagrant(['status', '--machine-readable'], { ...provider, FAIRLEAD_WORKERS: '3' })
     const names = [...three.output.matchAll(/^\d+,([^,]+),metadata,provider,virtualbox$/gm)].map(([, name]) => name)
     expect(names).toEqual(['control', 'worker-1', 'worker-2', 'worker-3'])
-    expect(await vagrant(['validate'], { ...provider, FAIRLEAD_MEMORY: '1G' })).toEqual({
-      code: 1,
-      output: 'FAIRLEAD_MEMORY=1G: expected a whole number from 256 to 1048576\n',
-    })
   })
 })
