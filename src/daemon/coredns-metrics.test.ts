@@ -68,6 +68,27 @@ test("createCoreDnsMetrics() writes what CoreDNS's dashboards read", async () =>
   expect(await registry.getSingleMetricAsString('coredns_dns_requests_total')).toMatch(/type="A"\} 2/)
 })
 
+test('createCoreDnsMetrics() goes on counting when other blocks come in the place of those that were served', async () => {
+  let blocks = [served()]
+  const metrics = createCoreDnsMetrics('1', () => blocks)
+  for (let reloads = 2; reloads > 0; reloads--) {
+    metrics.retire(blocks)
+    blocks = [served()]
+  }
+  const text = await metrics.registry.metrics()
+  for (const line of [
+    'coredns_dns_requests_total{server="dns://:53",zone=".",view="",proto="udp",family="1",type="A"} 6',
+    'coredns_dns_request_duration_seconds_bucket{server="dns://:53",zone=".",view="",le="0.00025"} 3',
+    'coredns_dns_request_duration_seconds_count{server="dns://:53",zone=".",view=""} 6',
+    'coredns_forward_requests_total{to="10.0.0.53"} 3',
+    'coredns_cache_misses_total{server="dns://:53",zones=".",view=""} 9',
+    // What is, and does not grow, is that of the blocks that are served.
+    'coredns_cache_entries{server="dns://:53",zones=".",view="",type="success"} 6',
+    'coredns_hosts_entries 2',
+  ])
+    expect(text.split('\n')).toContain(line)
+})
+
 test('createCoreDnsMetrics() has exactly the names that docs/metrics.md lists', () => {
   const documented = [...readFileSync('docs/metrics.md', 'utf8').matchAll(/`(coredns_\w+)`/g)].map(
     ([, name = '']) => name,

@@ -32,6 +32,8 @@ export interface CoreDnsMetrics {
   observeProgramming(kind: 'cluster_ip' | 'headless_with_selector' | 'headless_without_selector', seconds: number): void
   /** Changed Corefiles that were not taken over. */
   countFailedReload(): void
+  /** What these blocks counted goes on counting when they are served no more: counters never go back within a process. */
+  retire(left: readonly ServedBlock[]): void
 }
 
 type Labels = Readonly<Record<string, string>>
@@ -45,48 +47,17 @@ export function createCoreDnsMetrics(version: string, blocks: () => readonly Ser
   const registry = new Registry()
   collectDefaultMetrics({ register: registry })
   const registers = [registry]
-  const counter = (name: string, help: string, labelNames: readonly string[], read: (block: ServedBlock) => Sample[]) =>
-    new Counter({
-      name: `coredns_${name}`,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      collect() {
-        this.reset()
-        for (const { labels, value } of blocks().flatMap(read)) this.inc(labels, value)
-      },
-    })
-  const gauge = (name: string, help: string, labelNames: readonly string[], read: (block: ServedBlock) => Sample[]) =>
-    new Gauge({
-      name: `coredns_${name}`,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      collect() {
-        this.reset()
-        for (const { labels, value } of blocks().flatMap(read)) this.set(labels, value)
-      },
-    })
-  const histogram = (
-    name: string,
-    help: string,
-    labelNames: readonly string[],
-    read: (block: ServedBlock) => Observed[],
-  ) =>
-    registry.registerMetric(
-      new ReadHistogram({ name: `coredns_${name}`, help, labelNames }, () => blocks().flatMap(read)),
-    )
-
+  const { retire, ...adders } = createAdders(registry, blocks)
   new Gauge({
     name: 'coredns_build_info',
     help: 'A metric with a constant 1 value labeled by version, revision, and goversion from which CoreDNS was built.',
     labelNames: ['version', 'revision', 'goversion'],
     registers,
   }).set({ version: `fairlead-${version}`, revision: '', goversion: `node-${process.version}` }, 1)
-  dnsMetrics({ counter, gauge, histogram })
-  forwardMetrics({ counter, histogram })
-  cacheMetrics({ counter, gauge })
-  gauge('hosts_entries', 'The combined number of entries in hosts and Corefile.', [], ({ hosts }) =>
+  dnsMetrics(adders)
+  forwardMetrics(adders)
+  cacheMetrics(adders)
+  adders.gauge('hosts_entries', 'The combined number of entries in hosts and Corefile.', [], ({ hosts }) =>
     hosts ? [{ labels: {}, value: hosts() }] : [],
   )
   const programming = new Histogram({
@@ -105,7 +76,75 @@ export function createCoreDnsMetrics(version: string, blocks: () => readonly Ser
     registry,
     observeProgramming: (kind, seconds) => programming.observe({ service_kind: kind }, seconds),
     countFailedReload: () => failedReloads.inc(),
+    retire,
   }
+}
+
+/** Makes metrics that are read from blocks: those that are served now, and for what only grows those that were, too. */
+function createAdders(
+  registry: Registry,
+  blocks: () => readonly ServedBlock[],
+): Adders & Pick<CoreDnsMetrics, 'retire'> {
+  const registers = [registry]
+  const retirements: ((left: readonly ServedBlock[]) => void)[] = []
+  return {
+    retire(left) {
+      for (const retire of retirements) retire(left)
+    },
+    counter(name, help, labelNames, read) {
+      let past: readonly Sample[] = []
+      retirements.push((left) => (past = sumByLabels([...past, ...left.flatMap(read)], addSamples)))
+      new Counter({
+        name: `coredns_${name}`,
+        help,
+        labelNames: [...labelNames],
+        registers,
+        collect() {
+          this.reset()
+          for (const { labels, value } of [...past, ...blocks().flatMap(read)]) this.inc(labels, value)
+        },
+      })
+    },
+    gauge(name, help, labelNames, read) {
+      new Gauge({
+        name: `coredns_${name}`,
+        help,
+        labelNames: [...labelNames],
+        registers,
+        collect() {
+          this.reset()
+          for (const { labels, value } of blocks().flatMap(read)) this.set(labels, value)
+        },
+      })
+    },
+    histogram(name, help, labelNames, read) {
+      let past: readonly Observed[] = []
+      const all = (more: readonly ServedBlock[]) => sumByLabels([...past, ...more.flatMap(read)], addObserved)
+      retirements.push((left) => (past = all(left)))
+      registry.registerMetric(new ReadHistogram({ name: `coredns_${name}`, help, labelNames }, () => all(blocks())))
+    },
+  }
+}
+
+/** Adds up those with the same labels. */
+function sumByLabels<T extends { readonly labels: Labels }>(list: readonly T[], add: (one: T, other: T) => T): T[] {
+  const sums = new Map<string, T>()
+  for (const item of list) {
+    const key = JSON.stringify(item.labels)
+    const known = sums.get(key)
+    sums.set(key, known ? add(known, item) : item)
+  }
+  return [...sums.values()]
+}
+
+function addSamples({ labels, value }: Sample, other: Sample): Sample {
+  return { labels, value: value + other.value }
+}
+
+/** Both have the same bounds. */
+function addObserved({ labels, distribution }: Observed, { distribution: other }: Observed): Observed {
+  const counts = distribution.counts.map((count, i) => count + (other.counts[i] ?? 0))
+  return { labels, distribution: { bounds: distribution.bounds, counts, sum: distribution.sum + other.sum } }
 }
 
 type AddMetric<T> = (

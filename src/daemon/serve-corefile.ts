@@ -90,6 +90,8 @@ class Service implements CorefileService {
   readonly #http: DnsHttp
   #loaded: { readonly corefile: Corefile; readonly text: string } | undefined
   #servers: CorefileServers | undefined
+  /** Answers what it was still asked. */
+  #leaving: CorefileServers | undefined
   #cluster: FollowedCluster | undefined
   #snapshot: Snapshot = emptySnapshot
   #timer: Timer | undefined
@@ -102,7 +104,10 @@ class Service implements CorefileService {
     this.#options = options
     this.#clock = options.clock ?? systemClock
     this.#log = options.log
-    this.#metrics = createCoreDnsMetrics(options.version, (): readonly ServedBlock[] => this.#servers?.blocks ?? [])
+    this.#metrics = createCoreDnsMetrics(options.version, (): readonly ServedBlock[] => [
+      ...(this.#servers?.blocks ?? []),
+      ...(this.#leaving?.blocks ?? []),
+    ])
     createKubernetesMetrics(this.#metrics.registry, () => this.#view().flatMap(({ resources }) => resources))
     this.#http = new DnsHttp({
       metrics: this.#metrics,
@@ -198,11 +203,14 @@ class Service implements CorefileService {
       throw error
     }
     const left = this.#cluster
+    this.#leaving = before
     this.#servers = servers
     this.#cluster = cluster
     this.#loaded = loaded
     if (cluster) this.#update(cluster.source.current.snapshot, cluster.source.current.synced)
     if (share) await before?.[Symbol.asyncDispose]()
+    this.#metrics.retire(before?.blocks ?? [])
+    this.#leaving = undefined
     if (left !== cluster) left?.source[Symbol.dispose]()
     for (const note of corefile.notes) this.#log.info({}, note)
     this.#scheduleLook()
@@ -215,6 +223,7 @@ class Service implements CorefileService {
       if (!gone) return
       const servers = this.#createServers(corefile)
       await listenWith(servers, this.#cluster?.source)
+      this.#metrics.retire(this.#servers?.blocks ?? [])
       this.#servers = servers
     } catch (error) {
       const { file } = this.#options
