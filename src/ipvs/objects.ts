@@ -4,7 +4,7 @@ import type { Protocol } from '../net/protocol.ts'
 
 /**
  * The schedulers of ipvsadm(8), each a kernel module `ip_vs_NAME`: the way in which a virtual server chooses among its real
- * servers. `twos` came with Linux 6.2.
+ * servers. `twos` came with Linux 5.12; Debian 12 does not build it.
  */
 export const schedulers = [
   'rr',
