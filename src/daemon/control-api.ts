@@ -190,7 +190,7 @@ export interface ServicesView {
   readonly mode: string
   readonly services: number
   readonly endpoints: number
-  /** Conflicts between Services, each as one line. */
+  /** Why the last sync failed; conflicts between Services. Each is one line. */
   readonly problems: readonly string[]
   /** All that the sources said is in the kernel: nothing waits, and no sync is under way. */
   readonly settled: boolean

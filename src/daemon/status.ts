@@ -5,7 +5,7 @@ import { formatCidr } from '../net/cidr.ts'
 import { ipFamilyOf } from '../net/ip-address.ts'
 import type { ServiceConnections } from '../proxy/service-connections.ts'
 import type { HealthCheckServers } from '../proxy/health-check-servers.ts'
-import type { SyncLoop, SyncOutcome } from '../proxy/sync-loop.ts'
+import type { SyncLoop, SyncOutcome, SyncStatus } from '../proxy/sync-loop.ts'
 import type { MergedSources } from '../sources/merge.ts'
 import { formatProblem, type FollowingSource, type Source } from '../sources/source.ts'
 import type { Config } from './config.ts'
@@ -99,8 +99,7 @@ export class DaemonStatus {
   complaints(): readonly string[] {
     const sync = this.loop?.status()
     if (!sync || sync.failuresInARow === 0) return []
-    const reason = sync.lastError instanceof Error ? sync.lastError.message : String(sync.lastError)
-    return sync.pendingMs > overdueMs || !sync.ready ? [`Services cannot be brought to the kernel: ${reason}`] : []
+    return sync.pendingMs > overdueMs || !sync.ready ? failing(sync) : []
   }
 
   #sliceCounts(): SliceCounts {
@@ -125,7 +124,11 @@ export class DaemonStatus {
       mode: sync.mode,
       services: compiled?.services.size ?? 0,
       endpoints: this.#sliceCounts().endpoints,
-      problems: [...(compiled ? [...compiled.problems.values()].flat() : []), ...(this.healthChecks?.problems ?? [])],
+      problems: [
+        ...failing(sync),
+        ...(compiled ? [...compiled.problems.values()].flat() : []),
+        ...(this.healthChecks?.problems ?? []),
+      ],
       settled: sync.settled,
       pendingMs: Math.round(sync.pendingMs),
       syncs: sync.syncs,
@@ -197,4 +200,9 @@ function syncView({ result, commitMs, totalMs }: SyncOutcome): SyncView {
     wallMs: totalMs,
     kernelMs: result.kernelMs,
   }
+}
+
+function failing({ failuresInARow, lastError }: SyncStatus): readonly string[] {
+  const reason = lastError instanceof Error ? lastError.message : String(lastError)
+  return failuresInARow === 0 ? [] : [`Services cannot be brought to the kernel: ${reason}`]
 }

@@ -260,7 +260,8 @@ export class IpvsMode implements Dataplane, Disposable {
     const { nft, ipvs } = parts
     // The settings come with the module, which comes with the first question.
     await ipvs.info().catch((error: unknown) => {
-      throw error instanceof IpvsUnavailableError ? new IpvsUnavailableError(instead(error), { cause: error }) : error
+      // No cause: it would say the same again.
+      throw error instanceof IpvsUnavailableError ? new IpvsUnavailableError(instead(error)) : error
     })
     applySysctls(parts, { strictARP: this.#settings.strictARP, log: this.#log })
     const { tcp, tcpFin, udp } = this.#settings.timeouts
