@@ -75,6 +75,13 @@ export class BoundedRunner {
     this.#schedule()
   }
 
+  /** What failed before is no reason to wait any more: a run that was asked for begins after `minIntervalMs`. */
+  forgetFailures(): void {
+    this.#failures = 0
+    this.#notBefore = Math.min(this.#notBefore, this.#soonest)
+    this.#schedule()
+  }
+
   /** True while a run is in progress, or asked for. */
   get busy(): boolean {
     return this.#running !== undefined || this.#requested

@@ -270,4 +270,17 @@ describe('SyncLoop.switchTo()', () => {
     await clock.advance(100)
     expect([dataplane.syncs.length, next.syncs.length]).toEqual([0, 1])
   })
+
+  it('does not wait for the next attempt of a mode that never worked', async () => {
+    const { loop, clock, dataplane } = loopOver()
+    dataplane.failing = true
+    loop.update(snapshotOf(1))
+    loop.sourceComplete('files')
+    await clock.advance(60_000)
+    const next = new NotingDataplane(clock, 'next')
+    await loop.switchTo(next)
+    await clock.advance(50)
+    expect(next.syncs).toMatchObject([{ services: 1 }])
+    expect(loop.status()).toMatchObject({ mode: 'next', ready: true, failuresInARow: 0 })
+  })
 })

@@ -169,7 +169,11 @@ export class SyncLoop {
     return new Promise((done, failed) => {
       this.#change = { to, done, failed }
       if (this.#syncs > 0) this.#requestIfOpen()
-      else this.#adopt(to)?.done()
+      else {
+        this.#adopt(to)?.done()
+        // They were the other mode's.
+        this.#runner.forgetFailures()
+      }
     })
   }
 
