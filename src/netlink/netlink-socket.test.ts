@@ -131,6 +131,15 @@ describe('pipeline', () => {
     expect(kernel.requests).toHaveLength(4)
   })
 
+  test('runAll: the message names the first of many errors, and how many there are', async () => {
+    const { socket } = open(() => [{ kind: 'error', errno: 97 }])
+    const many = Array.from({ length: 300 }, (_, i) => ({ ...question, name: `add ${i}` }))
+    await expect(runAll(socket, many)).rejects.toMatchObject({
+      errors: { length: 300 },
+      message: expect.stringMatching(/^add 0:(?!.*add 5).*add 4:.*; and 295 more$/) as string,
+    })
+  })
+
   test('runAll: a single error is thrown as it is', async () => {
     const { socket } = open(refuseOdd)
     await expect(runAll(socket, requests.slice(0, 2))).rejects.toMatchObject({ name: 'NetlinkError', request: 'b' })

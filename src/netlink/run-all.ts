@@ -24,8 +24,16 @@ export async function runAll(
     else answers.push(result)
   }
   if (errors.length === 1) throw errors[0]!
-  if (errors.length > 1) throw new NetlinkRequestsError(errors, errors.map((error) => error.message).join('; '))
+  if (errors.length > 1) throw new NetlinkRequestsError(errors, summary(errors))
   return answers
+}
+
+/** A kernel that lacks something refuses thousands of requests for the same reason. */
+function summary(errors: readonly Error[]): string {
+  const first = errors.slice(0, 5).map(({ message }) => message)
+  return errors.length > first.length
+    ? `${first.join('; ')}; and ${errors.length - first.length} more`
+    : first.join('; ')
 }
 
 /** As {@link runAll}, with each request's answer or its own error, in order: for requests that are not about one thing. */
