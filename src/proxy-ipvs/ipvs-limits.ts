@@ -11,5 +11,9 @@ export const ipvsLimits = {
     'other ports of load balancer and external IPs are refused, since these are addresses of this machine: where the host is to answer there, give it the address on a device of its own',
   udpPolicy:
     'UDP: a client outside that keeps its socket stays with its endpoint when externalTrafficPolicy becomes Local, as long as pods have that endpoint, until it is silent for IPVS’s UDP timeout (five minutes)',
+  removedEnds:
+    'connections end when their Service, or the port or address of it that they are at, is removed, and those of clients outside when externalTrafficPolicy becomes Cluster: they live in its virtual server',
+  dhEnds:
+    'scheduler dh: connections end with their endpoint, since there is no other one for clients of the address while it drains',
   modeSwitch: 'connections that this mode made end when another mode takes over',
 } as const
