@@ -4,6 +4,7 @@ import { readLegacyTables } from '../bridge/docker-user-rules.ts'
 import { openTools } from '../iptables/open-tools.ts'
 import { SyscallError } from '../linux/errno.ts'
 import { probeMachine, probe, type Feature } from '../linux/features.ts'
+import { findKernelModule } from '../linux/kernel-module.ts'
 import { createAnonymousNetns } from '../linux/netns.ts'
 import { readSysctl, SysctlError } from '../linux/sysctl.ts'
 import { probeKernelFeatures } from '../rtnetlink/kernel-features.ts'
@@ -25,6 +26,7 @@ const optional: ReadonlySet<string> = new Set([
   'IPv4 forwarding',
   'CAP_NET_RAW',
   'iptables',
+  'IPVS',
   'resolvers',
   'daemon',
 ])
@@ -42,6 +44,7 @@ export async function doctor(options: {
     ...probeMachine(),
     ...(await probeKernelFeatures()).map((feature) => orIptables(feature, iptables)),
     iptables,
+    probeIpvs(),
     probe(
       'resolvers',
       `write "nameserver ADDRESS" into ${resolvConf}: names outside of the cluster are asked there`,
@@ -79,6 +82,17 @@ async function probeIptables(): Promise<Feature> {
       throw error
     })
   }
+}
+
+/** Looks without asking: the question alone would load it. */
+function probeIpvs(): Feature {
+  const hint =
+    "for services.mode ipvs alone: a kernel with CONFIG_IP_VS, like Debian's linux-image-amd64; a container gets it from its host"
+  return probe('IPVS', hint, () => {
+    const found = findKernelModule('ip_vs')
+    if (found === undefined) throw new Error('this kernel has no module ip_vs')
+    return found === 'loaded' ? 'loaded' : 'a module, which mode ipvs loads'
+  })
 }
 
 /** A kernel without nf_tables will do where iptables works. */
