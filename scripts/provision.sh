@@ -35,6 +35,7 @@ role=alone node_name= node_ip= pod_cidr= cluster_cidr=10.244.0.0/16 mode=nftable
 config=/etc/fairlead/fairlead.yaml
 credentials=/etc/fairlead/kubeconfig
 unit=/etc/systemd/system/fairlead.service
+compiled=/var/cache/fairlead/node
 
 say() { printf '%s\n' "$*"; }
 refuse() {
@@ -268,6 +269,18 @@ YAML
   printf 'log:\n  format: text\n'
 }
 
+# Has Node compile the program once, for the service and for the command line. Emulated, that takes seconds, and V8 now and then dies
+# of it (in the WebAssembly that strips types: "Check failed: it->second.Size() > offset"): then again.
+fill_compile_cache() {
+  [ "$changed" = yes ] || [ ! -d "$compiled" ] || return 0
+  mkdir -p "$compiled"
+  for _ in 1 2 3; do
+    if NODE_COMPILE_CACHE=$compiled "$prefix/bin/fairlead" --help >"$scratch/help" 2>&1; then return; fi
+  done
+  cat "$scratch/help" >&2
+  exit 1
+}
+
 install_service() {
   ln -sfn "$prefix/bin/fairlead" /usr/local/bin/fairlead
   sed "s|/opt/fairlead/|$prefix/|g" "$checkout/systemd/fairlead.service" | put "$unit" 644
@@ -311,6 +324,7 @@ fi
 # shellcheck disable=SC2086 -- a list
 install_packages $packages
 install_program
+fill_compile_cache
 install_service
 put_config
 case $kubeconfig in
