@@ -38,5 +38,4 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export VAGRANT_HOME="$work/home" VAGRANT_DOTFILE_PATH="$work/dot" VAGRANT_CHECKPOINT_DISABLE=1 VAGRANT_DEFAULT_PROVIDER=libvirt
-export FAIRLEAD_MEMORY="${FAIRLEAD_MEMORY:-768}"
 test/vagrant/private-libvirt.sh "$work/libvirt" sh test/vagrant/scenario.sh "$boxes/$key/box.json"

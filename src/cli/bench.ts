@@ -27,7 +27,11 @@ export function benchCommand(): Command {
       const child = spawn(process.execPath, [findProgram(), ...words], { stdio: 'inherit' })
       // Ctrl-C reaches both of us: the child takes signals in the same second as one.
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal))
-      const [code] = (await once(child, 'exit')) as [number | null]
+      const [code, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null]
+      if (code === null)
+        process.stderr.write(
+          `fairlead bench: ended by ${signal}${signal === 'SIGKILL' ? ', perhaps for want of memory (dmesg)' : ''}\n`,
+        )
       process.exitCode = code ?? 1
     })
 }
