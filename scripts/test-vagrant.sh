@@ -1,6 +1,6 @@
 #!/bin/sh
 # `npm run test:vagrant [-- --box-only]`: the Vagrantfile for real: `vagrant up` of a control node and two workers, emulated (QEMU
-# without KVM), from a box made here (test/vagrant). As root; on two cores 15 minutes or more, and two more for the first box.
+# without KVM), from a box made here (test/vagrant). As root; on two cores 12 minutes or more, and two more for the first box.
 . "$(dirname "$0")/setup.sh"
 
 if [ "$(id -u)" != 0 ]; then
