@@ -51,7 +51,12 @@ export const dnsSuite: Suite = {
   },
   async run(context) {
     const results: SizeResult[] = []
-    for (const services of sizesOf(context.options)) results.push(await measureSize(context, services))
+    const sizes = sizesOf(context.options)
+    for (const [i, services] of sizes.entries()) {
+      const say = (text: string, part: number): void =>
+        context.progress.say(`dns: ${services} Services, ${text}`, (i + part) / sizes.length)
+      results.push(await measureSize(context, { services, say }))
+    }
     conclude(context, results)
     await changes(context)
   },
@@ -73,14 +78,17 @@ interface SizeResult {
   readonly memory: ReadonlyMap<string, number>
 }
 
-async function measureSize(context: SuiteContext, services: number): Promise<SizeResult> {
-  const { options, recorder, random, signal, progress } = context
+async function measureSize(
+  context: SuiteContext,
+  { services, say }: { readonly services: number; readonly say: (text: string, part: number) => void },
+): Promise<SizeResult> {
+  const { options, recorder, random, signal } = context
   await using stack = new AsyncDisposableStack()
   const folder = mkdtempSync(join(tmpdir(), 'bench-dns-'))
   stack.defer(() => rmSync(folder, { recursive: true, force: true }))
   const netns = stack.use(createAnonymousNetns())
   await run(['ip', 'link', 'set', 'lo', 'up'], { netns })
-  progress.say(`dns: ${services} Services, servers start`)
+  say('servers start', 0)
   const { endpoints, peers } = options
   const world = { netns, folder, services, endpoints, peers, signal }
   const contenders = await startDnsContenders(world, stack)
@@ -104,8 +112,8 @@ async function measureSize(context: SuiteContext, services: number): Promise<Siz
   recorder.print(`${services} Services, first answers, p99 ms: ${firsts.join('; ')}`)
   const cpu = new Map(contenders.map(({ name }) => [name, new Map<QuestionKind, number[]>()]))
   const best = new Map<string, number>()
-  for (const kind of questionKinds) {
-    progress.say(`dns: ${services} Services, ${kind}`)
+  for (const [i, kind] of questionKinds.entries()) {
+    say(kind, i / questionKinds.length)
     const arms = contenders.map((contender) => ({
       name: contender.name,
       async measure(round: number, { warmUp }: { readonly warmUp: boolean }) {
@@ -156,7 +164,7 @@ async function measureSize(context: SuiteContext, services: number): Promise<Siz
 /** Endpoints change while answers are read: how long until all workers answer with a change, and whether any answer is wrong. */
 async function changes({ options, recorder, progress }: SuiteContext): Promise<void> {
   const services = Math.max(...sizesOf(options))
-  progress.say(`dns: ${services} Services, changes`)
+  progress.say(`dns: ${services} Services, changes`, 1)
   const result = await measureChanges({ services, workers: 2, seconds: 4, perSecond: 1000 })
   const { changes, answers, p50, p99, max } = result
   const base = { mode: 'fairlead, 2 workers', services, unit: 'ms', kind: 'time', better: 'less' } as const

@@ -18,16 +18,14 @@ const pod = (name: string, ip: string, ready = 'True'): object => ({
   status: { phase: 'Running', podIP: ip, conditions: [{ type: 'Ready', status: ready }] },
 })
 
+async function openServer(): Promise<ApiServer> {
+  const claims = { serviceCIDRs: [parseCidr('10.96.0.0/24')] }
+  return await ApiServer.open({ file: ':memory:', claims, clock: systemClock, log: silentLog, version: 'test' })
+}
+
 describe('SlicePublisher', () => {
   test('writes the slices of a Service of the API, follows its pods, and takes them back with the Service', async () => {
-    const claims = { serviceCIDRs: [parseCidr('10.96.0.0/24')] }
-    using server = await ApiServer.open({
-      file: ':memory:',
-      claims,
-      clock: systemClock,
-      log: silentLog,
-      version: 'test',
-    })
+    using server = await openServer()
     using source = new ApiSource(server.store, { nodeName: 'n1' })
     const pods = new MemorySource('pods')
     using merged = mergeSources({ sources: [pods, source], log: silentLog })
@@ -77,14 +75,7 @@ describe('SlicePublisher', () => {
   })
 
   test('says once what cannot be written, tries again with each snapshot, and goes on once it can', async () => {
-    const claims = { serviceCIDRs: [parseCidr('10.96.0.0/24')] }
-    using server = await ApiServer.open({
-      file: ':memory:',
-      claims,
-      clock: systemClock,
-      log: silentLog,
-      version: 'test',
-    })
+    using server = await openServer()
     using source = new ApiSource(server.store, { nodeName: 'n1' })
     const pods = new MemorySource('pods')
     using merged = mergeSources({ sources: [pods, source], log: silentLog })

@@ -4,6 +4,7 @@ import type { IpFamily } from '../net/ip-address.ts'
 export const AF_UNSPEC = 0
 export const AF_INET = 2
 export const AF_INET6 = 10
+export const AF_NETLINK = 16
 
 /** The kernel's address family number of an IP version. */
 export const addressFamilyNumbers = { 4: AF_INET, 6: AF_INET6 } as const satisfies Record<IpFamily, number>

@@ -9,6 +9,7 @@ import {
   setSocketOption,
 } from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
+import { AF_NETLINK } from './families.ts'
 
 /** What carries datagrams to a kernel: the real one, or a scripted one in tests. */
 export interface NetlinkTransport {
@@ -69,7 +70,6 @@ const NETLINK_LISTEN_ALL_NSID = 8
 const NETLINK_CAP_ACK = 10
 const NETLINK_EXT_ACK = 11
 const NETLINK_GET_STRICT_CHK = 12
-const AF_NETLINK = 16
 
 /**
  * A netlink socket of the `netlink` package on Node's event loop. The package cannot force buffer sizes or ask for

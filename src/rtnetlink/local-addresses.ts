@@ -11,14 +11,14 @@ import {
   splitMessages,
   type NetlinkMessage,
 } from '../netlink/message.ts'
+import type { NetlinkRequest } from '../netlink/netlink-socket.ts'
+import { AF_NETLINK } from '../netlink/families.ts'
 import { decodeAddress, listAddresses, RTM_NEWADDR } from './addresses.ts'
+import { listLinks } from './link-requests.ts'
+import { IFF_UP, RTM_NEWLINK } from './link.ts'
 
-/* include/linux/socket.h, include/uapi/linux/rtnetlink.h, include/uapi/linux/if.h */
-const AF_NETLINK = 16
+/** include/linux/net.h */
 const SOCK_RAW = 3
-const RTM_NEWLINK = 16
-const RTM_GETLINK = 18
-const IFF_UP = 1
 /** The kernel fills no message of a dump further (NLMSG_GOODSIZE, and what is asked for by a larger buffer). */
 const bufferLength = 65_536
 
@@ -31,13 +31,12 @@ export function localAddresses(): ReadonlySet<IpAddress> {
   const fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
   try {
     const up = new Set(
-      dump(fd, RTM_GETLINK, Buffer.alloc(16))
+      dump(fd, listLinks())
         .filter(({ type, payload }) => type === RTM_NEWLINK && (payload.readUInt32LE(8) & IFF_UP) !== 0)
         .map(({ payload }) => payload.readInt32LE(4)),
     )
-    const { type, payload } = listAddresses()
-    const all = dump(fd, type, payload).filter((message) => message.type === RTM_NEWADDR)
-    const addresses = all.map((message) => decodeAddress(message.payload))
+    const all = dump(fd, listAddresses()).filter(({ type }) => type === RTM_NEWADDR)
+    const addresses = all.map(({ payload }) => decodeAddress(payload))
     return new Set(addresses.filter(({ link }) => up.has(link)).map(({ address }) => address.address))
   } finally {
     closeSync(fd)
@@ -45,7 +44,7 @@ export function localAddresses(): ReadonlySet<IpAddress> {
 }
 
 /** All answers to a request, read in one go. */
-function dump(fd: number, type: number, payload: Uint8Array): NetlinkMessage[] {
+function dump(fd: number, { name, type, payload }: NetlinkRequest): NetlinkMessage[] {
   const request = Buffer.alloc(16 + payload.length)
   request.writeUInt32LE(request.length, 0)
   request.writeUInt16LE(type, 4)
@@ -58,7 +57,7 @@ function dump(fd: number, type: number, payload: Uint8Array): NetlinkMessage[] {
     const part = splitMessages(buffer.subarray(0, readSync(fd, buffer)))
     messages.push(...part)
     const last = part.at(-1)
-    if (last?.type === NLMSG_ERROR) throw new SyscallError(`netlink request ${type}`, -last.payload.readInt32LE(0))
+    if (last?.type === NLMSG_ERROR) throw new SyscallError(`netlink: ${name}`, -last.payload.readInt32LE(0))
     if (last === undefined || last.type === NLMSG_DONE) return messages
   }
 }
