@@ -29,6 +29,11 @@ export interface TableChanges {
   readonly table: TableName
   /** Chains that are made, or emptied when they exist, and then filled. */
   readonly chains: WantedChains
+  /**
+   * More chains, which must be new, in blocks. Their rules may name chains of `chains`, of their own block and of earlier ones. The old
+   * tools take blocks of some hundred Services faster than all at once, and begin with the first while the next is made.
+   */
+  readonly blocks?: Iterable<WantedChains>
   /** Rules to put first in a chain that belongs to others, the first of them first. */
   readonly prepend?: readonly { readonly chain: string; readonly rule: string }[]
   /** Rules to put last in a chain that belongs to others. */

@@ -1,4 +1,4 @@
-import type { Ruleset, TableChanges, TableName } from './objects.ts'
+import type { Ruleset, TableChanges, TableName, WantedChains } from './objects.ts'
 
 /** Reads what iptables-save prints. Counters and policies are left out. */
 export function parseSave(text: string): Ruleset {
@@ -54,16 +54,18 @@ export function* restorePieces(changes: readonly TableChanges[]): Generator<stri
 const pieceLength = 65_536
 
 /** Whether nothing is to be done. */
-export function isEmptyChange({ chains, prepend, append, remove, deleteChains }: TableChanges): boolean {
-  return chains.size === 0 && ![prepend, append, remove, deleteChains].some((list) => list && list.length > 0)
+export function isEmptyChange({ chains, blocks, prepend, append, remove, deleteChains }: TableChanges): boolean {
+  return (
+    chains.size === 0 && !blocks && ![prepend, append, remove, deleteChains].some((list) => list && list.length > 0)
+  )
 }
 
 /** Rules that a list of changes adds. */
 export function countRules(changes: readonly TableChanges[]): number {
   let count = 0
-  for (const { chains, prepend, append } of changes) {
+  for (const { chains, blocks = [], prepend, append } of changes) {
     count += (prepend?.length ?? 0) + (append?.length ?? 0)
-    for (const rules of chains.values()) count += rules.length
+    for (const block of [chains, ...blocks]) for (const rules of block.values()) count += rules.length
   }
   return count
 }
@@ -73,17 +75,30 @@ export function countRules(changes: readonly TableChanges[]): number {
  * a sorted list: 1,000 Services take them three times as long otherwise.
  */
 function* restoreLines(changes: TableChanges): Generator<string> {
-  const { chains, prepend = [], append = [], remove = [], deleteChains = [] } = changes
+  const { chains, blocks = [], prepend = [], append = [], remove = [], deleteChains = [] } = changes
   const names = [...chains.keys()].sort()
   // Named like this, a chain that exists is emptied; it must be before it can be removed.
   const mentioned = deleteChains.length === 0 ? names : [...names, ...deleteChains].sort()
-  for (const name of mentioned) yield `:${name} - [0:0]\n`
+  yield* declarations(mentioned)
   for (const { chain, rule } of remove) yield `-D ${chain} ${rule}\n`
+  for (const block of blocks) {
+    const own = [...block.keys()].sort()
+    yield* declarations(own)
+    yield* additions(block, own)
+  }
+  yield* additions(chains, names)
+  for (const { chain, rule } of prepend.toReversed()) yield `-I ${chain} 1 ${rule}\n`
+  for (const { chain, rule } of append) yield `-A ${chain} ${rule}\n`
+  for (const name of deleteChains) yield `-X ${name}\n`
+}
+
+function* declarations(names: readonly string[]): Generator<string> {
+  for (const name of names) yield `:${name} - [0:0]\n`
+}
+
+function* additions(chains: WantedChains, names: readonly string[]): Generator<string> {
   for (const name of names) {
     const start = `-A ${name} `
     for (const rule of chains.get(name) ?? []) yield start + rule + '\n'
   }
-  for (const { chain, rule } of prepend.toReversed()) yield `-I ${chain} 1 ${rule}\n`
-  for (const { chain, rule } of append) yield `-A ${chain} ${rule}\n`
-  for (const name of deleteChains) yield `-X ${name}\n`
 }

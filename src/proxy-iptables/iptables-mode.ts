@@ -37,6 +37,7 @@ import {
   compileTables,
   contextOf,
   diffTables,
+  fillTables,
   manyEndpoints,
   touchedTables,
 } from './iptables-tables.ts'
@@ -81,13 +82,10 @@ export class IptablesMode implements Dataplane, Disposable {
     }
   }
 
-  /** The order of slots is not looked for. But what is there can be read while the first Services are compiled. */
-  recall(): Promise<undefined> {
-    this.#ready().then(
-      (parts) => (this.#reads = readAll(parts)),
-      () => undefined,
-    )
-    return Promise.resolve(undefined)
+  /** The order of slots is not looked for. But what is there can be read while the first Services are. */
+  async recall(): Promise<undefined> {
+    const parts = await this.#ready()
+    this.#reads = readAll(parts)
   }
 
   async plan(services: CompiledServices): Promise<Plan> {
@@ -189,6 +187,7 @@ export class IptablesMode implements Dataplane, Disposable {
   }
 
   #noteDrift(by: string | undefined): void {
+    this.#reads = undefined
     if (!this.#programmed && this.#drift) return
     this.#drift = { by }
     if (this.#programmed) this.#listener?.()
@@ -216,10 +215,12 @@ export class IptablesMode implements Dataplane, Disposable {
           const { family } = client
           const reading = reads[i]!
           const former = last
+          // At a first start there is something to write for sure. The nft tools are counted on by number of tables.
+          const startsEarly = begun !== undefined && !parts.nft && !hasServiceChains(await reading)
           const prepare = async (): Promise<readonly TableChanges[]> => {
             // Made while the tool works on the family before, but not while it waits for us.
             await former.handedOver
-            const { changes, wanted } = await differences(reading, services, { parts, family })
+            const { changes, wanted } = await differences(reading, services, { parts, family, isNew: startsEarly })
             families.push(wanted)
             // One tool at a time, for they share a lock.
             await former.done
@@ -227,8 +228,6 @@ export class IptablesMode implements Dataplane, Disposable {
           }
           // Rules may only name a set that exists.
           await parts.sets?.create(clusterIpSet(family))
-          // At a first start there is something to write for sure. The nft tools are counted on by number of tables.
-          const startsEarly = begun !== undefined && !parts.nft && !hasServiceChains(await reading)
           last = writer.write(client, awaitedLater(prepare()), { services, startsEarly })
         }
       } finally {
@@ -283,10 +282,15 @@ export class IptablesMode implements Dataplane, Disposable {
 async function differences(
   reading: Promise<Ruleset>,
   services: CompiledServices,
-  { parts, family }: { readonly parts: IptablesParts; readonly family: IpFamily },
+  {
+    parts,
+    family,
+    isNew = false,
+  }: { readonly parts: IptablesParts; readonly family: IpFamily; readonly isNew?: boolean },
 ): Promise<{ readonly changes: readonly TableChanges[]; readonly wanted: ProgrammedFamily }> {
   const context = contextOf(services, { family, terse: isLarge(services, family) })
   const wanted = programmedFamily(services, context, parts.features)
+  if (isNew) return { changes: fillTables(await reading, services, wanted), wanted }
   const tables = compileTables(services, context, wanted.shared)
   return { changes: diffTables(await awaitedLater(reading), tables), wanted }
 }

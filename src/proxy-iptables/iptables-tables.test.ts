@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Ruleset } from '../iptables/objects.ts'
+import { FakeIptables } from '../iptables/fake-iptables.ts'
 import { tracePacket, type TraceResult } from '../iptables/trace.ts'
 import { parseCidr } from '../net/cidr.ts'
 import { ipFamilyOf, ipToBytes, parseIp, type IpFamily } from '../net/ip-address.ts'
@@ -16,7 +17,7 @@ import { exampleService, exampleSlice, exampleSnapshot } from '../proxy/example-
 import { programmedFamily } from './iptables-changes.ts'
 import { clientHashSlot } from './iptables-hash.ts'
 import { portChain } from './iptables-names.ts'
-import { clusterIpsOf, compileTables, contextOf } from './iptables-tables.ts'
+import { clusterIpsOf, compileTables, contextOf, diffTables, fillTables } from './iptables-tables.ts'
 
 const features = { addressSets: true, liberalConntrack: false }
 
@@ -296,4 +297,23 @@ test('clientHashSlot() spreads clients evenly over a table', () => {
   for (let i = 0; i < 7000; i++) counts[clientHashSlot(ipToBytes(parseIp(`10.1.${i >> 8}.${i & 255}`)), 7)]!++
   expect(Math.min(...counts)).toBeGreaterThan(850)
   expect(Math.max(...counts)).toBeLessThan(1150)
+})
+
+test('fillTables() writes in blocks what compileTables() writes at once', async () => {
+  const many = Array.from({ length: 350 }, (_, i) => {
+    const service = exampleService(`s${i}`, {
+      clusterIPs: [`10.96.${i >> 8}.${i & 255}`],
+      ports: [`80:${30_000 + i}/tcp`],
+    })
+    return [service, exampleSlice(service, ['10.180.0.1', '10.180.0.2'])] as const
+  })
+  const services = compileServices(exampleSnapshot(many), { nodeName: 'n', settings })
+  const context = contextOf(services, { family: 4, terse: false })
+  const { shared } = programmedFamily(services, context, features)
+  const [inBlocks, atOnce] = [new FakeIptables(4), new FakeIptables(4)]
+  const changes = fillTables(await inBlocks.save(), services, { context, shared })
+  expect([...(changes.find(({ table }) => table === 'nat')?.blocks ?? [])].length).toBeGreaterThan(1)
+  await inBlocks.restore(changes)
+  await atOnce.restore(diffTables(await atOnce.save(), compileTables(services, context, shared)))
+  expect(await inBlocks.save()).toEqual(await atOnce.save())
 })

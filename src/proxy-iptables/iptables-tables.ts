@@ -63,7 +63,7 @@ const jumps: readonly { table: TableName; from: readonly string[]; to: string; c
 ]
 
 /** All tables that this mode touches. */
-export const touchedTables: readonly TableName[] = ['mangle', 'filter', 'nat']
+export const touchedTables = ['mangle', 'filter', 'nat'] as const satisfies readonly TableName[]
 
 /** The context of a family's rules. */
 export function contextOf(services: CompiledServices, options: { family: IpFamily; terse: boolean }): RuleContext {
@@ -153,20 +153,76 @@ export function compileTables(
 ): readonly WantedTable[] {
   const nat = new Map<string, ChainRules>(shared.nat)
   for (const service of services.services.values()) addServiceChains(nat, service, context)
+  return wantedTables({ ...shared, nat })
+}
+
+function wantedTables(shared: SharedChains): readonly WantedTable[] {
   const wanted = {
     mangle: new Map([
       [chains.canary, []],
       [chains.owner, []],
     ]),
-    filter: shared.filter,
-    nat,
+    ...shared,
   }
-  return (['mangle', 'filter', 'nat'] as const).map((table) => ({
+  return touchedTables.map((table) => ({
     table,
     chains: wanted[table],
     jumps: jumpRules(table),
     owns: isServiceChain,
   }))
+}
+
+/**
+ * The changes from tables without any chain of Services to what is wanted, for the old tools: the chains of Services are made while the
+ * tool reads the first.
+ */
+export function fillTables(
+  current: Ruleset,
+  services: CompiledServices,
+  { context, shared }: { readonly context: RuleContext; readonly shared: SharedChains },
+): readonly TableChanges[] {
+  const blocks = new Remembered(serviceBlocks(services.services.values(), context))
+  return diffTables(current, wantedTables(shared)).map((change) =>
+    change.table === 'nat' ? { ...change, blocks } : change,
+  )
+}
+
+/** Services in the first block, so that the tool has something soon, and in the last: 20,000 Services take it longer with smaller ones. */
+const blockSizes = { first: 100, last: 1600 } as const
+
+function* serviceBlocks(services: Iterable<ServiceFrontends>, context: RuleContext): Generator<WantedChains> {
+  let block = new Map<string, ChainRules>()
+  let size: number = blockSizes.first
+  let left = size
+  for (const service of services) {
+    addServiceChains(block, service, context)
+    if (--left > 0) continue
+    yield block
+    block = new Map()
+    left = size = Math.min(2 * size, blockSizes.last)
+  }
+  yield block
+}
+
+/** What a generator made, for whoever reads it again. */
+class Remembered<T> implements Iterable<T> {
+  readonly #made: T[] = []
+  readonly #source: Iterator<T>
+
+  constructor(source: Iterator<T>) {
+    this.#source = source
+  }
+
+  *[Symbol.iterator](): Generator<T> {
+    for (let i = 0; ; i++) {
+      if (i === this.#made.length) {
+        const next = this.#source.next()
+        if (next.done) return
+        this.#made.push(next.value)
+      }
+      yield this.#made[i]!
+    }
+  }
 }
 
 /** The changes from what iptables-save showed to what is wanted. */

@@ -81,6 +81,26 @@ export function testIptablesClient(open: () => Promise<IptablesClientUnderTest>)
       expect(await client.restore([again])).toEqual({ bytes: 0, ms: 0 })
     })
 
+    test('makes blocks of chains, in an order in which rules find what they name', async () => {
+      using under = await open()
+      const { client } = under
+      const blocks = [
+        new Map([
+          ['Z', ['-j Y', '-j TARGET']],
+          ['Y', ['-j RETURN']],
+        ]),
+        new Map([['A', ['-j Z']]]),
+      ]
+      const chains = new Map([
+        ['DISPATCH', ['-j A', '-j Z']],
+        ['TARGET', ['-j RETURN']],
+      ])
+      await client.restore([{ table: 'nat', chains, blocks }])
+      const table = (await client.save(['nat'])).get('nat')
+      for (const [name, made] of [...chains, ...blocks.flatMap((block) => [...block])])
+        expect(table?.get(name), name).toEqual(made)
+    })
+
     test('replaces the chains of a restore and leaves the others', async () => {
       using under = await open()
       const { client } = under
