@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { spawnIn } from '../src/linux/exec.ts'
 import type { Contender } from './contender-names.ts'
 import type { Peer } from './options.ts'
+import { stopAtExit } from './stop-at-exit.ts'
 import type { TrafficLab, TrafficNode } from './traffic-lab.ts'
 import { clientNetwork } from './traffic-lab.ts'
 
@@ -43,8 +44,7 @@ export async function startPeer({ name, command }: Peer, options: StartPeer): Pr
     },
   })
   closeSync(log)
-  const stop = (): void => endAllIn(lane, 'SIGKILL')
-  process.prependOnceListener('exit', stop)
+  const forget = stopAtExit(() => endAllIn(lane, 'SIGKILL'))
   const lastWords = (): string =>
     readFileSync(logFile, 'utf8').trim().split('\n').slice(-3).join('; ') || 'it said nothing'
   const peer: Contender = {
@@ -54,7 +54,7 @@ export async function startPeer({ name, command }: Peer, options: StartPeer): Pr
       return code === null ? undefined : `peer ${name} ended ${how}: ${lastWords()}`
     },
     async [Symbol.asyncDispose]() {
-      process.off('exit', stop)
+      forget()
       endAllIn(lane, 'SIGTERM')
       for (let left = 50; left > 0 && processesIn(lane).length > 0; left--) await sleep(100)
       endAllIn(lane, 'SIGKILL')

@@ -9,6 +9,7 @@ import { addService, churnServices, generateServices, rewriteService, type Servi
 import { median } from './statistics.ts'
 import { legacyTableBytes } from './legacy-table.ts'
 import { launcher } from './proxy-daemon.ts'
+import { stopAtExit } from './stop-at-exit.ts'
 
 /** Proxy modes as they are measured: iptables once with each kind of tools. */
 export const programModes = ['nftables', 'iptables-legacy', 'iptables-nft', 'ipvs', 'userspace'] as const
@@ -67,10 +68,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
   run(netns, ['ip', 'link', 'set', 'lo', 'up'])
   if (mode.startsWith('iptables-')) hintTools(netns, mode.slice('iptables-'.length))
   let daemon = startDaemon(folder, netns)
-  const abort = (): void => {
-    daemon.child.kill('SIGKILL')
-  }
-  process.prependOnceListener('exit', abort)
+  const forget = stopAtExit(() => void daemon.child.kill('SIGKILL'))
   try {
     say('cold start')
     const began = performance.now()
@@ -129,7 +127,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
       tableBytes,
     }
   } finally {
-    process.off('exit', abort)
+    forget()
     await daemon.end('SIGTERM')
     rmSync(folder, { recursive: true, force: true })
   }

@@ -10,6 +10,7 @@ import { run } from '../src/linux/exec.ts'
 import type { Netns } from '../src/linux/netns.ts'
 import type { Contender } from './contender-names.ts'
 import type { ProxyMode } from './modes.ts'
+import { stopAtExit } from './stop-at-exit.ts'
 import { clientNetwork } from './traffic-lab.ts'
 
 /** A daemon that runs in a node's namespace. */
@@ -54,8 +55,7 @@ export async function startProxyDaemon(options: ProxyDaemonOptions): Promise<Pro
   const log = openSync(logFile, 'a')
   const child = netns.enter(() => spawn(launcher(), ['run', '--config', file], { stdio: ['ignore', log, log] }))
   closeSync(log)
-  const kill = (): void => void child.kill('SIGKILL')
-  process.prependOnceListener('exit', kill)
+  const forget = stopAtExit(() => void child.kill('SIGKILL'))
   const daemon: ProxyDaemon = {
     pid: child.pid ?? 0,
     status: () => callDaemon<StatusView>(socket, 'GET', '/status'),
@@ -66,7 +66,7 @@ export async function startProxyDaemon(options: ProxyDaemonOptions): Promise<Pro
         : `the daemon ended (${code}): ${readFileSync(logFile, 'utf8').slice(-1000).trim()}`
     },
     async [Symbol.asyncDispose]() {
-      process.off('exit', kill)
+      forget()
       await end(child)
     },
   }

@@ -69,10 +69,20 @@ function compileCache(): string {
  */
 function fillCompileCache(): void {
   const env = { ...process.env, NODE_COMPILE_CACHE: compileCache() }
-  // It imports all of the program, and ends at once without a parent to talk to.
-  const everything = fileURLToPath(new URL('../conformance/proxy-host.ts', import.meta.url))
-  const runner = fileURLToPath(new URL('../conformance/main.ts', import.meta.url))
-  for (const words of [[everything], [runner, '--help']]) spawnSync(process.execPath, words, { env, stdio: 'ignore' })
+  const node = process.execPath
+  const commands = [
+    // It imports all of the program, and ends at once without a parent to talk to.
+    [node, ours('test/conformance/proxy-host.ts')],
+    [node, ours('test/conformance/main.ts'), '--help'],
+    [node, ours('bench/main.ts'), '--help'],
+    // The daemon: V8 has other flags there, and keeps what it compiled apart.
+    [ours('bin/fairlead'), '--help'],
+  ]
+  for (const [program = '', ...words] of commands) spawnSync(program, words, { env, stdio: 'ignore' })
+}
+
+function ours(path: string): string {
+  return fileURLToPath(new URL(`../../${path}`, import.meta.url))
 }
 
 /** Emulation is about ten times slower than the machine, so patience is scaled; tests never check less for it. */
