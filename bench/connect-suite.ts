@@ -49,16 +49,20 @@ export const connectSuite: Suite = {
       const share = (part: number): number => (startShare * (index + part)) / options.services.length
       standing.push(...(await startSize(context, { lab, stack, folder, services, share, port: 6443 + index })))
     }
-    const { share, isIdle } = await awaitIdle(
-      standing.map(({ lane }) => lane),
+    progress.say('connect: all proxies come to rest', startShare)
+    const idle = await awaitIdle(
+      standing.map(({ name, services, lane }) => ({ name: `${name.name}, ${services} Services`, lane })),
       signal,
     )
-    if (standing.some(({ name }) => name.name !== 'direct'))
+    if (standing.some(({ name }) => name.name !== 'direct')) {
+      const percent = (share: number): string => `${(share * 100).toFixed(0)} % of a CPU`
+      const most = idle.isIdle || !idle.busiest ? '' : `; most by ${idle.busiest.name}: ${percent(idle.busiest.share)}`
       recorder.claim(
         'all proxies are idle before the first round, so that none disturbs another',
-        isIdle,
-        `${(share * 100).toFixed(0)} % of a CPU, all together`,
+        idle.isIdle,
+        `${percent(idle.share)}, all together${most}`,
       )
+    }
     const arms = standing.map((one): Arm => ({
       name: `${one.name.name}, ${one.services} Services`,
       measure: async (round, { warmUp }) => await measureOnce(context, { lab, one, round, warmUp }),

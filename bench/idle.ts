@@ -5,24 +5,40 @@ import type { TrafficNode } from './traffic-lab.ts'
 
 /** Standing proxies count as idle below this share of one CPU, all together. */
 const idleShare = 0.05
-const secondsToSettle = 30
+/** An emulated machine takes longer. */
+const secondsToSettle = 30 * Number(process.env['FAIRLEAD_TIME_SCALE'] ?? 1)
+
+/** What stands by on a node. */
+export interface Standby {
+  readonly name: string
+  readonly lane: TrafficNode
+}
+
+/** How much of one CPU was taken in the last second. */
+export interface Idleness {
+  readonly isIdle: boolean
+  /** By all together. */
+  readonly share: number
+  /** Who took most of it. */
+  readonly busiest: { readonly name: string; readonly share: number } | undefined
+}
 
 /**
- * Waits until all that runs on nodes is idle, half a minute at most: who stands by must not disturb who is measured. Resolves with the share
- * of one CPU that all of them took together in the last second.
+ * Waits until all that runs on nodes is idle, half a minute at most: who stands by must not disturb who is measured.
  */
-export async function awaitIdle(
-  nodes: readonly TrafficNode[],
-  signal: AbortSignal,
-): Promise<{ readonly share: number; readonly isIdle: boolean }> {
-  const pids = nodes.flatMap(processesIn)
-  let share = 0
-  for (let second = 0; second < secondsToSettle; second++) {
-    const before = ticksOf(pids)
+export async function awaitIdle(all: readonly Standby[], signal: AbortSignal): Promise<Idleness> {
+  const processes = all.map(({ name, lane }) => ({ name, pids: processesIn(lane) }))
+  const ticks = (): number[] => processes.map(({ pids }) => ticksOf(pids))
+  for (let second = 1; ; second++) {
+    const before = ticks()
     await sleep(1000, undefined, { signal })
     // Ticks of 10 ms.
-    share = (ticksOf(pids) - before) / 100
-    if (share < idleShare) break
+    const shares = ticks().map((now, i) => (now - before[i]!) / 100)
+    const share = shares.reduce((sum, one) => sum + one, 0)
+    const most = Math.max(...shares)
+    const name = processes[shares.indexOf(most)]?.name
+    const isIdle = share < idleShare
+    if (isIdle || second >= secondsToSettle)
+      return { isIdle, share, busiest: name === undefined ? undefined : { name, share: most } }
   }
-  return { share, isIdle: share < idleShare }
 }
