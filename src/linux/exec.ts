@@ -1,5 +1,8 @@
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process'
+import { closeSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { Readable, type Writable } from 'node:stream'
+import { setSendBuffer, socketPair } from './libc.ts'
 import type { Netns } from './netns.ts'
 
 /** What a program that ended left. */
@@ -45,7 +48,11 @@ export class RunError extends Error {
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const { input, timeout, signal, netns, env, cwd } = options
   if (signal?.aborted) throw new RunError(argv, 'aborted', 'ABORT_ERR', { cause: signal.reason })
-  const child = spawnIn(netns, argv, { stdio: 'pipe', ...(env && { env }), ...(cwd !== undefined && { cwd }) })
+  const pieces = input === undefined || typeof input === 'string' || input instanceof Uint8Array ? undefined : input
+  const spawnOptions = { ...(env && { env }), ...(cwd !== undefined && { cwd }) }
+  const { child, stdin } = pieces
+    ? spawnWithRoom(netns, argv, spawnOptions)
+    : withStdin(spawnIn(netns, argv, { stdio: 'pipe', ...spawnOptions }))
   return await new Promise<RunResult>((resolve, reject) => {
     const stdout: Buffer[] = []
     const stderr: Buffer[] = []
@@ -60,6 +67,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     signal?.addEventListener('abort', onAbort, { once: true })
     const settle = (): void => {
       if (timer) clearTimeout(timer)
+      stdin?.destroy()
       signal?.removeEventListener('abort', onAbort)
     }
     child.stdout?.on('data', (chunk: Buffer) => stdout.push(chunk))
@@ -81,12 +89,39 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
       })
     })
     // A program that ends without reading its input is no failure: EPIPE says only that.
-    child.stdin?.on('error', () => {})
-    if (input === undefined || typeof input === 'string' || input instanceof Uint8Array) child.stdin?.end(input)
-    else if (child.stdin) {
-      feed(child.stdin, input, (cause) => stop(new RunError(argv, cause.message, undefined, { cause })))
-    }
+    stdin?.on('error', () => {})
+    if (!pieces) stdin?.end(input)
+    else if (stdin) feed(stdin, pieces, (cause) => stop(new RunError(argv, cause.message, undefined, { cause })))
   })
+}
+
+interface Spawned {
+  readonly child: ChildProcess
+  readonly stdin: Writable | null
+}
+
+function withStdin(child: ChildProcess): Spawned {
+  return { child, stdin: child.stdin }
+}
+
+/**
+ * What waits in the kernel for a program that reads pieces, bytes. Node's own pipe has room for some 0.1 MB, and says that there is some
+ * when three quarters were read: a program that reads fast waits again and again until the next piece is made.
+ */
+const inputRoom = 4 * 1024 * 1024
+
+function spawnWithRoom(netns: Netns | undefined, argv: readonly string[], options: SpawnOptions): Spawned {
+  const [ours, theirs] = socketPair()
+  const stdin = new Socket({ fd: ours, readable: false, writable: true })
+  try {
+    setSendBuffer(ours, inputRoom)
+    return { child: spawnIn(netns, argv, { stdio: [theirs, 'pipe', 'pipe'], ...options }), stdin }
+  } catch (error) {
+    stdin.destroy()
+    throw error
+  } finally {
+    closeSync(theirs)
+  }
 }
 
 /** Writes piece by piece. What makes a piece fails as the program would. */

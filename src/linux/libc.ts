@@ -25,6 +25,7 @@ const getsockoptStructFunction = libc.func(
   'int getsockopt(int fd, int level, int name, _Inout_ uint8_t *value, _Inout_ uint32_t *length)',
 )
 const socketFunction = libc.func('int socket(int domain, int type, int protocol)')
+const socketpairFunction = libc.func('int socketpair(int domain, int type, int protocol, _Out_ int *fds)')
 const bindFunction = libc.func('int bind(int fd, _In_ uint8_t *address, uint32_t length)')
 const sendtoFunction = libc.func(
   'int64_t sendto(int fd, _In_ uint8_t *bytes, size_t length, int flags, _In_ uint8_t *address, uint32_t addressLength)',
@@ -109,6 +110,29 @@ export function socket(domain: number, type: number, protocol: number): number {
   const fd = Number(socketFunction(domain, type, protocol))
   if (fd < 0) throw new SyscallError('socket', koffi.errno())
   return fd
+}
+
+/**
+ * Two stream sockets that are connected to each other, and which programs do not inherit by themselves. Close both with `closeSync` of
+ * node:fs. Throws {@link SyscallError}.
+ */
+export function socketPair(): [number, number] {
+  // include/linux/socket.h, include/linux/net.h
+  const [AF_UNIX, SOCK_STREAM, SOCK_CLOEXEC] = [1, 1, 0o200_0000]
+  const fds: [number, number] = [-1, -1]
+  check(socketpairFunction(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 'socketpair')
+  return fds
+}
+
+/**
+ * Sets how many bytes the kernel holds of what a socket sends; without CAP_NET_ADMIN at most `net.core.wmem_max`. Throws
+ * {@link SyscallError}.
+ */
+export function setSendBuffer(fd: number, bytes: number): void {
+  // include/uapi/asm-generic/socket.h
+  const [SOL_SOCKET, SO_SNDBUF, SO_SNDBUFFORCE] = [1, 7, 32]
+  const forced = setsockoptFunction(fd, SOL_SOCKET, SO_SNDBUFFORCE, [bytes], 4) === 0
+  if (!forced) setSocketOption(fd, SOL_SOCKET, SO_SNDBUF, bytes)
 }
 
 /** Binds a socket to a raw sockaddr. Throws {@link SyscallError}. */
