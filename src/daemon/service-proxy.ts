@@ -73,8 +73,9 @@ export class ServiceProxy implements AsyncDisposable {
         options.onSynced(outcome)
       },
     })
-    // Finds tools and parts of the kernel while the sources are still being read. What it cannot find, the first sync says.
-    void this.loop.dataplane.probe()
+    prepare(this.loop.dataplane).catch(() => {
+      // The first sync says it.
+    })
   }
 
   /** Stops syncing and listening. What is in the kernel stays. */
@@ -204,4 +205,10 @@ export class ServiceProxy implements AsyncDisposable {
 async function dispose(dataplane: Dataplane & Partial<AsyncDisposable & Disposable>): Promise<void> {
   if (dataplane[Symbol.asyncDispose]) await dataplane[Symbol.asyncDispose]?.()
   else dataplane[Symbol.dispose]?.()
+}
+
+/** Finds tools and parts of the kernel while the sources are still being read. */
+async function prepare(dataplane: Dataplane): Promise<void> {
+  const { usable } = await dataplane.probe()
+  if (usable) await dataplane.prepare?.()
 }

@@ -62,7 +62,7 @@ export class IptablesMode implements Dataplane, Disposable {
   /** Somebody else changed the tables since the last sync. */
   #drift: { readonly by: string | undefined } | undefined
   #listener: (() => void) | undefined
-  /** What {@link recall} began to read, for the sync that follows. */
+  /** What {@link prepare} began to read, for the sync that follows; undefined once others have changed something since. */
   #reads: readonly Promise<Ruleset>[] | undefined
 
   /** `open` finds the tools: `() => openIptablesParts({ log })`. It is tried again at the next call when it fails. */
@@ -82,10 +82,18 @@ export class IptablesMode implements Dataplane, Disposable {
     }
   }
 
-  /** The order of slots is not looked for. But what is there can be read while the first Services are. */
-  async recall(): Promise<undefined> {
+  /** Finds the tools, and begins to read what is there. */
+  async prepare(): Promise<void> {
     const parts = await this.#ready()
-    this.#reads = readAll(parts)
+    this.#reads ??= readAll(parts)
+  }
+
+  /** The order of slots is not looked for. But what is there can be read while the first Services are compiled. */
+  recall(): Promise<undefined> {
+    this.prepare().catch(() => {
+      // The sync that follows says it.
+    })
+    return Promise.resolve(undefined)
   }
 
   async plan(services: CompiledServices): Promise<Plan> {

@@ -21,6 +21,8 @@ export interface Dataplane {
    * When it throws, the next one reads the kernel again.
    */
   sync(services: CompiledServices, options?: SyncOptions): Promise<SyncResult>
+  /** Does ahead, while the sources are read, what the first sync needs and does not depend on them. What fails, that sync says. */
+  prepare?(): Promise<void>
   /** Slots that the kernel holds from an earlier daemon, so that a restart moves none of them. */
   recall?(): Promise<RecalledSlots | undefined>
   /** What in the kernel decides about a packet, in the mode's own words, and whether that is what is wanted. */

@@ -5,7 +5,6 @@ import { SharedMap } from '../base/shared-map.ts'
 import type { Snapshot } from '../model/snapshot.ts'
 import { compileServices, type CompiledServices, type ProxySettings } from './compile-services.ts'
 import type { Dataplane, SyncResult } from './dataplane.ts'
-import type { RecalledSlots } from './frontends.ts'
 
 export interface SyncLoopOptions {
   readonly dataplane: Dataplane
@@ -95,8 +94,6 @@ export class SyncLoop {
   readonly #runner: BoundedRunner
   readonly #waitingFor: Set<string>
   #dataplane: Dataplane
-  /** What the kernel holds, for the first sync: it is read while the sources are. */
-  #recalling: Promise<RecalledSlots | undefined> | undefined
   #change: ModeChange | undefined
   #settings: ProxySettings
   #snapshot: Snapshot | undefined
@@ -131,9 +128,6 @@ export class SyncLoop {
       ...(options.signal && { signal: options.signal }),
     })
     this.#follow(options.dataplane)
-    void this.#recall(options.dataplane).catch(() => {
-      // The first sync says it.
-    })
   }
 
   /** The mode that is in the kernel. */
@@ -226,20 +220,8 @@ export class SyncLoop {
     const change = this.#change
     this.#change = undefined
     this.#dataplane = dataplane
-    this.#recalling = undefined
     this.#follow(dataplane)
     return change
-  }
-
-  /** What the kernel holds of an earlier daemon. It is read once, unless that failed. */
-  async #recall(dataplane: Dataplane): Promise<RecalledSlots | undefined> {
-    const recalling = (this.#recalling ??= dataplane.recall?.() ?? Promise.resolve(undefined))
-    try {
-      return await recalling
-    } catch (error) {
-      if (this.#recalling === recalling) this.#recalling = undefined
-      throw error
-    }
   }
 
   async #sync(reason: RunReason, signal: AbortSignal): Promise<void> {
@@ -300,14 +282,12 @@ export class SyncLoop {
     const { nodeName, log } = this.#options
     const dataplane = this.#dataplane
     const previous = this.#compiled
-    const recalled = previous ? undefined : await this.#recall(dataplane)
+    const recalled = previous ? undefined : await dataplane.recall?.()
     // Read after the wait: the newest is wanted.
     const snapshot = this.#snapshot
     if (!snapshot) throw new Error('a sync was started without a snapshot')
     const services = compileServices(snapshot, { nodeName, settings: this.#settings, previous, recalled })
     this.#compiled = services
-    // What was recalled may be large.
-    this.#recalling = undefined
     const before = previous?.problems ?? SharedMap.empty()
     for (const key of SharedMap.changedKeys(before, services.problems)) {
       const known = new Set(before.get(key))
