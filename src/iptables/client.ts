@@ -8,6 +8,8 @@ export type Variant = 'legacy' | 'nft'
 export interface RestoreResult {
   /** Of the text that was handed over. */
   readonly bytes: number
+  /** How many times something was committed. */
+  readonly transactions: number
   /** Milliseconds that iptables-restore worked, from the first rule that it was given, waiting for the lock included. */
   readonly ms: number
 }

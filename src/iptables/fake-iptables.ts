@@ -2,7 +2,7 @@ import type { IpFamily } from '../net/ip-address.ts'
 import type { IptablesClient, RestoreOptions, RestoreResult, Variant } from './client.ts'
 import { failure } from './iptables-error.ts'
 import { maxChainName, type Ruleset, type TableChanges, type TableName } from './objects.ts'
-import { formatRestore } from './save-format.ts'
+import { countTransactions, formatRestore } from './save-format.ts'
 
 /** The chains that a table has by itself. */
 const builtInChains: Readonly<Record<TableName, readonly string[]>> = {
@@ -42,12 +42,14 @@ export class FakeIptables implements IptablesClient {
     changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
     { onHandedOver }: RestoreOptions = {},
   ): Promise<RestoreResult> {
-    const text = formatRestore(await changes)
-    if (text === '') return { bytes: 0, ms: 0 }
+    const known = await changes
+    const text = formatRestore(known, this.variant)
+    const transactions = countTransactions(known, this.variant)
+    if (text === '') return { bytes: 0, transactions, ms: 0 }
     this.apply(text)
     onHandedOver?.()
     this.restored.push(text)
-    return await Promise.resolve({ bytes: Buffer.byteLength(text), ms: 0 })
+    return { bytes: Buffer.byteLength(text), transactions, ms: 0 }
   }
 
   mark(table: TableName): string | undefined {

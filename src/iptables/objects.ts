@@ -30,8 +30,9 @@ export interface TableChanges {
   /** Chains that are made, or emptied when they exist, and then filled. */
   readonly chains: WantedChains
   /**
-   * More chains, which must be new, in blocks. Their rules may name chains of `chains`, of their own block and of earlier ones. The old
-   * tools take blocks of some hundred Services faster than all at once, and begin with the first while the next is made.
+   * More chains, which must be new, in blocks. Their rules may name chains of `chains`, of their own block and of earlier ones. Both kinds
+   * of tools take blocks faster than all chains at once, and begin with the first while the next is made. For the nft kind each block is a
+   * transaction of its own, before that of all else: nobody may be led to these chains yet.
    */
   readonly blocks?: Iterable<WantedChains>
   /** Rules to put first in a chain that belongs to others, the first of them first. */

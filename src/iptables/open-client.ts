@@ -7,7 +7,7 @@ import type { IpFamily } from '../net/ip-address.ts'
 import type { IptablesClient, RestoreOptions, RestoreResult, Variant } from './client.ts'
 import { failure, IptablesError, isWithoutNftables } from './iptables-error.ts'
 import type { Ruleset, TableChanges, TableName } from './objects.ts'
-import { formatRestore, isEmptyChange, parseSave, restorePieces } from './save-format.ts'
+import { countTransactions, formatRestore, isEmptyChange, parseSave, restorePieces } from './save-format.ts'
 
 export interface IptablesOptions {
   readonly family: IpFamily
@@ -123,14 +123,15 @@ class ToolsClient implements IptablesClient {
     changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
     { signal, onHandedOver }: RestoreOptions = {},
   ): Promise<RestoreResult> {
-    if (!(changes instanceof Promise) && changes.every(isEmptyChange)) return { bytes: 0, ms: 0 }
+    if (!(changes instanceof Promise) && changes.every(isEmptyChange)) return { bytes: 0, transactions: 0, ms: 0 }
     let bytes = 0
     let start = performance.now()
     // The tool reads the first rules while the last are made.
+    const { variant } = this
     const pieces = async function* (): AsyncGenerator<Uint8Array> {
       const known = await changes
       start = performance.now()
-      for (const text of restorePieces(known)) {
+      for (const text of restorePieces(known, variant)) {
         const piece = Buffer.from(text)
         bytes += piece.length
         yield piece
@@ -139,8 +140,8 @@ class ToolsClient implements IptablesClient {
     }
     const argv = [this.#tools.restore, '--noflush', '--counters', ...this.#wait()]
     const result = await this.#try(argv, { input: pieces(), ...(signal && { signal }) })
-    if (result.code !== 0) throw failure(argv, result, formatRestore(await changes))
-    return { bytes, ms: performance.now() - start }
+    if (result.code !== 0) throw failure(argv, result, formatRestore(await changes, variant))
+    return { bytes, transactions: countTransactions(await changes, variant), ms: performance.now() - start }
   }
 
   mark(table: TableName): string | undefined {

@@ -64,8 +64,8 @@ test('parseSave() reads tables, chains and rules, and formatRestore() writes the
   )
   const chains = new Map([...(nat ?? [])].filter(([name]) => name !== 'OUTPUT'))
   const change = { table: 'nat', chains, prepend: [{ chain: 'OUTPUT', rule: '-j B' }], deleteChains: ['OLD'] } as const
-  expect(formatRestore([change, { table: 'filter', chains: new Map() }])).toBe(
+  expect(formatRestore([change, { table: 'filter', chains: new Map() }], 'legacy')).toBe(
     '*nat\n:A - [0:0]\n:B - [0:0]\n:OLD - [0:0]\n-A A \n-A B -j A\n-I OUTPUT 1 -j B\n-X OLD\nCOMMIT\n',
   )
-  expect(formatRestore([])).toBe('')
+  expect(formatRestore([], 'nft')).toBe('')
 })

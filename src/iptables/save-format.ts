@@ -1,3 +1,4 @@
+import type { Variant } from './client.ts'
 import type { Ruleset, TableChanges, TableName, WantedChains } from './objects.ts'
 
 /** Reads what iptables-save prints. Counters and policies are left out. */
@@ -28,18 +29,18 @@ function* linesOf(text: string): Generator<string> {
   }
 }
 
-/** What `iptables-restore --noflush` takes: each table one transaction. Empty when there is nothing to do. */
-export function formatRestore(changes: readonly TableChanges[]): string {
-  return [...restorePieces(changes)].join('')
+/** What `iptables-restore --noflush` takes. Empty when there is nothing to do. */
+export function formatRestore(changes: readonly TableChanges[], variant: Variant): string {
+  return [...restorePieces(changes, variant)].join('')
 }
 
 /** {@link formatRestore} in pieces of some 64 KiB, each made when it is asked for. */
-export function* restorePieces(changes: readonly TableChanges[]): Generator<string> {
+export function* restorePieces(changes: readonly TableChanges[], variant: Variant): Generator<string> {
   let piece = ''
   for (const change of changes) {
     if (isEmptyChange(change)) continue
     piece += `*${change.table}\n`
-    for (const lines of restoreLines(change)) {
+    for (const lines of restoreLines(change, variant)) {
       piece += lines
       if (piece.length < pieceLength) continue
       yield piece
@@ -60,6 +61,13 @@ export function isEmptyChange({ chains, blocks, prepend, append, remove, deleteC
   )
 }
 
+/** How many transactions a list of changes is: one for each table, and with the nft tools one for each block. */
+export function countTransactions(changes: readonly TableChanges[], variant: Variant): number {
+  const ofTables = changes.filter((change) => !isEmptyChange(change))
+  const blocks = variant === 'nft' ? ofTables.flatMap((change) => [...(change.blocks ?? [])]) : []
+  return ofTables.length + blocks.length
+}
+
 /** Rules that a list of changes adds. */
 export function countRules(changes: readonly TableChanges[]): number {
   let count = 0
@@ -74,7 +82,7 @@ export function countRules(changes: readonly TableChanges[]): number {
  * Commands of one table. Chains come first, so that rules may name them in any order, and by name, because the nft tools keep
  * a sorted list: 1,000 Services take them three times as long otherwise.
  */
-function* restoreLines(changes: TableChanges): Generator<string> {
+function* restoreLines(changes: TableChanges, variant: Variant): Generator<string> {
   const { chains, blocks = [], prepend = [], append = [], remove = [], deleteChains = [] } = changes
   const names = [...chains.keys()].sort()
   // Named like this, a chain that exists is emptied; it must be before it can be removed.
@@ -85,6 +93,7 @@ function* restoreLines(changes: TableChanges): Generator<string> {
     const own = [...block.keys()].sort()
     yield* declarations(own)
     yield* additions(block, own)
+    if (variant === 'nft') yield `COMMIT\n*${changes.table}\n`
   }
   yield* additions(chains, names)
   for (const { chain, rule } of prepend.toReversed()) yield `-I ${chain} 1 ${rule}\n`

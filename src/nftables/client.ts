@@ -23,11 +23,11 @@ export interface NftClient extends Disposable {
   /** All chains of all tables, whoever made them, with what decides about packets that no rule of a base chain matched. */
   listChains(): Promise<readonly ListedChain[]>
   /**
-   * Runs `work`, in which a program that we started changes tables which are none of ours in `commits` transactions, and does
-   * not listen meanwhile: notifications of thousands of rules cost more than the rules. Listeners hear nothing of it, but
-   * `onLost` where there was another number of transactions, since then somebody else was at it too.
+   * Runs `work`, in which a program that we started changes tables which are none of ours, and does not listen meanwhile:
+   * notifications of thousands of rules cost more than the rules. Listeners hear nothing of it, but `onLost` where there was another
+   * number of transactions than `commits` says, since then somebody else was at it too, and where it failed after some.
    */
-  quietly<T>(work: () => Promise<T>, commits: number): Promise<T>
+  quietly<T>(work: () => Promise<T>, commits: (result: T) => number): Promise<T>
   /** Calls `onChange` for each table that another process changed, and `onLost` when notifications were dropped. */
   watch(listener: { onChange(change: ForeignChange): void; onLost(): void }): void
 }

@@ -56,14 +56,17 @@ export class FakeNftables implements NftClient {
     return await Promise.resolve([...tables, ...this.foreignChains])
   }
 
-  async quietly<T>(work: () => Promise<T>, commits: number): Promise<T> {
+  async quietly<T>(work: () => Promise<T>, commits: (result: T) => number): Promise<T> {
     this.#unheard = 0
+    let expected: number | undefined
     try {
-      return await work()
+      const result = await work()
+      expected = commits(result)
+      return result
     } finally {
       const heard = this.#unheard
       this.#unheard = undefined
-      if (heard !== 0 && heard !== commits) this.simulateLoss()
+      if (heard !== 0 && heard !== expected) this.simulateLoss()
     }
   }
 

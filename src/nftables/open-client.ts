@@ -100,16 +100,19 @@ class KernelNftClient implements NftClient {
     return translating('list chains', () => readChains(this.#socket))
   }
 
-  quietly<T>(work: () => Promise<T>, commits: number): Promise<T> {
+  quietly<T>(work: () => Promise<T>, commits: (result: T) => number): Promise<T> {
     return this.#inTurn(async () => {
       const before = await this.#generation()
       this.#notifications[Symbol.dispose]()
+      let expected: number | undefined
       try {
-        return await work()
+        const result = await work()
+        expected = before + commits(result)
+        return result
       } finally {
         this.#notifications = this.#follow()
         const now = await this.#generation()
-        if (now === before + commits) {
+        if (now === expected) {
           for (let id = before + 1; id <= now; id++) this.#generations.record({ id, changes: [] })
         } else if (now !== before) this.#lost()
       }

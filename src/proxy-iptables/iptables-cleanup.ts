@@ -37,7 +37,7 @@ export async function findServiceRules(clients: readonly IptablesClient[]): Prom
 
 /** What removes the rules, as text of iptables-restore. */
 export function removalText({ client, changes }: FoundRules): readonly string[] {
-  return [`# ${toolName(client)}-restore --noflush`, ...formatRestore(changes).trimEnd().split('\n')]
+  return [`# ${toolName(client)}-restore --noflush`, ...formatRestore(changes, client.variant).trimEnd().split('\n')]
 }
 
 /** What was removed, and what was left, each as a few words. */

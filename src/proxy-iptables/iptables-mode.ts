@@ -103,7 +103,7 @@ export class IptablesMode implements Dataplane, Disposable {
     let elements = 0
     for (const client of parts.clients) {
       const { changes } = await differences(client.save(), services, { parts, family: client.family })
-      const text = formatRestore(changes)
+      const text = formatRestore(changes, client.variant)
       rules += countRules(changes)
       if (text !== '') lines.push(`# ${toolName(client)}-restore --noflush`, ...text.trimEnd().split('\n'))
       const { add, remove } = await setChanges(parts, services, client.family)
@@ -214,8 +214,7 @@ export class IptablesMode implements Dataplane, Disposable {
       const writer = new IptablesWriter(parts, signal)
       const { cost } = writer
       const families: ProgrammedFamily[] = []
-      const begun = this.#reads
-      const reads = begun ?? readAll(parts)
+      const reads = this.#reads ?? readAll(parts)
       this.#reads = undefined
       let last: Writing = { handedOver: Promise.resolve(), done: Promise.resolve() }
       try {
@@ -223,12 +222,12 @@ export class IptablesMode implements Dataplane, Disposable {
           const { family } = client
           const reading = reads[i]!
           const former = last
-          // At a first start there is something to write for sure. The nft tools are counted on by number of tables.
-          const startsEarly = begun !== undefined && !parts.nft && !hasServiceChains(await reading)
+          // Then there is something to write for sure.
+          const isNew = !hasServiceChains(await reading)
           const prepare = async (): Promise<readonly TableChanges[]> => {
             // Made while the tool works on the family before, but not while it waits for us.
             await former.handedOver
-            const { changes, wanted } = await differences(reading, services, { parts, family, isNew: startsEarly })
+            const { changes, wanted } = await differences(reading, services, { parts, family, isNew })
             families.push(wanted)
             // One tool at a time, for they share a lock.
             await former.done
@@ -236,7 +235,7 @@ export class IptablesMode implements Dataplane, Disposable {
           }
           // Rules may only name a set that exists.
           await parts.sets?.create(clusterIpSet(family))
-          last = writer.write(client, awaitedLater(prepare()), { services, startsEarly })
+          last = writer.write(client, awaitedLater(prepare()), { services, startsEarly: isNew })
         }
       } finally {
         await last.done
@@ -298,7 +297,11 @@ async function differences(
 ): Promise<{ readonly changes: readonly TableChanges[]; readonly wanted: ProgrammedFamily }> {
   const context = contextOf(services, { family, terse: isLarge(services, family) })
   const wanted = programmedFamily(services, context, parts.features)
-  if (isNew) return { changes: fillTables(await reading, services, wanted), wanted }
+  if (isNew)
+    return {
+      changes: fillTables(await reading, services, { ...wanted, variant: parts.nft ? 'nft' : 'legacy' }),
+      wanted,
+    }
   const tables = compileTables(services, context, wanted.shared)
   return { changes: diffTables(await awaitedLater(reading), tables), wanted }
 }

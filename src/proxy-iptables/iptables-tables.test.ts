@@ -299,21 +299,24 @@ test('clientHashSlot() spreads clients evenly over a table', () => {
   expect(Math.max(...counts)).toBeLessThan(1150)
 })
 
-test('fillTables() writes in blocks what compileTables() writes at once', async () => {
-  const many = Array.from({ length: 350 }, (_, i) => {
-    const service = exampleService(`s${i}`, {
-      clusterIPs: [`10.96.${i >> 8}.${i & 255}`],
-      ports: [`80:${30_000 + i}/tcp`],
+test.each(['legacy', 'nft'] as const)(
+  'fillTables() writes in blocks what compileTables() writes at once (%s)',
+  async (variant) => {
+    const many = Array.from({ length: 350 }, (_, i) => {
+      const service = exampleService(`s${i}`, {
+        clusterIPs: [`10.96.${i >> 8}.${i & 255}`],
+        ports: [`80:${30_000 + i}/tcp`],
+      })
+      return [service, exampleSlice(service, ['10.180.0.1', '10.180.0.2'])] as const
     })
-    return [service, exampleSlice(service, ['10.180.0.1', '10.180.0.2'])] as const
-  })
-  const services = compileServices(exampleSnapshot(many), { nodeName: 'n', settings })
-  const context = contextOf(services, { family: 4, terse: false })
-  const { shared } = programmedFamily(services, context, features)
-  const [inBlocks, atOnce] = [new FakeIptables(4), new FakeIptables(4)]
-  const changes = fillTables(await inBlocks.save(), services, { context, shared })
-  expect([...(changes.find(({ table }) => table === 'nat')?.blocks ?? [])].length).toBeGreaterThan(1)
-  await inBlocks.restore(changes)
-  await atOnce.restore(diffTables(await atOnce.save(), compileTables(services, context, shared)))
-  expect(await inBlocks.save()).toEqual(await atOnce.save())
-})
+    const services = compileServices(exampleSnapshot(many), { nodeName: 'n', settings })
+    const context = contextOf(services, { family: 4, terse: false })
+    const { shared } = programmedFamily(services, context, features)
+    const [inBlocks, atOnce] = [new FakeIptables(4, variant), new FakeIptables(4, variant)]
+    const changes = fillTables(await inBlocks.save(), services, { context, shared, variant })
+    expect([...(changes.find(({ table }) => table === 'nat')?.blocks ?? [])].length).toBeGreaterThan(1)
+    await inBlocks.restore(changes)
+    await atOnce.restore(diffTables(await atOnce.save(), compileTables(services, context, shared)))
+    expect(await inBlocks.save()).toEqual(await atOnce.save())
+  },
+)

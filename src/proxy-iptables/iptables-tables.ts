@@ -1,4 +1,5 @@
 import { diffTable, type WantedTable } from '../iptables/diff.ts'
+import type { Variant } from '../iptables/client.ts'
 import type { AddressSet } from '../iptables/ip-set.ts'
 import type { ChainRules, Ruleset, TableChanges, TableName, WantedChains } from '../iptables/objects.ts'
 import { formatRule, type Rule } from '../iptables/rule.ts'
@@ -173,33 +174,51 @@ function wantedTables(shared: SharedChains): readonly WantedTable[] {
 }
 
 /**
- * The changes from tables without any chain of Services to what is wanted, for the old tools: the chains of Services are made while the
- * tool reads the first.
+ * The changes from tables without any chain of Services to what is wanted: the chains of Services are made while the tool reads the first.
  */
 export function fillTables(
   current: Ruleset,
   services: CompiledServices,
-  { context, shared }: { readonly context: RuleContext; readonly shared: SharedChains },
+  {
+    context,
+    shared,
+    variant,
+  }: { readonly context: RuleContext; readonly shared: SharedChains; readonly variant: Variant },
 ): readonly TableChanges[] {
-  const blocks = new Remembered(serviceBlocks(services.services.values(), context))
+  const blocks = new Remembered(serviceBlocks(services.services.values(), context, blockSizes[variant]))
   return diffTables(current, wantedTables(shared)).map((change) =>
     change.table === 'nat' ? { ...change, blocks } : change,
   )
 }
 
-/** Services in the first block, so that the tool has something soon, and in the last: 20,000 Services take it longer with smaller ones. */
-const blockSizes = { first: 100, last: 1600 } as const
+interface BlockSizes {
+  readonly first: number
+  readonly last: number
+}
 
-function* serviceBlocks(services: Iterable<ServiceFrontends>, context: RuleContext): Generator<WantedChains> {
+/**
+ * Services in the first block, so that the tool has something soon, and in the last; in between they double. The legacy tools take longer
+ * for 20,000 Services with small ones; the nft tools look through all names of a transaction for each rule.
+ */
+const blockSizes: Readonly<Record<Variant, BlockSizes>> = {
+  legacy: { first: 100, last: 1600 },
+  nft: { first: 100, last: 100 },
+}
+
+function* serviceBlocks(
+  services: Iterable<ServiceFrontends>,
+  context: RuleContext,
+  sizes: BlockSizes,
+): Generator<WantedChains> {
   let block = new Map<string, ChainRules>()
-  let size: number = blockSizes.first
+  let size = sizes.first
   let left = size
   for (const service of services) {
     addServiceChains(block, service, context)
     if (--left > 0) continue
     yield block
     block = new Map()
-    left = size = Math.min(2 * size, blockSizes.last)
+    left = size = Math.min(2 * size, sizes.last)
   }
   yield block
 }

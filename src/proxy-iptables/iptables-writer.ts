@@ -78,10 +78,11 @@ export class IptablesWriter {
     const { nft, restores } = this.#parts
     const signal = this.#signal && { signal: this.#signal }
     const restore = (): Promise<RestoreResult> => client.restore(changes, { ...signal, ...options })
-    const heardOf = nft ? (await changes).filter((change) => !isEmptyChange(change)) : []
-    // The nft tools commit each table on its own, and the kernel tells of every rule.
-    const unheard = nft && countRules(heardOf) >= manyRules
-    const result = await restores.during(unheard ? () => nft.quietly(restore, heardOf.length) : restore)
+    // Of what is still being made there is much. The kernel tells of every rule that the nft tools write.
+    const unheard = nft && (changes instanceof Promise || countRules(changes) >= manyRules)
+    const result = await restores.during(
+      unheard ? () => nft.quietly(restore, ({ transactions }) => transactions) : restore,
+    )
     this.cost.bytes += result.bytes
     this.cost.kernelMs += result.ms
     this.cost.messages++

@@ -78,7 +78,7 @@ export function testIptablesClient(open: () => Promise<IptablesClientUnderTest>)
       const wanted = { table: 'nat', chains: change.chains, jumps: change.prepend ?? [], owns: () => false } as const
       const again = diffTable(saved.get('nat'), wanted)
       expect(again).toEqual({ table: 'nat', chains: new Map(), prepend: [], deleteChains: [] })
-      expect(await client.restore([again])).toEqual({ bytes: 0, ms: 0 })
+      expect(await client.restore([again])).toEqual({ bytes: 0, transactions: 0, ms: 0 })
     })
 
     test('makes blocks of chains, in an order in which rules find what they name', async () => {
@@ -95,7 +95,8 @@ export function testIptablesClient(open: () => Promise<IptablesClientUnderTest>)
         ['DISPATCH', ['-j A', '-j Z']],
         ['TARGET', ['-j RETURN']],
       ])
-      await client.restore([{ table: 'nat', chains, blocks }])
+      const { transactions } = await client.restore([{ table: 'nat', chains, blocks }])
+      expect(transactions).toBe(client.variant === 'nft' ? 3 : 1)
       const table = (await client.save(['nat'])).get('nat')
       for (const [name, made] of [...chains, ...blocks.flatMap((block) => [...block])])
         expect(table?.get(name), name).toEqual(made)

@@ -484,14 +484,28 @@ export function testNftClient(open: () => NftClientUnderTest, options: { readonl
         }
         return await Promise.resolve('done')
       }
-      expect(await client.quietly(() => addTables('a', 'b'), 2)).toBe('done')
+      expect(
+        await client.quietly(
+          () => addTables('a', 'b'),
+          () => 2,
+        ),
+      ).toBe('done')
       expect(heard).toEqual([])
       // Ours is as it was, and known to be.
       await client.run({ ...table, changes: [{ op: 'add-chain', chain: { name: 'late' } }] })
       await addTables('c')
       await expect.poll(() => heard).toEqual(['c'])
-      await client.quietly(() => addTables('d', 'e'), 1)
+      await client.quietly(
+        () => addTables('d', 'e'),
+        () => 1,
+      )
       expect(heard).toEqual(['c', 'lost'])
+      const failing = async (): Promise<never> => {
+        await addTables('f')
+        throw new Error('half done')
+      }
+      await expect(client.quietly(failing, () => 1)).rejects.toThrow('half done')
+      expect(heard).toEqual(['c', 'lost', 'lost'])
     })
 
     foreign(`run() goes on when another process changed another table${reason}`, async () => {
