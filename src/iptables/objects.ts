@@ -30,7 +30,7 @@ export interface TableChanges {
   /** Chains that are made, or emptied when they exist, and then filled. */
   readonly chains: WantedChains
   /**
-   * More chains, which must be new, in blocks. Their rules may name chains of `chains`, of their own block and of earlier ones. Both kinds
+   * More chains, which must be new, in blocks; none is empty. Their rules may name chains of `chains`, of their own block and of earlier ones. Both kinds
    * of tools take blocks faster than all chains at once, and begin with the first while the next is made. For the nft kind each block is a
    * transaction of its own, before that of all else: nobody may be led to these chains yet.
    */

@@ -213,6 +213,22 @@ describe.each(['legacy', 'nft'] as const)('IptablesMode with the %s tools', (var
     expect(startled).toBe(0)
   })
 
+  test.each([200, 250])('is not startled by a first sync of %i Services, which comes in blocks', async (count) => {
+    using netns = createAnonymousNetns()
+    using mode = openMode(netns, variant)
+    let startled = 0
+    mode.watch(() => void startled++)
+    const many = Array.from({ length: count }, (_, i) => {
+      const service = exampleService(`s${i}`, { clusterIPs: [`10.96.1.${i}`] })
+      return [service, exampleSlice(service, ['10.0.0.1', '10.0.0.2'])] as const
+    })
+    const services = compile(exampleSnapshot(many))
+    await mode.sync(services)
+    await new Promise((resolve) => setTimeout(resolve, 600))
+    expect(startled).toBe(0)
+    expect((await mode.plan(services)).lines).toEqual([])
+  })
+
   test('cleanup() takes this mode’s rules, and leaves what others have, a kube-proxy too', async () => {
     using netns = createAnonymousNetns()
     const kubelet = '*mangle\n:KUBE-IPTABLES-HINT - [0:0]\nCOMMIT\n*nat\n:OTHERS - [0:0]\n-A OUTPUT -j OTHERS\nCOMMIT\n'

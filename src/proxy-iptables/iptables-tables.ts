@@ -215,12 +215,13 @@ function* serviceBlocks(
   let left = size
   for (const service of services) {
     addServiceChains(block, service, context)
-    if (--left > 0) continue
+    // Services of the other family add nothing: a transaction without changes would not count as one.
+    if (--left > 0 || block.size === 0) continue
     yield block
     block = new Map()
     left = size = Math.min(2 * size, sizes.last)
   }
-  yield block
+  if (block.size > 0) yield block
 }
 
 /** What a generator made, for whoever reads it again. */
