@@ -24,7 +24,7 @@ export interface Idleness {
 }
 
 /**
- * Waits until all that runs on nodes is idle, half a minute at most: who stands by must not disturb who is measured.
+ * Waits until all that runs on nodes is idle, for {@link secondsToSettle} at most: who stands by must not disturb who is measured.
  */
 export async function awaitIdle(all: readonly Standby[], signal: AbortSignal): Promise<Idleness> {
   const processes = all.map(({ name, lane }) => ({ name, pids: processesIn(lane) }))

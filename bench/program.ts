@@ -67,11 +67,11 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
   // IPVS takes addresses for broadcast ones where no link is up.
   run(netns, ['ip', 'link', 'set', 'lo', 'up'])
   if (mode.startsWith('iptables-')) hintTools(netns, mode.slice('iptables-'.length))
+  const began = Date.now()
   let daemon = startDaemon(folder, netns)
   const forget = stopAtExit(() => void daemon.child.kill('SIGKILL'))
   try {
     say('cold start')
-    const began = Date.now()
     const ready = await daemon.until(hasSynced, { withinMs: task.startLimitMs, everyMs: startPollMs })
     const startMs = Date.parse(firstSync(ready).time) - began
     const cold = { ...firstSync(ready), cpuSeconds: daemon.cpuSeconds() }

@@ -16,7 +16,7 @@ export interface RestoreResult {
 
 export interface RestoreOptions {
   readonly signal?: AbortSignal
-  /** Called when all has been handed over, and the tool still works. Not when it fails before. */
+  /** Called when all is with the kernel or the tool, which still works. Not when it fails before. */
   readonly onHandedOver?: () => void
 }
 

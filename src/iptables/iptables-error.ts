@@ -1,4 +1,7 @@
-/** iptables, iptables-save or iptables-restore failed. A restore that failed changed nothing of the table that it names. */
+/**
+ * iptables, iptables-save or iptables-restore failed. A restore that failed changed nothing of the table that it names, but may have left new
+ * chains that nothing leads to (`TableChanges.blocks`).
+ */
 export class IptablesError extends Error {
   override readonly name = 'IptablesError'
   readonly argv: readonly string[]

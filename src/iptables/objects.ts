@@ -24,15 +24,15 @@ export type WantedChains = ReadonlyMap<string, ChainRules>
 /** What iptables-save shows of one address family. Tables that were never used are not there. */
 export type Ruleset = ReadonlyMap<TableName, TableRules>
 
-/** Changes of one table; iptables-restore applies them all or not at all. */
+/** Changes of one table; but for blocks, with the nft tools, iptables-restore applies them all or not at all. */
 export interface TableChanges {
   readonly table: TableName
   /** Chains that are made, or emptied when they exist, and then filled. */
   readonly chains: WantedChains
   /**
-   * More chains, which must be new, in blocks; none is empty. Their rules may name chains of `chains`, of their own block and of earlier ones. Both kinds
-   * of tools take blocks faster than all chains at once, and begin with the first while the next is made. For the nft kind each block is a
-   * transaction of its own, before that of all else: nobody may be led to these chains yet.
+   * Chains that do not exist yet, and that nobody is led to, in blocks that are not empty. They come before all else; their rules may name
+   * chains that exist, or are of their own block or an earlier one. Both kinds of tools take blocks faster than all chains at once, and begin
+   * with the first while the next is made. For the nft kind each block is a transaction of its own.
    */
   readonly blocks?: Iterable<WantedChains>
   /** Rules to put first in a chain that belongs to others, the first of them first. */

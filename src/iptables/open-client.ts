@@ -139,7 +139,14 @@ class ToolsClient implements IptablesClient {
       onHandedOver?.()
     }
     const argv = [this.#tools.restore, '--noflush', '--counters', ...this.#wait()]
-    const result = await this.#try(argv, { input: pieces(), ...(signal && { signal }) })
+    let result: RunResult
+    try {
+      result = await this.#try(argv, { input: pieces(), ...(signal && { signal }) })
+    } catch (error) {
+      // When changes could not be made, that is what failed, and not the tool that waits for them.
+      await changes
+      throw error
+    }
     if (result.code !== 0) throw failure(argv, result, formatRestore(await changes, variant))
     return { bytes, transactions: countTransactions(await changes, variant), ms: performance.now() - start }
   }

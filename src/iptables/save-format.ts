@@ -37,11 +37,10 @@ export function formatRestore(changes: readonly TableChanges[], variant: Variant
 /** {@link formatRestore} in pieces of some 64 KiB, each made when it is asked for. */
 export function* restorePieces(changes: readonly TableChanges[], variant: Variant): Generator<string> {
   let piece = ''
-  for (const change of changes) {
-    if (isEmptyChange(change)) continue
-    piece += `*${change.table}\n`
-    for (const lines of restoreLines(change, variant)) {
-      piece += lines
+  for (const { table, lines } of transactions(changes, variant)) {
+    piece += `*${table}\n`
+    for (const some of lines) {
+      piece += some
       if (piece.length < pieceLength) continue
       yield piece
       piece = ''
@@ -51,21 +50,44 @@ export function* restorePieces(changes: readonly TableChanges[], variant: Varian
   if (piece !== '') yield piece
 }
 
+interface RestoreTransaction {
+  readonly table: TableName
+  readonly lines: Iterable<string>
+}
+
+/** One for each table, and with the nft tools one for each block before it. */
+function* transactions(changes: readonly TableChanges[], variant: Variant): Generator<RestoreTransaction> {
+  for (const change of changes) {
+    const { table, blocks = [] } = change
+    if (variant === 'nft') {
+      for (const block of blocks) yield { table, lines: chainLines(block) }
+      if (!isEmptyBesideBlocks(change)) yield { table, lines: restoreLines(change) }
+    } else if (!isEmptyChange(change)) {
+      yield { table, lines: blocksThen(blocks, restoreLines(change)) }
+    }
+  }
+}
+
+function* blocksThen(blocks: Iterable<WantedChains>, rest: Iterable<string>): Generator<string> {
+  for (const block of blocks) yield* chainLines(block)
+  yield* rest
+}
+
+/** How many transactions a list of changes is. */
+export function countTransactions(changes: readonly TableChanges[], variant: Variant): number {
+  return [...transactions(changes, variant)].length
+}
+
 /** What a pipe holds. */
 const pieceLength = 65_536
 
 /** Whether nothing is to be done. */
-export function isEmptyChange({ chains, blocks, prepend, append, remove, deleteChains }: TableChanges): boolean {
-  return (
-    chains.size === 0 && !blocks && ![prepend, append, remove, deleteChains].some((list) => list && list.length > 0)
-  )
+export function isEmptyChange(change: TableChanges): boolean {
+  return !change.blocks && isEmptyBesideBlocks(change)
 }
 
-/** How many transactions a list of changes is: one for each table, and with the nft tools one for each block. */
-export function countTransactions(changes: readonly TableChanges[], variant: Variant): number {
-  const ofTables = changes.filter((change) => !isEmptyChange(change))
-  const blocks = variant === 'nft' ? ofTables.flatMap((change) => [...(change.blocks ?? [])]) : []
-  return ofTables.length + blocks.length
+function isEmptyBesideBlocks({ chains, prepend, append, remove, deleteChains }: TableChanges): boolean {
+  return chains.size === 0 && ![prepend, append, remove, deleteChains].some((list) => list && list.length > 0)
 }
 
 /** Rules that a list of changes adds. */
@@ -79,26 +101,25 @@ export function countRules(changes: readonly TableChanges[]): number {
 }
 
 /**
- * Commands of one table. Chains come first, so that rules may name them in any order, and by name, because the nft tools keep
- * a sorted list: 1,000 Services take them three times as long otherwise.
+ * Commands of one table, but for blocks. Chains come first, so that rules may name them in any order, and by name, because the nft
+ * tools keep a sorted list: 1,000 Services take them three times as long otherwise.
  */
-function* restoreLines(changes: TableChanges, variant: Variant): Generator<string> {
-  const { chains, blocks = [], prepend = [], append = [], remove = [], deleteChains = [] } = changes
+function* restoreLines(changes: TableChanges): Generator<string> {
+  const { chains, prepend = [], append = [], remove = [], deleteChains = [] } = changes
   const names = [...chains.keys()].sort()
   // Named like this, a chain that exists is emptied; it must be before it can be removed.
-  const mentioned = deleteChains.length === 0 ? names : [...names, ...deleteChains].sort()
-  yield* declarations(mentioned)
+  yield* declarations(deleteChains.length === 0 ? names : [...names, ...deleteChains].sort())
   for (const { chain, rule } of remove) yield `-D ${chain} ${rule}\n`
-  for (const block of blocks) {
-    const own = [...block.keys()].sort()
-    yield* declarations(own)
-    yield* additions(block, own)
-    if (variant === 'nft') yield `COMMIT\n*${changes.table}\n`
-  }
   yield* additions(chains, names)
   for (const { chain, rule } of prepend.toReversed()) yield `-I ${chain} 1 ${rule}\n`
   for (const { chain, rule } of append) yield `-A ${chain} ${rule}\n`
   for (const name of deleteChains) yield `-X ${name}\n`
+}
+
+function* chainLines(chains: WantedChains): Generator<string> {
+  const names = [...chains.keys()].sort()
+  yield* declarations(names)
+  yield* additions(chains, names)
 }
 
 function* declarations(names: readonly string[]): Generator<string> {

@@ -17,7 +17,10 @@ export interface RunResult {
 export interface RunOptions {
   /** The network namespace to run it in. */
   readonly netns?: Netns
-  /** Given to its standard input, which is empty otherwise. Of pieces, the next is taken when there is room for it. */
+  /**
+   * Given to its standard input, which is empty otherwise. Of pieces, the next is taken when there is room for it; that input is a socket,
+   * so the program cannot open `/dev/stdin`.
+   */
   readonly input?: string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>
   /** Milliseconds until it is killed and the call fails. */
   readonly timeout?: number
@@ -112,12 +115,14 @@ const inputRoom = 4 * 1024 * 1024
 
 function spawnWithRoom(netns: Netns | undefined, argv: readonly string[], options: SpawnOptions): Spawned {
   const [ours, theirs] = socketPair()
-  const stdin = new Socket({ fd: ours, readable: false, writable: true })
+  let stdin: Socket | undefined
   try {
     setSendBuffer(ours, inputRoom)
+    stdin = new Socket({ fd: ours, readable: false, writable: true })
     return { child: spawnIn(netns, argv, { stdio: [theirs, 'pipe', 'pipe'], ...options }), stdin }
   } catch (error) {
-    stdin.destroy()
+    if (stdin) stdin.destroy()
+    else closeSync(ours)
     throw error
   } finally {
     closeSync(theirs)

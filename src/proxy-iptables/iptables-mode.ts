@@ -31,16 +31,7 @@ import {
   type Writing,
 } from './iptables-writer.ts'
 import { SetWatch } from './set-watch.ts'
-import {
-  clusterIpSet,
-  clusterIpsOf,
-  compileTables,
-  contextOf,
-  diffTables,
-  fillTables,
-  manyEndpoints,
-  touchedTables,
-} from './iptables-tables.ts'
+import { clusterIpSet, clusterIpsOf, changeTables, contextOf, manyEndpoints, touchedTables } from './iptables-tables.ts'
 
 /** What is remembered between syncs. */
 interface Programmed {
@@ -62,7 +53,9 @@ export class IptablesMode implements Dataplane, Disposable {
   /** Somebody else changed the tables since the last sync. */
   #drift: { readonly by: string | undefined } | undefined
   #listener: (() => void) | undefined
-  /** What {@link prepare} began to read, for the sync that follows; undefined once others have changed something since. */
+  /** Whether there was a sync, or another change of ours. */
+  #begun = false
+  /** What {@link prepare} began to read; undefined once it was used, or once we heard of a change by others. */
   #reads: readonly Promise<Ruleset>[] | undefined
 
   /** `open` finds the tools: `() => openIptablesParts({ log })`. It is tried again at the next call when it fails. */
@@ -82,18 +75,16 @@ export class IptablesMode implements Dataplane, Disposable {
     }
   }
 
-  /** Finds the tools, and begins to read what is there. */
+  /** Finds the tools, and begins to read what is there, for the first sync: from then on the tables change. */
   async prepare(): Promise<void> {
     const parts = await this.#ready()
-    this.#reads ??= readAll(parts)
-  }
-
-  /** The order of slots is not looked for. But what is there can be read while the first Services are compiled. */
-  recall(): Promise<undefined> {
-    this.prepare().catch(() => {
-      // The sync that follows says it.
+    if (this.#begun || this.#reads) return
+    const reads = readAll(parts)
+    this.#reads = reads
+    Promise.all(reads).catch(() => {
+      // It may go better next time; if not, the sync says why.
+      if (this.#reads === reads) this.#reads = undefined
     })
-    return Promise.resolve(undefined)
   }
 
   async plan(services: CompiledServices): Promise<Plan> {
@@ -116,7 +107,10 @@ export class IptablesMode implements Dataplane, Disposable {
   }
 
   async sync(services: CompiledServices, options: SyncOptions = {}): Promise<SyncResult> {
+    this.#begun = true
     const parts = await this.#ready()
+    const prepared = options.verify ? undefined : this.#reads
+    this.#reads = undefined
     const before = this.#programmed
     const trusted = before && !this.#drift && !options.verify ? before : undefined
     const useful = trusted && trusted.services.settings === services.settings ? trusted : undefined
@@ -126,7 +120,7 @@ export class IptablesMode implements Dataplane, Disposable {
     const enough = useful?.families.every(({ context }) => context.terse === isLarge(services, context.family))
     const result = await (useful && enough === true
       ? this.#syncChanges(parts, services, { before: useful, ...options })
-      : this.#syncAll(parts, services, { before, ...options }))
+      : this.#syncAll(parts, services, { before, reads: prepared ?? readAll(parts), ...options }))
     if (parts.sets) await this.#setWatch?.expect(parts.clients.map(({ family }) => clusterIpSet(family).name))
     if (this.#drift) this.#listener?.()
     return result
@@ -148,6 +142,8 @@ export class IptablesMode implements Dataplane, Disposable {
   }
 
   async cleanup(): Promise<void> {
+    this.#begun = true
+    this.#reads = undefined
     const parts = await this.#ready()
     this.#programmed = undefined
     for (const { client, ours, changes } of await findServiceRules(await allClients(parts))) {
@@ -205,7 +201,15 @@ export class IptablesMode implements Dataplane, Disposable {
   async #syncAll(
     parts: IptablesParts,
     services: CompiledServices,
-    { before, signal }: { readonly before: Programmed | undefined; readonly signal?: AbortSignal },
+    {
+      before,
+      reads,
+      signal,
+    }: {
+      readonly before: Programmed | undefined
+      readonly reads: readonly Promise<Ruleset>[]
+      readonly signal?: AbortSignal
+    },
   ): Promise<SyncResult> {
     const drift = this.#drift
     // A change that comes while we read is noted anew, and leads to another sync.
@@ -214,20 +218,18 @@ export class IptablesMode implements Dataplane, Disposable {
       const writer = new IptablesWriter(parts, signal)
       const { cost } = writer
       const families: ProgrammedFamily[] = []
-      const reads = this.#reads ?? readAll(parts)
-      this.#reads = undefined
       let last: Writing = { handedOver: Promise.resolve(), done: Promise.resolve() }
       try {
         for (const [i, client] of parts.clients.entries()) {
           const { family } = client
           const reading = reads[i]!
           const former = last
-          // Then there is something to write for sure.
-          const isNew = !hasServiceChains(await reading)
+          // With nothing there, there is something to write for sure.
+          const startsEarly = !hasServiceChains(await reading)
           const prepare = async (): Promise<readonly TableChanges[]> => {
             // Made while the tool works on the family before, but not while it waits for us.
             await former.handedOver
-            const { changes, wanted } = await differences(reading, services, { parts, family, isNew })
+            const { changes, wanted } = await differences(reading, services, { parts, family })
             families.push(wanted)
             // One tool at a time, for they share a lock.
             await former.done
@@ -235,7 +237,7 @@ export class IptablesMode implements Dataplane, Disposable {
           }
           // Rules may only name a set that exists.
           await parts.sets?.create(clusterIpSet(family))
-          last = writer.write(client, awaitedLater(prepare()), { services, startsEarly: isNew })
+          last = writer.write(client, awaitedLater(prepare()), { services, startsEarly })
         }
       } finally {
         await last.done
@@ -289,21 +291,12 @@ export class IptablesMode implements Dataplane, Disposable {
 async function differences(
   reading: Promise<Ruleset>,
   services: CompiledServices,
-  {
-    parts,
-    family,
-    isNew = false,
-  }: { readonly parts: IptablesParts; readonly family: IpFamily; readonly isNew?: boolean },
+  { parts, family }: { readonly parts: IptablesParts; readonly family: IpFamily },
 ): Promise<{ readonly changes: readonly TableChanges[]; readonly wanted: ProgrammedFamily }> {
   const context = contextOf(services, { family, terse: isLarge(services, family) })
   const wanted = programmedFamily(services, context, parts.features)
-  if (isNew)
-    return {
-      changes: fillTables(await reading, services, { ...wanted, variant: parts.nft ? 'nft' : 'legacy' }),
-      wanted,
-    }
-  const tables = compileTables(services, context, wanted.shared)
-  return { changes: diffTables(await awaitedLater(reading), tables), wanted }
+  const current = await awaitedLater(reading)
+  return { changes: changeTables(current, { ...wanted, variant: parts.nft ? 'nft' : 'legacy' }), wanted }
 }
 
 /** Whether somebody programmed Services, ever. */

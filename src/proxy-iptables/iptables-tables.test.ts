@@ -1,7 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Ruleset } from '../iptables/objects.ts'
 import { FakeIptables } from '../iptables/fake-iptables.ts'
+import type { Ruleset, TableChanges } from '../iptables/objects.ts'
+import { formatRestore, isEmptyChange } from '../iptables/save-format.ts'
 import { tracePacket, type TraceResult } from '../iptables/trace.ts'
 import { parseCidr } from '../net/cidr.ts'
 import { ipFamilyOf, ipToBytes, parseIp, type IpFamily } from '../net/ip-address.ts'
@@ -17,7 +18,7 @@ import { exampleService, exampleSlice, exampleSnapshot } from '../proxy/example-
 import { programmedFamily } from './iptables-changes.ts'
 import { clientHashSlot } from './iptables-hash.ts'
 import { portChain } from './iptables-names.ts'
-import { clusterIpsOf, compileTables, contextOf, diffTables, fillTables } from './iptables-tables.ts'
+import { changeTables, clusterIpsOf, contextOf } from './iptables-tables.ts'
 
 const features = { addressSets: true, liberalConntrack: false }
 
@@ -26,11 +27,13 @@ function rulesOf(services: CompiledServices, family: IpFamily): Ruleset {
   const context = contextOf(services, { family, terse: false })
   const { shared } = programmedFamily(services, context, features)
   return new Map(
-    compileTables(services, context, shared).map(({ table, chains, jumps }) => {
-      const all = new Map([...chains].map(([name, rules]) => [name, [...rules]]))
-      for (const { chain, rule } of jumps) all.set(chain, [...(all.get(chain) ?? []), rule])
-      return [table, all]
-    }),
+    changeTables(new Map(), { services, context, shared, variant: 'legacy' }).map(
+      ({ table, chains, blocks = [], prepend = [] }) => {
+        const all = new Map([...blocks, chains].flatMap((some) => [...some].map(([name, rules]) => [name, [...rules]])))
+        for (const { chain, rule } of prepend) all.set(chain, [...(all.get(chain) ?? []), rule])
+        return [table, all]
+      },
+    ),
   )
 }
 
@@ -200,7 +203,7 @@ function packetOf(asked: Asked, settings: ProxySettings): Packet {
   }
 }
 
-describe('compileTables()', () => {
+describe('changeTables()', () => {
   test('does with any packet what the model decides', () => {
     const kinds = { pass: 0, reject: 0, drop: 0, balance: 0 }
     fc.assert(
@@ -276,7 +279,7 @@ const small = compileServices(
   { nodeName: 'this-node', settings },
 )
 
-test('compileTables() writes the chains that kube-proxy writes', () => {
+test('changeTables() writes the chains that kube-proxy writes', () => {
   const lines: string[] = []
   for (const [table, chains] of rulesOf(small, 4)) {
     for (const [name, rules] of chains) lines.push(`${table} ${name}`, ...rules.map((rule) => `  ${rule}`))
@@ -299,24 +302,80 @@ test('clientHashSlot() spreads clients evenly over a table', () => {
   expect(Math.max(...counts)).toBeLessThan(1150)
 })
 
-test.each(['legacy', 'nft'] as const)(
-  'fillTables() writes in blocks what compileTables() writes at once (%s)',
-  async (variant) => {
-    const many = Array.from({ length: 350 }, (_, i) => {
-      const service = exampleService(`s${i}`, {
-        clusterIPs: [`10.96.${i >> 8}.${i & 255}`],
-        ports: [`80:${30_000 + i}/tcp`],
-      })
-      return [service, exampleSlice(service, ['10.180.0.1', '10.180.0.2'])] as const
-    })
-    const services = compileServices(exampleSnapshot(many), { nodeName: 'n', settings })
-    const context = contextOf(services, { family: 4, terse: false })
-    const { shared } = programmedFamily(services, context, features)
-    const [inBlocks, atOnce] = [new FakeIptables(4, variant), new FakeIptables(4, variant)]
-    const changes = fillTables(await inBlocks.save(), services, { context, shared, variant })
-    expect([...(changes.find(({ table }) => table === 'nat')?.blocks ?? [])].length).toBeGreaterThan(1)
-    await inBlocks.restore(changes)
-    await atOnce.restore(diffTables(await atOnce.save(), compileTables(services, context, shared)))
-    expect(await inBlocks.save()).toEqual(await atOnce.save())
-  },
-)
+describe.each(['legacy', 'nft'] as const)('changeTables() for the %s tools', (variant) => {
+  /** Every third Service has both families, every third IPv6 alone. */
+  const many = (count: number, endpoints: readonly string[] = ['10.180.0.1', '10.180.0.2']) =>
+    compileServices(
+      exampleSnapshot(
+        Array.from({ length: count }, (_, i) => {
+          const both = [`10.96.${i >> 8}.${i & 255}`, `fd00:96::${i.toString(16)}`]
+          const clusterIPs = i % 3 === 0 ? both : [both[i % 3 === 1 ? 0 : 1] ?? '']
+          const service = exampleService(`s${i}`, { clusterIPs, ports: [`80:${30_000 + i}/tcp`] })
+          return [
+            service,
+            exampleSlice(service, endpoints),
+            exampleSlice(service, ['fd00:10::1', 'fd00:10::2'], { name: `${service.name}-6` }),
+          ] as const
+        }),
+      ),
+      { nodeName: 'n', settings },
+    )
+  const changesTo = (current: Ruleset, services: CompiledServices, family: IpFamily) => {
+    const context = contextOf(services, { family, terse: false })
+    return changeTables(current, { ...programmedFamily(services, context, features), variant })
+  }
+  const blocksOf = (changes: readonly TableChanges[]) => [
+    ...(changes.find(({ table }) => table === 'nat')?.blocks ?? []),
+  ]
+
+  test.each([4, 6] as const)('fills empty tables in blocks, none of them empty (IPv%i)', async (family) => {
+    const tools = new FakeIptables(family, variant)
+    const services = many(350)
+    const changes = changesTo(await tools.save(), services, family)
+    const { transactions } = await tools.restore(changes)
+    const blocks = blocksOf(changes)
+    expect(blocks.length).toBeGreaterThan(2)
+    expect(Math.min(...blocks.map(({ size }) => size))).toBeGreaterThan(0)
+    expect(transactions).toBe(variant === 'nft' ? blocks.length + 3 : 3)
+    expect(await tools.save()).toEqual(withJumpsFirst(rulesOf(services, family)))
+    expect(changesTo(await tools.save(), services, family).every(isEmptyChange)).toBe(true)
+  })
+
+  test('goes on where a fill ended, and leaves what is there until the last transaction', async () => {
+    const tools = new FakeIptables(4, variant)
+    const services = many(350)
+    const text = formatRestore(changesTo(await tools.save(), services, 4), variant)
+    const parts = text.split(/(?<=COMMIT\n)/)
+    // All but what leads there. The legacy tools do that in one.
+    tools.apply(parts.slice(0, -1).join(''))
+    const led = (await tools.save()).get('nat')?.get('OUTPUT') ?? []
+    expect(led).toEqual([])
+    await tools.restore(changesTo(await tools.save(), services, 4))
+    expect(await tools.save()).toEqual(withJumpsFirst(rulesOf(services, 4)))
+
+    const other = many(700, ['10.180.0.2', '10.180.0.3'])
+    const changes = changesTo(await tools.save(), other, 4)
+    const there = new Set((await tools.save()).get('nat')?.keys())
+    const fresh = blocksOf(changes)
+    expect(fresh.length).toBeGreaterThan(1)
+    expect(fresh.flatMap((block) => [...block.keys()]).filter((name) => there.has(name))).toEqual([])
+    await tools.restore(changes)
+    expect(await tools.save()).toEqual(withJumpsFirst(rulesOf(other, 4)))
+  })
+})
+
+/** As {@link FakeIptables} shows them: with the chains that a table has by itself. */
+function withJumpsFirst(rules: Ruleset): Ruleset {
+  const builtIn = {
+    filter: ['INPUT', 'FORWARD', 'OUTPUT'],
+    nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
+    mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
+    raw: [],
+  } as const
+  return new Map(
+    [...rules].map(([table, chains]) => [
+      table,
+      new Map([...builtIn[table].map((name) => [name, []] as const), ...chains]),
+    ]),
+  )
+}

@@ -1,7 +1,15 @@
 import { diffTable, type WantedTable } from '../iptables/diff.ts'
 import type { Variant } from '../iptables/client.ts'
 import type { AddressSet } from '../iptables/ip-set.ts'
-import type { ChainRules, Ruleset, TableChanges, TableName, WantedChains } from '../iptables/objects.ts'
+import {
+  sameRules,
+  type ChainRules,
+  type Ruleset,
+  type TableChanges,
+  type TableName,
+  type TableRules,
+  type WantedChains,
+} from '../iptables/objects.ts'
 import { formatRule, type Rule } from '../iptables/rule.ts'
 import { cidrFamily, networkOf, type Cidr } from '../net/cidr.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
@@ -146,17 +154,6 @@ class RulesWhenRead implements ChainRules {
   }
 }
 
-/** All that the tables of one family must hold: the shared chains, and those of each Service. Pure. */
-export function compileTables(
-  services: CompiledServices,
-  context: RuleContext,
-  shared: SharedChains,
-): readonly WantedTable[] {
-  const nat = new Map<string, ChainRules>(shared.nat)
-  for (const service of services.services.values()) addServiceChains(nat, service, context)
-  return wantedTables({ ...shared, nat })
-}
-
 function wantedTables(shared: SharedChains): readonly WantedTable[] {
   const wanted = {
     mangle: new Map([
@@ -173,22 +170,67 @@ function wantedTables(shared: SharedChains): readonly WantedTable[] {
   }))
 }
 
+/** What the changes of a family's tables depend on, beside what is there. */
+export interface TablesWanted {
+  readonly services: CompiledServices
+  readonly context: RuleContext
+  readonly shared: SharedChains
+  readonly variant: Variant
+}
+
 /**
- * The changes from tables without any chain of Services to what is wanted: the chains of Services are made while the tool reads the first.
+ * The changes from what iptables-save showed to what is wanted. Chains of Services that are not there yet come in blocks; when none is
+ * there, they are made when they are read: at a cold start the tool works on the first meanwhile.
  */
-export function fillTables(
-  current: Ruleset,
-  services: CompiledServices,
-  {
-    context,
-    shared,
-    variant,
-  }: { readonly context: RuleContext; readonly shared: SharedChains; readonly variant: Variant },
-): readonly TableChanges[] {
-  const blocks = new Remembered(serviceBlocks(services.services.values(), context, blockSizes[variant]))
-  return diffTables(current, wantedTables(shared)).map((change) =>
-    change.table === 'nat' ? { ...change, blocks } : change,
+export function changeTables(current: Ruleset, wanted: TablesWanted): readonly TableChanges[] {
+  return wantedTables(wanted.shared).map((table) =>
+    table.table === 'nat' ? changeNat(current.get('nat'), table, wanted) : diffTable(current.get(table.table), table),
   )
+}
+
+function changeNat(there: TableRules = new Map(), table: WantedTable, wanted: TablesWanted): TableChanges {
+  const changed = new Map<string, ChainRules>()
+  const known = new Set(table.chains.keys())
+  const change = diffTable(there, { ...table, owns: () => false })
+  const blocks = new Remembered(newChains(there, wanted, { changed, known }))
+  if (![...there.keys()].some(isServiceChain)) return { ...change, blocks }
+  const all = [...blocks]
+  const chainsToWrite = changed.size === 0 ? change.chains : new Map([...change.chains, ...changed])
+  const deleteChains = [...there.keys()].filter((name) => isServiceChain(name) && !known.has(name))
+  return { ...change, chains: chainsToWrite, deleteChains, ...(all.length > 0 && { blocks: all }) }
+}
+
+/**
+ * Chains of nat that are not there, in blocks: the shared ones, still empty, and those of Services. Notes the names of all, and the
+ * rules of those that are there and differ.
+ */
+function* newChains(
+  there: TableRules,
+  { services, context, shared, variant }: TablesWanted,
+  found: { readonly changed: Map<string, ChainRules>; readonly known: Set<string> },
+): Generator<WantedChains> {
+  const missing = [...shared.nat.keys()].filter((name) => !there.has(name))
+  if (missing.length > 0) yield new Map(missing.map((name) => [name, []]))
+  let block = new Map<string, ChainRules>()
+  let { first: size } = blockSizes[variant]
+  let count = 0
+  for (const service of services.services.values()) {
+    const own = new Map<string, ChainRules>()
+    addServiceChains(own, service, context)
+    const before = block.size
+    for (const [name, rules] of own) {
+      found.known.add(name)
+      const current = there.get(name)
+      if (!current) block.set(name, rules)
+      else if (!sameRules(current, rules)) found.changed.set(name, rules)
+    }
+    if (block.size === before || ++count < size) continue
+    yield block
+    block = new Map()
+    count = 0
+    size = Math.min(2 * size, blockSizes[variant].last)
+  }
+  if (block.size > 0) yield block
 }
 
 interface BlockSizes {
@@ -203,25 +245,6 @@ interface BlockSizes {
 const blockSizes: Readonly<Record<Variant, BlockSizes>> = {
   legacy: { first: 100, last: 1600 },
   nft: { first: 100, last: 100 },
-}
-
-function* serviceBlocks(
-  services: Iterable<ServiceFrontends>,
-  context: RuleContext,
-  sizes: BlockSizes,
-): Generator<WantedChains> {
-  let block = new Map<string, ChainRules>()
-  let size = sizes.first
-  let left = size
-  for (const service of services) {
-    addServiceChains(block, service, context)
-    // Services of the other family add nothing: a transaction without changes would not count as one.
-    if (--left > 0 || block.size === 0) continue
-    yield block
-    block = new Map()
-    left = size = Math.min(2 * size, sizes.last)
-  }
-  if (block.size > 0) yield block
 }
 
 /** What a generator made, for whoever reads it again. */
@@ -243,11 +266,6 @@ class Remembered<T> implements Iterable<T> {
       yield this.#made[i]!
     }
   }
-}
-
-/** The changes from what iptables-save showed to what is wanted. */
-export function diffTables(current: Ruleset, wanted: readonly WantedTable[]): readonly TableChanges[] {
-  return wanted.map((table) => diffTable(current.get(table.table), table))
 }
 
 /** The cluster IPs that Services of a family have, each as often as frontends name it. */
