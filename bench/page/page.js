@@ -72,6 +72,21 @@ function ticksOf(from, to) {
   return Array.from({ length: Math.floor(to / step) - first + 1 }, (_, i) => (first + i) * step)
 }
 
+/** Labels of an x axis, but for those that would stand in the one to their right. */
+function withRoom(plot, places, labels) {
+  const widthOf = (label) => 7 * label.length + 6
+  let end = Infinity
+  return labels
+    .toReversed()
+    .map((label, i) => {
+      const middle = plot.valToPos(places.at(-1 - i), 'x')
+      if (middle + widthOf(label) / 2 > end) return ''
+      end = middle - widthOf(label) / 2
+      return label
+    })
+    .toReversed()
+}
+
 function draw(chart) {
   const box = document.querySelector(`#chart-${chart.id} .plot`)
   box.replaceChildren()
@@ -138,6 +153,8 @@ function draw(chart) {
     : x.log
       ? () => [xs[0] * 0.8, xs.at(-1) * 1.25]
       : () => [xs[0], xs.at(-1)]
+  const hasZero = x.log && lines.some(({ points }) => points.some((point) => point.x === 0))
+  const labelOfX = (value) => (hasZero && value === 1 ? '0' : number(value))
   const plot = new uPlot(
     {
       width: box.clientWidth,
@@ -156,15 +173,9 @@ function draw(chart) {
           label: x.label,
           labelSize: 18,
           size: 30,
-          values: (_, splits) =>
-            splits.map((value) =>
-              bars
-                ? (x.names[value] ?? '')
-                : x.log && value === 1 && chart.lines.some(({ points }) => points.some((point) => point.x === 0))
-                  ? '0'
-                  : number(value),
-            ),
-          ...((x.log || bars) && { splits: () => (bars ? xs : xs), filter: (_, splits) => splits }),
+          values: (plot, splits) =>
+            bars ? splits.map((value) => x.names[value] ?? '') : withRoom(plot, splits, splits.map(labelOfX)),
+          ...((x.log || bars) && { splits: () => xs, filter: (_, splits) => splits }),
         },
         {
           ...axis,
