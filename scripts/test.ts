@@ -34,7 +34,7 @@ const total: Outcome = { passed: 0, failed: 0, skipped: new Map() }
 /**
  * What runs in the guest of test/vm, beside all flow cases in mode ipvs: what this machine's kernel may not have. With FAIRLEAD_TEST_VM=1
  * also our start from nothing (doctor, hello) and the other modes' packets, because modules that load on demand and a kernel without
- * br_netfilter show there; FAIRLEAD_TEST_VM=0 leaves the guest out. All of the kernel project in the guest: `npm run test:vm`.
+ * br_netfilter show there; FAIRLEAD_TEST_VM=0 leaves the guest out. All of the kernel project in the guest: `npm run test:vm -- src test`.
  */
 const guestFiles =
   process.env['FAIRLEAD_TEST_VM'] === '1'
