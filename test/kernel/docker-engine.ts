@@ -74,7 +74,7 @@ export class DockerEngine implements AsyncDisposable {
     )
     this.#dockerd = dockerd
     dockerd.stderr?.on('data', (chunk: Buffer) => (this.#log += chunk.toString()))
-    const ping = ['curl', '-sf', '--unix-socket', this.#socket, 'http://docker/_ping']
+    const ping = ['curl', '-sf', '--max-time', '5', '--unix-socket', this.#socket, 'http://docker/_ping']
     for (let tries = 0; (await this.#machine.run(...ping)).code !== 0; tries++) {
       if (dockerd.exitCode !== null || tries > 200) {
         throw new NoDockerError(`dockerd does not start here: ${this.#log.slice(-1000)}`)
@@ -89,12 +89,15 @@ export class DockerEngine implements AsyncDisposable {
     if (!dockerd || dockerd.exitCode !== null || dockerd.signalCode !== null) return
     const exited = once(dockerd, 'exit')
     dockerd.kill('SIGTERM')
+    // One that does not end is no fault of ours, and must not be taken for one.
+    const killed = setTimeout(() => dockerd.kill('SIGKILL'), 20_000)
     await exited
+    clearTimeout(killed)
   }
 
-  /** `docker WORDS...` */
+  /** `docker WORDS...`; exit code 124 when that takes half a minute. */
   docker(...words: readonly string[]): ReturnType<Machine['run']> {
-    return this.#machine.run('docker', `--host=unix://${this.#socket}`, ...words)
+    return this.#machine.run('timeout', '30', 'docker', `--host=unix://${this.#socket}`, ...words)
   }
 
   /** A container on docker0 that says "hello from docker" on its ports 8080, published on the node's 18080, and 8081. */
