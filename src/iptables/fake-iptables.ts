@@ -5,7 +5,7 @@ import { maxChainName, type Ruleset, type TableChanges, type TableName } from '.
 import { countTransactions, formatRestore } from './save-format.ts'
 
 /** The chains that a table has by itself. */
-const builtInChains: Readonly<Record<TableName, readonly string[]>> = {
+export const builtInChains: Readonly<Record<TableName, readonly string[]>> = {
   filter: ['INPUT', 'FORWARD', 'OUTPUT'],
   nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
   mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { FakeIptables } from '../iptables/fake-iptables.ts'
+import { builtInChains, FakeIptables } from '../iptables/fake-iptables.ts'
 import type { Ruleset, TableChanges } from '../iptables/objects.ts'
 import { formatRestore, isEmptyChange } from '../iptables/save-format.ts'
 import { tracePacket, type TraceResult } from '../iptables/trace.ts'
@@ -337,7 +337,7 @@ describe.each(['legacy', 'nft'] as const)('changeTables() for the %s tools', (va
     expect(blocks.length).toBeGreaterThan(2)
     expect(Math.min(...blocks.map(({ size }) => size))).toBeGreaterThan(0)
     expect(transactions).toBe(variant === 'nft' ? blocks.length + 3 : 3)
-    expect(await tools.save()).toEqual(withJumpsFirst(rulesOf(services, family)))
+    expect(await tools.save()).toEqual(withBuiltInChains(rulesOf(services, family)))
     expect(changesTo(await tools.save(), services, family).every(isEmptyChange)).toBe(true)
   })
 
@@ -351,7 +351,7 @@ describe.each(['legacy', 'nft'] as const)('changeTables() for the %s tools', (va
     const led = (await tools.save()).get('nat')?.get('OUTPUT') ?? []
     expect(led).toEqual([])
     await tools.restore(changesTo(await tools.save(), services, 4))
-    expect(await tools.save()).toEqual(withJumpsFirst(rulesOf(services, 4)))
+    expect(await tools.save()).toEqual(withBuiltInChains(rulesOf(services, 4)))
 
     const other = many(700, ['10.180.0.2', '10.180.0.3'])
     const changes = changesTo(await tools.save(), other, 4)
@@ -360,22 +360,16 @@ describe.each(['legacy', 'nft'] as const)('changeTables() for the %s tools', (va
     expect(fresh.length).toBeGreaterThan(1)
     expect(fresh.flatMap((block) => [...block.keys()]).filter((name) => there.has(name))).toEqual([])
     await tools.restore(changes)
-    expect(await tools.save()).toEqual(withJumpsFirst(rulesOf(other, 4)))
+    expect(await tools.save()).toEqual(withBuiltInChains(rulesOf(other, 4)))
   })
 })
 
-/** As {@link FakeIptables} shows them: with the chains that a table has by itself. */
-function withJumpsFirst(rules: Ruleset): Ruleset {
-  const builtIn = {
-    filter: ['INPUT', 'FORWARD', 'OUTPUT'],
-    nat: ['PREROUTING', 'INPUT', 'OUTPUT', 'POSTROUTING'],
-    mangle: ['PREROUTING', 'INPUT', 'FORWARD', 'OUTPUT', 'POSTROUTING'],
-    raw: [],
-  } as const
+/** As {@link FakeIptables} shows them. */
+function withBuiltInChains(rules: Ruleset): Ruleset {
   return new Map(
     [...rules].map(([table, chains]) => [
       table,
-      new Map([...builtIn[table].map((name) => [name, []] as const), ...chains]),
+      new Map([...builtInChains[table].map((name) => [name, []] as const), ...chains]),
     ]),
   )
 }
