@@ -1,6 +1,7 @@
 /**
  * Runs the checks and test projects one after the other and ends in one line: `N passed, N failed, N skipped`.
- * What cannot run on this machine is skipped with its reason, and counted.
+ * What cannot run on this machine is skipped with its reason, and counted. What failed is named again right above that last line,
+ * with what it said: nobody should have to look for it among thousands.
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -12,7 +13,8 @@ import { cacheFolder, ensureKernel } from '../test/vm/kernel-package.ts'
 
 interface Outcome {
   passed: number
-  failed: number
+  /** What failed, each with what it said. */
+  failed: string[]
   /** Reason to how many. */
   skipped: Map<string, number>
 }
@@ -22,14 +24,19 @@ interface VitestReport {
     name: string
     status: string
     message?: string
-    assertionResults: { status: string; fullName: string; meta?: { skipReason?: string } }[]
+    assertionResults: {
+      status: string
+      fullName: string
+      failureMessages?: string[]
+      meta?: { skipReason?: string }
+    }[]
   }[]
 }
 
 const bin = (name: string): string => join('node_modules/.bin', name)
 /** Runs the words after it in the guest. */
 const guestRunner = ['test/vm/main.ts'] as const
-const total: Outcome = { passed: 0, failed: 0, skipped: new Map() }
+const total: Outcome = { passed: 0, failed: [], skipped: new Map() }
 
 /**
  * What runs in the guest of test/vm, beside all flow cases in mode ipvs: what this machine's kernel may not have. With FAIRLEAD_TEST_VM=1
@@ -64,16 +71,19 @@ for (const [name, step] of steps) {
 
 for (const [reason, count] of total.skipped) console.log(`skipped ${count}: ${reason}`)
 const skipped = [...total.skipped.values()].reduce((a, b) => a + b, 0)
-console.log(`${total.passed} passed, ${total.failed} failed, ${skipped} skipped`)
-process.exit(total.failed > 0 ? 1 : 0)
+for (const what of total.failed) console.log(`FAILED: ${what}`)
+console.log(`${total.passed} passed, ${total.failed.length} failed, ${skipped} skipped`)
+process.exit(total.failed.length > 0 ? 1 : 0)
 
 function check(name: string, argv: [string, ...string[]]): void {
   const { status } = spawnSync(argv[0], argv.slice(1), { stdio: 'inherit' })
   if (status === 0) total.passed++
-  else {
-    total.failed++
-    console.log(`FAILED: ${name}`)
-  }
+  else fail(name)
+}
+
+function fail(what: string): void {
+  total.failed.push(what)
+  console.log(`FAILED: ${what}`)
 }
 
 function skip(reason: string, count = 1): void {
@@ -124,15 +134,11 @@ function cases(what: string, kind: 'flows' | 'dns', runner: readonly string[], g
     for (const result of results) {
       if (result.result === 'ok') total.passed++
       else if (result.result === 'skip') skip(`conformance: ${result.reason ?? ''}`)
-      else {
-        total.failed++
-        console.log(formatResult(result))
-      }
+      else fail(`conformance ${what}: ${formatResult(result)}`)
     }
     console.log(formatCounts(countResults(results)))
   } catch (error) {
-    total.failed++
-    console.log(`FAILED: conformance ${what}: no results: ${String(error)}`)
+    fail(`conformance ${what}: no results: ${String(error)}`)
   } finally {
     rmSync(folder, { recursive: true })
   }
@@ -155,23 +161,29 @@ function vitest(project: string, more: readonly string[] = [], runner: readonly 
   ]
   const inGuest = [...runner, '--share', folder, process.execPath, ...words]
   const { status } = spawnSync(process.execPath, runner.length > 0 ? inGuest : words, { stdio: 'inherit' })
-  const before = total.failed
+  const before = total.failed.length
   try {
     const report = JSON.parse(readFileSync(file, 'utf8')) as VitestReport
     for (const suite of report.testResults) {
-      if (suite.status === 'failed' && suite.assertionResults.length === 0) total.failed++
+      if (suite.status === 'failed' && suite.assertionResults.length === 0)
+        fail(`${suite.name}: ${suite.message ?? ''}`)
       for (const test of suite.assertionResults) {
         if (test.status === 'passed') total.passed++
-        else if (test.status === 'failed') total.failed++
-        else skip(test.meta?.skipReason ?? `${project}: ${test.fullName}`)
+        else if (test.status === 'failed')
+          fail([`${suite.name}: ${test.fullName}`, ...(test.failureMessages ?? [])].join('\n'))
+        else skip(`${project}: ${test.meta?.skipReason ?? whereItRuns(test.fullName) ?? test.fullName}`)
       }
     }
   } catch (error) {
-    total.failed++
-    console.log(`FAILED: ${project}: no report from vitest: ${String(error)}`)
+    fail(`${project}: no report from vitest: ${String(error)}`)
   } finally {
     rmSync(folder, { recursive: true })
   }
   // vitest also fails for what no test reports: an unhandled rejection, say.
-  if (status !== 0 && total.failed === before) total.failed++
+  if (status !== 0 && total.failed.length === before) fail(`${project}: vitest ended with ${status ?? 'a signal'}`)
+}
+
+/** Where a test says in its title that it runs: `(where the kernel has IPVS: npm run test:vm)`. */
+function whereItRuns(title: string): string | undefined {
+  return /\((where [^()]*)\)/.exec(title)?.[1]
 }

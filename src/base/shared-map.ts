@@ -56,7 +56,12 @@ export class SharedMap<V> implements Iterable<[string, V]> {
     const keys: string[] = []
     const writable = (index: number): Map<string, V> => {
       let shard = copies.get(index)
-      if (!shard) copies.set(index, (shard = new Map(this.#shards[index])))
+      if (!shard) {
+        const before = this.#shards[index]
+        // To copy an empty one takes far longer than to make one.
+        shard = before === emptyShard ? new Map<string, V>() : new Map(before)
+        copies.set(index, shard)
+      }
       return shard
     }
     for (const [key, value] of set) {
@@ -85,15 +90,20 @@ export class SharedMap<V> implements Iterable<[string, V]> {
   }
 
   *[Symbol.iterator](): Iterator<[string, V]> {
-    for (const shard of this.#shards) yield* shard
+    for (const shard of this.#filled()) yield* shard
   }
 
   *keys(): IterableIterator<string> {
-    for (const shard of this.#shards) yield* shard.keys()
+    for (const shard of this.#filled()) yield* shard.keys()
   }
 
   *values(): IterableIterator<V> {
-    for (const shard of this.#shards) yield* shard.values()
+    for (const shard of this.#filled()) yield* shard.values()
+  }
+
+  /** Shards that have something: to begin with an empty one costs as much as an entry. */
+  #filled(): readonly ReadonlyMap<string, V>[] {
+    return this.#shards.filter((shard) => shard.size > 0)
   }
 
   /** The keys whose value was added, removed or replaced (by identity) between two versions. */

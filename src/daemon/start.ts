@@ -166,8 +166,9 @@ async function startParts(
   const networks = opened?.networks.bridges
   if (networks ?? config.sources.docker) await startDockerUser(context, networks)
   podSource.markSynced()
-  const { sources, location } = await startSources(context, { podSource, networks, version })
+  // Before the sources: while they are read, its mode finds its tools and reads what is there.
   const proxy = await startServices(context, networks)
+  const { sources, location } = await startSources(context, { podSource, networks, version })
   networkControl.serve(
     opened && {
       ...opened,

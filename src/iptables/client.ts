@@ -20,14 +20,9 @@ export interface RestoreOptions {
   readonly onHandedOver?: () => void
 }
 
-/** The rules of one address family in one network namespace: the kernel's (`open-client.ts`) or the fake's (`fake-iptables.ts`). */
-export interface IptablesClient {
+/** Applies changes to the tables of one family. */
+export interface Restorer {
   readonly family: IpFamily
-  readonly variant: Variant
-  /** Of the tools: `1.8.9`. */
-  readonly version: string
-  /** Reads whole tables; by default all that are in use. Throws IptablesError. */
-  save(tables?: readonly TableName[]): Promise<Ruleset>
   /**
    * Applies changes: one `iptables-restore --noflush --counters -w`. Nothing to do costs nothing. Throws IptablesError. Where
    * `changes` are yet to come, the tool starts meanwhile; it takes the lock with the first rule.
@@ -36,6 +31,20 @@ export interface IptablesClient {
     changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
     options?: RestoreOptions,
   ): Promise<RestoreResult>
+}
+
+/** A tool that was started ahead and waits for changes, without the lock, for one restore. Disposing it before ends it. */
+export interface StartedRestore extends Restorer, Disposable {}
+
+/** The rules of one address family in one network namespace: the kernel's (`open-client.ts`) or the fake's (`fake-iptables.ts`). */
+export interface IptablesClient extends Restorer {
+  readonly variant: Variant
+  /** Of the tools: `1.8.9`. */
+  readonly version: string
+  /** Reads whole tables; by default all that are in use. Throws IptablesError. */
+  save(tables?: readonly TableName[]): Promise<Ruleset>
+  /** Starts the tool ahead of a restore that is to be quick. If it ends before its time, the restore starts another. */
+  startRestore(): StartedRestore
   /**
    * A number that nearly always changes when somebody changes a table, found out without reading it; undefined where
    * there is none (nf_tables has notifications instead).

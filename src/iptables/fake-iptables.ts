@@ -1,5 +1,5 @@
 import type { IpFamily } from '../net/ip-address.ts'
-import type { IptablesClient, RestoreOptions, RestoreResult, Variant } from './client.ts'
+import type { IptablesClient, RestoreOptions, RestoreResult, StartedRestore, Variant } from './client.ts'
 import { failure } from './iptables-error.ts'
 import { maxChainName, type Ruleset, type TableChanges, type TableName } from './objects.ts'
 import { countTransactions, formatRestore } from './save-format.ts'
@@ -24,6 +24,8 @@ export class FakeIptables implements IptablesClient {
   readonly version = '1.8.9'
   /** What was restored so far, each as text. */
   readonly restored: string[] = []
+  /** How many tools were started ahead and wait. */
+  waiting = 0
   readonly #tables: Tables = new Map()
   #changes = 0
 
@@ -50,6 +52,26 @@ export class FakeIptables implements IptablesClient {
     onHandedOver?.()
     this.restored.push(text)
     return { bytes: Buffer.byteLength(text), transactions, ms: 0 }
+  }
+
+  startRestore(): StartedRestore {
+    this.waiting++
+    let waits = true
+    const end = (): void => {
+      if (waits) this.waiting--
+      waits = false
+    }
+    return {
+      family: this.family,
+      restore: async (changes, options) => {
+        try {
+          return await this.restore(changes, options)
+        } finally {
+          end()
+        }
+      },
+      [Symbol.dispose]: end,
+    }
   }
 
   mark(table: TableName): string | undefined {

@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { testIptablesClient } from '../../test/contract/iptables-client.ts'
 import { run } from '../linux/exec.ts'
@@ -32,6 +33,34 @@ test('openIptables() names the line that was refused', async () => {
     })
   }
 })
+
+test('openIptables(): a tool that was started ahead and is killed before its time is replaced by another', async () => {
+  using netns = createAnonymousNetns()
+  const client = await openIptables({ variant: 'legacy', family: 4, netns })
+  using started = client.startRestore()
+  const [pid, ...more] = childrenNamed('iptables-legacy')
+  expect(more).toEqual([])
+  process.kill(pid!, 'SIGKILL')
+  await expect.poll(() => childrenNamed('iptables-legacy')).toEqual([])
+  await started.restore([{ table: 'filter', chains: new Map([['A', ['-j RETURN']]]) }])
+  expect((await client.save(['filter'])).get('filter')?.get('A')).toEqual(['-j RETURN'])
+})
+
+test('openIptables(): a tool that was started ahead ends with whoever started it', async () => {
+  using netns = createAnonymousNetns()
+  const client = await openIptables({ variant: 'legacy', family: 4, netns })
+  const started = client.startRestore()
+  expect(childrenNamed('iptables-legacy')).toHaveLength(1)
+  started[Symbol.dispose]()
+  await expect.poll(() => childrenNamed('iptables-legacy')).toEqual([])
+})
+
+/** Children of this process, by the beginning of their program's name. */
+function childrenNamed(name: string): number[] {
+  const threads = readdirSync('/proc/self/task')
+  const pids = threads.flatMap((thread) => readFileSync(`/proc/self/task/${thread}/children`, 'utf8').trim().split(' '))
+  return pids.map(Number).filter((pid) => pid > 0 && readFileSync(`/proc/${pid}/comm`, 'utf8').startsWith(name))
+}
 
 describe('detectVariant()', () => {
   test('takes the kind that has kubelet’s chain, although the other has more rules', async () => {

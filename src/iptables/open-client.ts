@@ -4,7 +4,7 @@ import { AF_INET, AF_INET6 } from '../netlink/families.ts'
 import { getSocketStruct, socket } from '../linux/libc.ts'
 import type { Netns } from '../linux/netns.ts'
 import type { IpFamily } from '../net/ip-address.ts'
-import type { IptablesClient, RestoreOptions, RestoreResult, Variant } from './client.ts'
+import type { IptablesClient, RestoreOptions, RestoreResult, StartedRestore, Variant } from './client.ts'
 import { failure, IptablesError, isWithoutNftables } from './iptables-error.ts'
 import type { Ruleset, TableChanges, TableName } from './objects.ts'
 import { countTransactions, formatRestore, isEmptyChange, parseSave, restorePieces } from './save-format.ts'
@@ -121,34 +121,17 @@ class ToolsClient implements IptablesClient {
 
   async restore(
     changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
-    { signal, onHandedOver }: RestoreOptions = {},
+    options?: RestoreOptions,
   ): Promise<RestoreResult> {
     if (!(changes instanceof Promise) && changes.every(isEmptyChange)) return { bytes: 0, transactions: 0, ms: 0 }
-    let bytes = 0
-    let start = performance.now()
-    // The tool reads the first rules while the last are made.
-    const { variant } = this
-    const pieces = async function* (): AsyncGenerator<Uint8Array> {
-      const known = await changes
-      start = performance.now()
-      for (const text of restorePieces(known, variant)) {
-        const piece = Buffer.from(text)
-        bytes += piece.length
-        yield piece
-      }
-      onHandedOver?.()
-    }
+    using started = this.startRestore()
+    return await started.restore(changes, options)
+  }
+
+  startRestore(): StartedRestore {
+    const { family, variant } = this
     const argv = [this.#tools.restore, '--noflush', '--counters', ...this.#wait()]
-    let result: RunResult
-    try {
-      result = await this.#try(argv, { input: pieces(), ...(signal && { signal }) })
-    } catch (error) {
-      // When changes could not be made, that is what failed, and not the tool that waits for them.
-      await changes
-      throw error
-    }
-    if (result.code !== 0) throw failure(argv, result, formatRestore(await changes, variant))
-    return { bytes, transactions: countTransactions(await changes, variant), ms: performance.now() - start }
+    return new WaitingTool({ family, variant, argv, ...(this.#netns && { netns: this.#netns }) })
   }
 
   mark(table: TableName): string | undefined {
@@ -168,11 +151,101 @@ class ToolsClient implements IptablesClient {
     return result
   }
 
-  async #try(
-    argv: readonly string[],
-    options: { input?: AsyncIterable<Uint8Array>; signal?: AbortSignal } = {},
-  ): Promise<RunResult> {
-    return await run(argv, { timeout: timeoutMs, ...(this.#netns && { netns: this.#netns }), ...options })
+  async #try(argv: readonly string[]): Promise<RunResult> {
+    return await run(argv, { timeout: timeoutMs, ...(this.#netns && { netns: this.#netns }) })
+  }
+}
+
+interface WaitingToolOptions {
+  readonly family: IpFamily
+  readonly variant: Variant
+  readonly argv: readonly string[]
+  readonly netns?: Netns
+}
+
+/** An iptables-restore whose input is yet to come. */
+class WaitingTool implements StartedRestore {
+  readonly #options: WaitingToolOptions
+  readonly #changes = Promise.withResolvers<readonly TableChanges[]>()
+  readonly #stop = new AbortController()
+  readonly #result: Promise<RunResult>
+  #ended = false
+  #bytes = 0
+  #start = 0
+  #onHandedOver: (() => void) | undefined
+
+  constructor(options: WaitingToolOptions) {
+    this.#options = options
+    this.#result = this.#run()
+    const end = (): void => void (this.#ended = true)
+    // Whoever restores hears of failures.
+    this.#result.then(end, end)
+    this.#changes.promise.catch(() => {})
+  }
+
+  get family(): IpFamily {
+    return this.#options.family
+  }
+
+  async restore(
+    changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
+    { signal, onHandedOver }: RestoreOptions = {},
+  ): Promise<RestoreResult> {
+    if (this.#ended) {
+      // Somebody ended it while it had nothing to do.
+      using another = new WaitingTool(this.#options)
+      return await another.restore(changes, { ...(signal && { signal }), ...(onHandedOver && { onHandedOver }) })
+    }
+    this.#onHandedOver = onHandedOver
+    this.#changes.resolve(changes)
+    const onAbort = (): void => this.#stop.abort(signal?.reason)
+    signal?.addEventListener('abort', onAbort, { once: true })
+    if (signal?.aborted) onAbort()
+    const { argv, variant } = this.#options
+    let result: RunResult
+    try {
+      result = await this.#result
+    } catch (error) {
+      // When changes could not be made, that is what failed, and not the tool that waits for them.
+      await changes
+      throw error
+    } finally {
+      signal?.removeEventListener('abort', onAbort)
+    }
+    const known = await changes
+    if (result.code !== 0) throw failure(argv, result, formatRestore(known, variant))
+    return {
+      bytes: this.#bytes,
+      transactions: countTransactions(known, variant),
+      ms: performance.now() - this.#start,
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#changes.resolve([])
+    this.#stop.abort()
+  }
+
+  async #run(): Promise<RunResult> {
+    const { argv, netns } = this.#options
+    return await run(argv, {
+      input: this.#pieces(),
+      timeout: timeoutMs,
+      signal: this.#stop.signal,
+      ...(netns && { netns }),
+    })
+  }
+
+  /** The tool reads the first rules while the last are made. */
+  async *#pieces(): AsyncGenerator<Uint8Array> {
+    const known = await this.#changes.promise
+    this.#start = performance.now()
+    for (const text of restorePieces(known, this.#options.variant)) {
+      const piece = Buffer.from(text)
+      this.#bytes += piece.length
+      yield piece
+    }
+    this.#onHandedOver?.()
   }
 }
 

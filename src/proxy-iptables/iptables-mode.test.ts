@@ -57,6 +57,34 @@ describe('IptablesMode.prepare()', () => {
     expect(tools.reads).toBe(2)
   })
 
+  test('starts the tool that is to write, and only where nothing is there', async () => {
+    const tools = new NotingIptables(4)
+    {
+      using mode = modeOver(tools)
+      await mode.prepare()
+      await expect.poll(() => tools.waiting).toBe(1)
+    }
+    expect(tools.waiting).toBe(0)
+    using mode = modeOver(tools)
+    await mode.prepare()
+    await expect.poll(() => tools.waiting).toBe(1)
+    expect((await mode.sync(services)).rules).toBeGreaterThan(0)
+    expect(tools.waiting).toBe(0)
+    using next = modeOver(tools)
+    await next.prepare()
+    expect(await next.sync(services)).toMatchObject({ rules: 0 })
+    expect(tools.waiting).toBe(0)
+  })
+
+  test('ends the tool that waits before rules are removed', async () => {
+    const tools = new NotingIptables(4)
+    using mode = modeOver(tools)
+    await mode.prepare()
+    await expect.poll(() => tools.waiting).toBe(1)
+    await mode.cleanup()
+    expect(tools.waiting).toBe(0)
+  })
+
   test('reads nothing when it comes late: a sync may be writing', async () => {
     const tools = new NotingIptables(4)
     const { promise: opened, resolve: open } = Promise.withResolvers<void>()

@@ -1,7 +1,7 @@
 import { systemClock, type Clock } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
-import type { IptablesClient } from '../iptables/client.ts'
+import type { IptablesClient, StartedRestore } from '../iptables/client.ts'
 import { countRules, formatRestore } from '../iptables/save-format.ts'
 import type { Ruleset, TableChanges } from '../iptables/objects.ts'
 import { TableWatch } from '../iptables/table-watch.ts'
@@ -57,6 +57,8 @@ export class IptablesMode implements Dataplane, Disposable {
   #begun = false
   /** What {@link prepare} began to read; undefined once it was used, or once we heard of a change by others. */
   #reads: readonly Promise<Ruleset>[] | undefined
+  /** Tools that wait for the first sync, one for each family; none where Services are there already. */
+  #started: readonly StartedRestore[] = []
 
   /** `open` finds the tools: `() => openIptablesParts({ log })`. It is tried again at the next call when it fails. */
   constructor(open: () => Promise<IptablesParts>, options: { readonly log: Log; readonly clock?: Clock }) {
@@ -75,16 +77,25 @@ export class IptablesMode implements Dataplane, Disposable {
     }
   }
 
-  /** Finds the tools, and begins to read what is there, for the first sync: from then on the tables change. */
+  /**
+   * Finds the tools, and begins to read what is there, for the first sync: from then on the tables change. Where no Services are there,
+   * the tools that are to write them are started, too.
+   */
   async prepare(): Promise<void> {
     const parts = await this.#ready()
     if (this.#begun || this.#reads) return
     const reads = readAll(parts)
     this.#reads = reads
-    Promise.all(reads).catch(() => {
-      // It may go better next time; if not, the sync says why.
-      if (this.#reads === reads) this.#reads = undefined
-    })
+    Promise.all(reads).then(
+      (all) => {
+        if (this.#reads !== reads || this.#started.length > 0 || all.some(hasServiceChains)) return
+        this.#started = parts.clients.map((client) => client.startRestore())
+      },
+      () => {
+        // It may go better next time; if not, the sync says why.
+        if (this.#reads === reads) this.#reads = undefined
+      },
+    )
   }
 
   async plan(services: CompiledServices): Promise<Plan> {
@@ -109,8 +120,9 @@ export class IptablesMode implements Dataplane, Disposable {
   async sync(services: CompiledServices, options: SyncOptions = {}): Promise<SyncResult> {
     this.#begun = true
     const parts = await this.#ready()
-    const prepared = options.verify ? undefined : this.#reads
+    const reads = options.verify ? undefined : this.#reads
     this.#reads = undefined
+    using waiting = this.#takeStarted()
     const before = this.#programmed
     const trusted = before && !this.#drift && !options.verify ? before : undefined
     const useful = trusted && trusted.services.settings === services.settings ? trusted : undefined
@@ -120,7 +132,7 @@ export class IptablesMode implements Dataplane, Disposable {
     const enough = useful?.families.every(({ context }) => context.terse === isLarge(services, context.family))
     const result = await (useful && enough === true
       ? this.#syncChanges(parts, services, { before: useful, ...options })
-      : this.#syncAll(parts, services, { before, reads: prepared ?? readAll(parts), ...options }))
+      : this.#syncAll(parts, services, { before, reads: reads ?? readAll(parts), started: waiting.tools, ...options }))
     if (parts.sets) await this.#setWatch?.expect(parts.clients.map(({ family }) => clusterIpSet(family).name))
     if (this.#drift) this.#listener?.()
     return result
@@ -144,6 +156,7 @@ export class IptablesMode implements Dataplane, Disposable {
   async cleanup(): Promise<void> {
     this.#begun = true
     this.#reads = undefined
+    this.#takeStarted()[Symbol.dispose]()
     const parts = await this.#ready()
     this.#programmed = undefined
     for (const { client, ours, changes } of await findServiceRules(await allClients(parts))) {
@@ -154,6 +167,8 @@ export class IptablesMode implements Dataplane, Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#reads = undefined
+    this.#takeStarted()[Symbol.dispose]()
     this.#watch?.[Symbol.dispose]()
     this.#watch = undefined
     this.#setWatch?.[Symbol.dispose]()
@@ -190,6 +205,18 @@ export class IptablesMode implements Dataplane, Disposable {
     }
   }
 
+  /** The tools that wait: whoever takes them ends those that are not wanted. */
+  #takeStarted(): { readonly tools: readonly StartedRestore[] } & Disposable {
+    const tools = this.#started
+    this.#started = []
+    return {
+      tools,
+      [Symbol.dispose]: () => {
+        for (const tool of tools) tool[Symbol.dispose]()
+      },
+    }
+  }
+
   #noteDrift(by: string | undefined): void {
     this.#reads = undefined
     if (!this.#programmed && this.#drift) return
@@ -204,10 +231,12 @@ export class IptablesMode implements Dataplane, Disposable {
     {
       before,
       reads,
+      started,
       signal,
     }: {
       readonly before: Programmed | undefined
       readonly reads: readonly Promise<Ruleset>[]
+      readonly started: readonly StartedRestore[]
       readonly signal?: AbortSignal
     },
   ): Promise<SyncResult> {
@@ -237,7 +266,7 @@ export class IptablesMode implements Dataplane, Disposable {
           }
           // Rules may only name a set that exists.
           await parts.sets?.create(clusterIpSet(family))
-          last = writer.write(client, awaitedLater(prepare()), { services, startsEarly })
+          last = writer.write(started[i] ?? client, awaitedLater(prepare()), { services, startsEarly })
         }
       } finally {
         await last.done

@@ -243,7 +243,7 @@ interface BlockSizes {
  * for 20,000 Services with small ones; the nft tools look through all names of a transaction for each rule.
  */
 const blockSizes: Readonly<Record<Variant, BlockSizes>> = {
-  legacy: { first: 100, last: 1600 },
+  legacy: { first: 25, last: 1600 },
   nft: { first: 100, last: 100 },
 }
 

@@ -1,4 +1,4 @@
-import type { IptablesClient, RestoreResult } from '../iptables/client.ts'
+import type { Restorer, RestoreResult } from '../iptables/client.ts'
 import type { TableChanges } from '../iptables/objects.ts'
 import { countRules, isEmptyChange } from '../iptables/save-format.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
@@ -48,14 +48,14 @@ export class IptablesWriter {
    * for what goes. With `startsEarly` the tool starts while `changes` are still being made.
    */
   write(
-    client: IptablesClient,
+    restorer: Restorer,
     changes: Promise<readonly TableChanges[]>,
     { services, startsEarly }: { readonly services: CompiledServices; readonly startsEarly: boolean },
   ): Writing {
-    const { family } = client
+    const { family } = restorer
     const { promise, resolve } = Promise.withResolvers<void>()
     const restoring = async (): Promise<void> =>
-      await this.restore(client, startsEarly ? changes : await changes, { onHandedOver: resolve })
+      await this.restore(restorer, startsEarly ? changes : await changes, { onHandedOver: resolve })
     const restored = awaitedLater(restoring())
     const handedOver = awaitedLater(Promise.race([promise, restored]))
     const write = async (): Promise<void> => {
@@ -70,14 +70,21 @@ export class IptablesWriter {
 
   /** Has the tool write rules. Nothing to do costs nothing, where that is known at once. */
   async restore(
-    client: IptablesClient,
+    restorer: Restorer,
     changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
     options: { readonly onHandedOver?: () => void } = {},
   ): Promise<void> {
     if (!(changes instanceof Promise) && changes.every(isEmptyChange)) return
     const { nft, restores } = this.#parts
     const signal = this.#signal && { signal: this.#signal }
-    const restore = (): Promise<RestoreResult> => client.restore(changes, { ...signal, ...options })
+    let rules: number | undefined
+    const count = async (): Promise<number> => (rules ??= countRules(await changes))
+    const onHandedOver = (): void => {
+      options.onHandedOver?.()
+      // While the tool works.
+      setImmediate(() => void count())
+    }
+    const restore = (): Promise<RestoreResult> => restorer.restore(changes, { ...signal, onHandedOver })
     // Of what is still being made there is much. The kernel tells of every rule that the nft tools write.
     const unheard = nft && (changes instanceof Promise || countRules(changes) >= manyRules)
     const result = await restores.during(
@@ -86,7 +93,7 @@ export class IptablesWriter {
     this.cost.bytes += result.bytes
     this.cost.kernelMs += result.ms
     this.cost.messages++
-    this.cost.rules += countRules(await changes)
+    this.cost.rules += await count()
   }
 
   async addToSet(family: IpFamily, add: readonly IpAddress[]): Promise<void> {

@@ -114,7 +114,7 @@ export function compileServices(
   const touched = new Set<ObjectKey>([...newlyWanted.map(([key]) => key), ...gone])
   const claims = moveClaims(base, wanted, touched)
   // Other settings may give addresses to Services, or take them away, that did not change themselves.
-  if (!sameGround) for (const key of wanted.keys()) touched.add(key)
+  if (previous && !sameGround) for (const key of wanted.keys()) touched.add(key)
   const serviceCIDRs = serviceRanges(snapshot, settings, base.serviceCIDRs)
   return {
     snapshot,
@@ -177,15 +177,21 @@ function decide(
   const none: ObjectKey[] = []
   const problems: [ObjectKey, readonly string[]][] = []
   const fine: ObjectKey[] = []
+  // All have what they ask for, as nearly always: then what they have is what they ask for.
+  let same = base.services === base.wanted
   for (const key of touched) {
     const asked = now.wanted.get(key)
     const owned = asked && withoutLost(asked, now)
+    if (owned !== asked || owned?.frontends.length === 0) same = false
     if (owned && owned.frontends.length > 0) services.push([key, owned])
     else none.push(key)
     if (owned && owned.problems.length > 0) problems.push([key, owned.problems])
     else fine.push(key)
   }
-  return { services: base.services.with(services, none), problems: base.problems.with(problems, fine) }
+  return {
+    services: same ? now.wanted : base.services.with(services, none),
+    problems: problems.length === 0 && base.problems.size === 0 ? base.problems : base.problems.with(problems, fine),
+  }
 }
 
 function withoutLost(
@@ -259,13 +265,15 @@ function serviceRanges(snapshot: Snapshot, settings: ProxySettings, previous: re
   return text(ranges) === text(previous) ? previous : ranges
 }
 
+const noServices = SharedMap.empty<ServiceFrontends>()
+
 const emptyCompiled: CompiledServices = {
   snapshot: emptySnapshot,
   node: { name: '', zone: undefined, addresses: [] },
   settings: defaultProxySettings,
   serviceCIDRs: [],
-  services: SharedMap.empty(),
-  wanted: SharedMap.empty(),
+  services: noServices,
+  wanted: noServices,
   claims: SharedMap.empty(),
   problems: SharedMap.empty(),
 }

@@ -216,7 +216,10 @@ function* frontendsOf(
       `${key}: spec.externalIPs ${service.externalIPs.join(', ')} are not served (externalIPs are switched off)`,
     )
   }
-  const strangers = [...service.externalIPs, ...ingress].filter((ip) => !hasFamily(service, ipFamilyOf(ip)))
+  const outer = service.externalIPs.length > 0 || ingress.length > 0
+  const strangers = outer
+    ? [...service.externalIPs, ...ingress].filter((ip) => !hasFamily(service, ipFamilyOf(ip)))
+    : []
   if (strangers.length > 0)
     problems.push(`${key}: ${strangers.join(', ')} is not served: the Service has no cluster IP of that family`)
   for (const { port, family, choice } of choices) {
@@ -232,6 +235,8 @@ function* frontendsOf(
     }
     const internal = internalPolicy(service, choice)
     for (const ip of ofFamily(service.clusterIPs, family)) yield { kind: 'cluster-ip', ip, ...base, ...internal }
+    // Most Services have nothing more.
+    if (!outer && port.nodePort === undefined) continue
     const external = { ...base, ...externalPolicy(service, choice) }
     const guarded = { ...external, sourceRanges: ranges }
     const others = guardAll ? guarded : external
@@ -257,13 +262,12 @@ function sourceRangesOf(
   { node, ingress, problems }: { node: NodeFacts; ingress: readonly IpAddress[]; problems: string[] },
 ): readonly Cidr[] | undefined {
   const all = service.loadBalancerSourceRanges
+  if (all.length === 0) return undefined
   const own = all.filter((range) => cidrFamily(range) === family)
   if (own.length === 0) {
-    if (all.length > 0) {
-      problems.push(
-        `${objectKey(service)}: spec.loadBalancerSourceRanges has no IPv${family} range: its IPv${family} addresses are open to all`,
-      )
-    }
+    problems.push(
+      `${objectKey(service)}: spec.loadBalancerSourceRanges has no IPv${family} range: its IPv${family} addresses are open to all`,
+    )
     return undefined
   }
   const primary = node.addresses.find((ip) => ipFamilyOf(ip) === family)

@@ -23,8 +23,9 @@ export function annotationOf<T extends string>(
   problems: string[],
 ): T {
   const text = service.annotations[serviceAnnotations[name]]
+  if (text === undefined) return values[0]
   const value = values.find((v) => v === text)
-  if (text !== undefined && value === undefined) {
+  if (value === undefined) {
     const expected = `expected ${values.join(' or ')}; taken for ${values[0]}`
     problems.push(`${fieldOf(service, serviceAnnotations[name])} is "${text}" (${expected})`)
   }
@@ -39,7 +40,9 @@ export function drainSecondsOf(service: Service | undefined): number | undefined
 
 /** What is wrong with annotations that no frontend shows: names that are not ours, and values of those that are read later. */
 export function annotationProblems(service: Service): readonly string[] {
-  const unknown = Object.keys(service.annotations).filter((name) => name.startsWith(prefix) && !known.includes(name))
+  const names = Object.keys(service.annotations)
+  if (names.length === 0) return []
+  const unknown = names.filter((name) => name.startsWith(prefix) && !known.includes(name))
   const drain = service.annotations[serviceAnnotations.drainSeconds]
   return [
     ...unknown.map((name) => `${fieldOf(service, name)} is not known (expected one of ${known.join(', ')})`),

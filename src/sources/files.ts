@@ -35,7 +35,7 @@ const patienceMs = 500
 /** Looks during which something changed are held back this long, and then count as they are. */
 const heldBackMs = 2000
 /** Longest stretch of work before the event loop gets its turn: DNS is answered by the same loop. */
-const stretchMs = 20
+const stretchMs = 5
 /** A file this young may change again without its time stamp moving (the kernel's clock tick is up to 10 ms). */
 const racyMs = 20
 

@@ -68,6 +68,23 @@ export function testIptablesClient(open: () => Promise<IptablesClientUnderTest>)
       expect((await client.save(['nat'])).get('nat')?.get('DISPATCH')).toEqual(rules(client, 2))
     })
 
+    test('a tool that was started ahead waits without the lock, and writes what it is given once', async () => {
+      using under = await open()
+      const { client } = under
+      using started = client.startRestore()
+      await client.restore([nat(client, 1)])
+      const failing = new Error('cannot be made')
+      using unlucky = client.startRestore()
+      await expect(unlucky.restore(Promise.reject(failing))).rejects.toBe(failing)
+      client.startRestore()[Symbol.dispose]()
+      expect((await client.save(['nat'])).get('nat')?.get('DISPATCH')).toEqual(rules(client, 1))
+      const wanted = { table: 'nat', chains: new Map([['DISPATCH', rules(client, 3)]]) } as const
+      const { bytes, transactions } = await started.restore([wanted])
+      expect(bytes).toBeGreaterThan(100)
+      expect(transactions).toBe(1)
+      expect((await client.save(['nat'])).get('nat')?.get('DISPATCH')).toEqual(rules(client, 3))
+    })
+
     test('shows what it was given, text for text, so that a second diff is empty', async () => {
       using under = await open()
       const { client } = under
