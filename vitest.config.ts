@@ -14,6 +14,9 @@ export default defineConfig({
           name: 'unit',
           env,
           include: ['src/**/*.test.ts', 'test/unit/**/*.test.ts', 'bench/**/*.test.ts'],
+          // Against tests that hang. A machine that stands still for ten seconds is no failure.
+          testTimeout: patience(60_000),
+          hookTimeout: patience(60_000),
           exclude: ['**/*.kernel.test.ts', '**/node_modules/**'],
         },
       },

@@ -29,6 +29,9 @@ export class BrowserPage implements AsyncDisposable {
     this.#socket = socket
     this.#folder = folder
     socket.addEventListener('message', ({ data }) => this.#hear(JSON.parse(String(data)) as Message))
+    // Nobody may wait for a page just then.
+    this.#loaded.promise.catch(() => {})
+    socket.addEventListener('close', () => this.#gone('the browser closed the connection'))
   }
 
   /** Starts a browser by its path or name. */
@@ -38,6 +41,9 @@ export class BrowserPage implements AsyncDisposable {
     const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--remote-debugging-port=0']
     const child = spawn(browser, [...flags, `--user-data-dir=${folder}`, 'about:blank'], {
       stdio: ['ignore', 'ignore', 'pipe'],
+      // A process group of its own, to end with all its children, and no folders elsewhere.
+      detached: true,
+      env: { ...process.env, TMPDIR: folder },
     })
     try {
       const socket = new WebSocket(await debuggerOf(child))
@@ -53,7 +59,8 @@ export class BrowserPage implements AsyncDisposable {
       await page.#call('Runtime.enable')
       return page
     } catch (error) {
-      child.kill('SIGKILL')
+      await endGroup(child)
+      rmSync(folder, { recursive: true, force: true })
       throw error
     }
   }
@@ -61,6 +68,7 @@ export class BrowserPage implements AsyncDisposable {
   /** Loads a page as it is seen in a view. */
   async load(url: string, { width, height, scheme }: View): Promise<void> {
     this.#loaded = Promise.withResolvers()
+    this.#loaded.promise.catch(() => {})
     await this.#call('Emulation.setDeviceMetricsOverride', { width, height, deviceScaleFactor: 1, mobile: false })
     const features = [{ name: 'prefers-color-scheme', value: scheme }]
     await this.#call('Emulation.setEmulatedMedia', { features })
@@ -86,10 +94,7 @@ export class BrowserPage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket.close()
-    if (this.#child.exitCode === null && this.#child.signalCode === null) {
-      this.#child.kill('SIGKILL')
-      await once(this.#child, 'exit')
-    }
+    await endGroup(this.#child)
     rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   }
 
@@ -101,9 +106,17 @@ export class BrowserPage implements AsyncDisposable {
     this.#socket.send(
       JSON.stringify({ id, method, params, ...(this.#session !== undefined && { sessionId: this.#session }) }),
     )
+    if (this.#socket.readyState !== WebSocket.OPEN) this.#gone('there is no connection to the browser')
     const { result, error } = await answer
     if (error) throw new Error(`${method}: ${error.message}`)
     return result as T
+  }
+
+  /** Nobody will answer what was asked. */
+  #gone(message: string): void {
+    for (const answer of this.#waiting.values()) answer({ error: { message } })
+    this.#waiting.clear()
+    this.#loaded.reject(new Error(message))
   }
 
   #hear({ id, method, params, ...answer }: Message): void {
@@ -123,6 +136,14 @@ interface Message {
   readonly params?: unknown
   readonly result?: unknown
   readonly error?: { readonly message: string }
+}
+
+/** Ends a browser and the processes that it started. */
+async function endGroup(child: ChildProcess): Promise<void> {
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  process.kill(-child.pid, 'SIGKILL')
+  await exited
 }
 
 /** The address that the browser says on its error stream. */

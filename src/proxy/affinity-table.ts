@@ -1,12 +1,12 @@
 import type { Clock } from '../base/clock.ts'
 import type { IpAddress } from '../net/ip-address.ts'
 import type { Affinity } from './frontends.ts'
-import type { ServiceEndpoint } from './select-endpoints.ts'
 
 interface Remembered {
-  endpoint: ServiceEndpoint
+  /** See `memberNames`. */
+  readonly member: string
   /** On the clock's monotonic scale. */
-  expires: number
+  readonly expires: number
 }
 
 /** Clients that are remembered at most; beyond, the longest silent one is forgotten. About 10 MB. */
@@ -24,17 +24,17 @@ export class AffinityTable {
     this.#limit = options.limit ?? defaultLimit
   }
 
-  /** Where the client was sent last, unless it was silent for too long. */
-  recall(affinity: Affinity, client: IpAddress): ServiceEndpoint | undefined {
+  /** To which member the client was sent last, unless it was silent for too long. */
+  recall(affinity: Affinity, client: IpAddress): string | undefined {
     const known = this.#clients.get(clientKey(affinity, client))
-    return known && known.expires > this.#clock.monotonic() ? known.endpoint : undefined
+    return known && known.expires > this.#clock.monotonic() ? known.member : undefined
   }
 
   /** Notes that the client is sent there now; its time begins anew. */
-  remember(affinity: Affinity, client: IpAddress, endpoint: ServiceEndpoint): void {
+  remember(affinity: Affinity, client: IpAddress, member: string): void {
     const key = clientKey(affinity, client)
     this.#clients.delete(key)
-    this.#clients.set(key, { endpoint, expires: this.#clock.monotonic() + affinity.timeoutSeconds * 1000 })
+    this.#clients.set(key, { member, expires: this.#clock.monotonic() + affinity.timeoutSeconds * 1000 })
     const [longestSilent] = this.#clients.keys()
     if (this.#clients.size > this.#limit && longestSilent !== undefined) this.#clients.delete(longestSilent)
   }

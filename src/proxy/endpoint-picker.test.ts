@@ -112,6 +112,17 @@ describe('EndpointPicker with session affinity', () => {
     expect(second?.split(':')[0]).toBe(first?.split(':')[0])
   })
 
+  it('is kept by a pod that has its address with others', () => {
+    const { pick } = open()
+    const group: Affinity = { ...sticky, group: 'default/web', remembers: 'address' }
+    const web = slots('10.0.0.1:80', '10.0.0.1:81', '10.0.0.1:82')
+    const metrics = slots('10.0.0.1:92', '10.0.0.1:90', '10.0.0.1:91')
+    const first = pick(frontend(web, { affinity: group }))
+    const other = pick(frontend(metrics, { affinity: group }))
+    expect(other).toBe(first?.replace(':8', ':9'))
+    expect(pick(frontend(web, { affinity: group }))).toBe(first)
+  })
+
   it('leaves an endpoint that failed', () => {
     const { pick } = open()
     const of = frontend(two, { affinity: sticky })
@@ -125,9 +136,8 @@ describe('EndpointPicker with session affinity', () => {
 describe('AffinityTable', () => {
   it('forgets the longest silent client beyond its limit', () => {
     const table = new AffinityTable({ clock: new FakeClock(), limit: 2 })
-    const [endpoint] = slots('10.0.0.1')
     const clients = ['10.9.0.1', '10.9.0.2', '10.9.0.3'].map(parseIp)
-    for (const ip of [clients[0]!, clients[1]!, clients[0]!, clients[2]!]) table.remember(sticky, ip, endpoint!)
+    for (const ip of [clients[0]!, clients[1]!, clients[0]!, clients[2]!]) table.remember(sticky, ip, '10.0.0.1 80')
     expect(clients.map((ip) => table.recall(sticky, ip) !== undefined)).toEqual([true, false, true])
   })
 })

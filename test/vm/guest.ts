@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { makeBootImage } from './boot-image.ts'
 import type { Kernel } from './kernel-package.ts'
@@ -68,7 +68,7 @@ export async function runInGuest(options: GuestOptions): Promise<GuestResult> {
   if (hasKvm()) {
     const result = await boot('kvm', options)
     if (result.bootSeconds !== undefined) return result
-    if (result.consoleLog !== undefined) rmSync(result.consoleLog, { force: true })
+    if (result.consoleLog !== undefined) rmSync(dirname(result.consoleLog), { recursive: true, force: true })
     options.say('KVM does not work here: emulating (TCG), which is about ten times slower.')
   }
   return boot('tcg', options)
