@@ -1,7 +1,7 @@
 import { formatTable } from '../src/cli/table.ts'
 import type { MachineFacts } from './machine.ts'
 import { median } from './statistics.ts'
-import type { MeasuredSync, ProgramResult } from './program.ts'
+import type { MeasuredSync, ProgramResult, ToolPair } from './program.ts'
 
 /** A mode that was not ready in time at a size. */
 export interface ProgramMiss {
@@ -38,7 +38,7 @@ export function formatProgram(
     cell(result.additions),
     cell([result.churn]),
     `${mb(result.rssAfterStart)}/${mb(result.rssAfterChanges)}`,
-    result.restoreAloneMs === undefined ? '' : againstRestore(result, result.restoreAloneMs),
+    result.besideTool ? besideTool(result.besideTool) : '',
   ])
   for (const { services, endpointsEach, mode, reason } of misses)
     rows.push([`${services} x ${endpointsEach}`, mode, reason])
@@ -48,12 +48,15 @@ ${formatTable(head, rows)}
 
 Each cell: the sync's time (compile, send, commit), of it in the kernel or in iptables-restore; CPU of daemon and tools; bytes;
 elements or rules. Medians where there were several. cold and restart: the first sync of a daemon, CPU since its start;
-restart: after kill -9. restore alone: iptables-restore of the same rules without a daemon; how many times as long the first sync
-took until it was committed, and the whole start of the daemon, with Node and the reading of files.`
+restart: after kill -9. restore alone: iptables-restore of the same rules without a daemon; how many times as long a first sync in
+turn with it took until it was committed (median of pairs), and the whole start of the daemon, with Node and the reading of files.`
 }
 
-function againstRestore({ cold, startMs }: ProgramResult, alone: number): string {
-  return `${time(alone)} (sync ${(cold.commitMs / alone).toFixed(2)}x, whole start ${(startMs / alone).toFixed(2)}x)`
+function besideTool(pairs: readonly ToolPair[]): string {
+  const times = (pick: (pair: ToolPair) => number): string =>
+    `${median(pairs.map((pair) => pick(pair) / pair.aloneMs)).toFixed(2)}x`
+  const alone = time(median(pairs.map(({ aloneMs }) => aloneMs)))
+  return `${alone} (sync ${times(({ syncMs }) => syncMs)}, whole start ${times(({ startMs }) => startMs)})`
 }
 
 function cell(syncs: readonly MeasuredSync[]): string {

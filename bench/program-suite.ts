@@ -2,9 +2,11 @@ import { formatProgram, type ProgramMiss } from './format-program.ts'
 import { machineFacts } from './machine.ts'
 import type { BenchOptions } from './options.ts'
 import { programModes, runProgram, type MeasuredSync, type ProgramMode, type ProgramResult } from './program.ts'
+import { fewestValues } from './estimates.ts'
+import type { Random } from './random.ts'
 import type { Recorder } from './recorder.ts'
 import type { FigureKey } from './series.ts'
-import { median } from './statistics.ts'
+import { median, pairedRatio } from './statistics.ts'
 import type { Suite } from './suite.ts'
 
 /** What it costs to program Services. */
@@ -16,11 +18,11 @@ export const programSuite: Suite = {
   byDefault: true,
   heeds: ['services', 'endpoints', 'modes', 'rounds', 'start-limit'],
   estimate: (options) =>
-    tasksOf(options).reduce(
-      (sum, { mode, services }) => sum + 4 + services * (mode === 'iptables-nft' ? 0.006 : 0.0025),
-      0,
-    ),
-  async run({ options, recorder, progress, signal }) {
+    tasksOf(options).reduce((sum, { mode, services }) => {
+      const turns = mode.startsWith('iptables-') ? toolRounds(options) * 4 : 0
+      return sum + 4 + turns + services * (mode === 'iptables-nft' ? 0.006 : 0.0025)
+    }, 0),
+  async run({ options, recorder, progress, random, signal }) {
     const tasks = tasksOf(options)
     const results: ProgramResult[] = []
     const misses: ProgramMiss[] = []
@@ -34,12 +36,14 @@ export const programSuite: Suite = {
             ...set,
             mode,
             rounds: Math.min(options.rounds, options.scale === 'quick' ? 5 : 10),
+            toolRounds: toolRounds(options),
             startLimitMs: options.startLimitMs,
           },
           say,
         )
         results.push(result)
         record(recorder, result)
+        compareWithTool(recorder, { ...result, random })
       } catch (error) {
         signal.throwIfAborted()
         recorder.fail(`${mode}, ${services} Services`, error)
@@ -49,6 +53,10 @@ export const programSuite: Suite = {
     claimBytes(recorder)
     recorder.print(formatProgram(await machineFacts(), results, misses))
   },
+}
+
+function toolRounds({ scale, rounds }: BenchOptions): number {
+  return scale === 'quick' ? 1 : Math.min(rounds, 9)
 }
 
 function tasksOf({ modes, services }: BenchOptions): { mode: ProgramMode; services: number }[] {
@@ -120,5 +128,32 @@ function record(recorder: Recorder, result: ProgramResult): void {
   recorder.add(time('cold start: until ready'), result.startMs)
   recorder.add(size('memory after start'), result.rssAfterStart / 1e6)
   recorder.add(size('memory after changes'), result.rssAfterChanges / 1e6)
-  if (result.restoreAloneMs !== undefined) recorder.add(time('iptables-restore alone'), result.restoreAloneMs)
+  const pairs = result.besideTool ?? []
+  recorder.addAll(
+    time('iptables-restore alone'),
+    pairs.map(({ aloneMs }) => aloneMs),
+  )
+  recorder.addAll(
+    time('cold start in turn with it: until committed'),
+    pairs.map(({ syncMs }) => syncMs),
+  )
+}
+
+/** How much longer than a proxy's rules need by themselves its first sync may take. */
+const toolGoal = 1.2
+
+function compareWithTool(
+  recorder: Recorder,
+  { mode, services, endpointsEach: endpoints, besideTool, random }: ProgramResult & { readonly random: Random },
+): void {
+  if (!besideTool) return
+  const ratio = pairedRatio(
+    besideTool.map(({ syncMs, aloneMs }) => [syncMs, aloneMs] as const),
+    { random },
+  )
+  const base = { mode, services, endpoints, kind: 'time', better: 'less', unit: 'x' } as const
+  recorder.derive({ ...base, figure: 'first sync against iptables-restore alone' }, ratio)
+  const seen = `${ratio.value.toFixed(2)} (${ratio.low.toFixed(2)} to ${ratio.high.toFixed(2)}), ${besideTool.length} pairs`
+  const text = `${mode}: the first sync takes at most ${toolGoal} times as long as iptables-restore of the same rules by itself`
+  if (besideTool.length >= fewestValues) recorder.claim(`${text}, ${services} Services`, ratio.value <= toolGoal, seen)
 }

@@ -6,7 +6,6 @@ import { callDaemon } from '../src/cli/control-client.ts'
 import type { StatusView, SyncView } from '../src/daemon/control-api.ts'
 import { createNetns, type Netns } from '../src/linux/netns.ts'
 import { addService, churnServices, generateServices, rewriteService, type ServiceSet } from './generate-services.ts'
-import { median } from './statistics.ts'
 import { legacyTableBytes } from './legacy-table.ts'
 import { launcher } from './proxy-daemon.ts'
 import { stopAtExit } from './stop-at-exit.ts'
@@ -40,16 +39,27 @@ export interface ProgramResult {
   readonly rssAfterChanges: number
   /** First sync of a daemon that was killed (SIGKILL) and started again: what it had to send. */
   readonly restart: MeasuredSync
-  /** iptables: `iptables-restore` of the same rules by itself, all tables and both families, ms. */
-  readonly restoreAloneMs: number | undefined
+  /** iptables: first syncs, and the tool by itself, in turns. */
+  readonly besideTool: readonly ToolPair[] | undefined
   /** iptables-legacy: what the kernel takes anew for each change. */
   readonly tableBytes: number | undefined
+}
+
+/** A cold start and `iptables-restore` of the same rules by itself, all tables and both families, one after the other. Milliseconds. */
+export interface ToolPair {
+  /** From the snapshot until all was committed. */
+  readonly syncMs: number
+  /** From the daemon's start until then. */
+  readonly startMs: number
+  readonly aloneMs: number
 }
 
 /** What to measure. */
 export interface ProgramTask extends ServiceSet {
   readonly mode: ProgramMode
   readonly rounds: number
+  /** How often daemon and tool take turns, where that takes no longer than a minute. */
+  readonly toolRounds: number
   /** Give up on a start after so long, ms. */
   readonly startLimitMs: number
 }
@@ -64,9 +74,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
   generateServices(manifests, task)
   writeFileSync(join(folder, 'fairlead.yaml'), configuration(folder, mode))
   using netns = createNetns(`flbench-${process.pid}`)
-  // IPVS takes addresses for broadcast ones where no link is up.
-  run(netns, ['ip', 'link', 'set', 'lo', 'up'])
-  if (mode.startsWith('iptables-')) hintTools(netns, mode.slice('iptables-'.length))
+  prepareNetns(netns, mode)
   const began = Date.now()
   let daemon = startDaemon(folder, netns)
   const forget = stopAtExit(() => void daemon.child.kill('SIGKILL'))
@@ -104,9 +112,9 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
     daemon = startDaemon(folder, netns)
     const restarted = await daemon.until(hasSynced, { withinMs: task.startLimitMs, everyMs: startPollMs })
     const restart = { ...firstSync(restarted), cpuSeconds: daemon.cpuSeconds() }
-    const restoreAloneMs = mode.startsWith('iptables-')
-      ? restoreAlone(netns, mode.slice('iptables-'.length), say)
-      : undefined
+    const saved = mode.startsWith('iptables-') ? saveRules(netns, mode) : undefined
+    await daemon.end('SIGKILL')
+    const besideTool = saved && (await takeTurns(folder, { ...task, saved, say }))
     return {
       mode,
       services,
@@ -119,7 +127,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
       churn,
       rssAfterChanges: after.rssBytes,
       restart,
-      restoreAloneMs,
+      besideTool,
       tableBytes,
     }
   } finally {
@@ -143,6 +151,12 @@ http: {enabled: false}
 `
 }
 
+function prepareNetns(netns: Netns, mode: ProgramMode): void {
+  // IPVS takes addresses for broadcast ones where no link is up.
+  run(netns, ['ip', 'link', 'set', 'lo', 'up'])
+  if (mode.startsWith('iptables-')) hintTools(netns, mode.slice('iptables-'.length))
+}
+
 /** As kubelet does: whoever looks for the kind of tools that a machine uses finds this chain (KEP-3178). */
 function hintTools(netns: Netns, kind: string): void {
   for (const program of [`iptables-${kind}`, `ip6tables-${kind}`]) {
@@ -150,24 +164,74 @@ function hintTools(netns: Netns, kind: string): void {
   }
 }
 
-/**
- * The median of three: all rules that are there, restored into a namespace of its own by the tool alone, and as a proxy must: with
- * `--noflush`, since the tables have rules of others. The nft tools take several times as long for that.
- */
-function restoreAlone(from: Netns, kind: string, say: (text: string) => void): number {
-  say('iptables-restore of the same rules by itself')
-  const saved = ['iptables', 'ip6tables'].map((tool) => run(from, [`${tool}-${kind}-save`]))
-  const sets = run(from, ['sh', '-c', 'command -v ipset >/dev/null && ipset save || true'])
-  const times = [1, 2, 3].map((n) => {
-    using netns = createNetns(`flbench-${process.pid}-${n}`)
-    if (sets !== '') run(netns, ['ipset', 'restore'], sets)
-    const began = performance.now()
-    for (const [index, tool] of ['iptables', 'ip6tables'].entries()) {
-      run(netns, [`${tool}-${kind}-restore`, '--noflush'], withoutSets(saved[index] ?? '', sets !== ''))
-    }
-    return performance.now() - began
-  })
-  return median(times)
+/** The rules that are there, and the sets that they name, as text for the tools. */
+interface SavedRules {
+  readonly kind: string
+  /** Of iptables and ip6tables. */
+  readonly rules: readonly string[]
+  /** Empty where there is no program that saves them. */
+  readonly sets: string
+}
+
+const tools = ['iptables', 'ip6tables'] as const
+
+function saveRules(netns: Netns, mode: ProgramMode): SavedRules {
+  const kind = mode.slice('iptables-'.length)
+  const sets = run(netns, ['sh', '-c', 'command -v ipset >/dev/null && ipset save || true'])
+  const rules = tools.map((tool) => withoutSets(run(netns, [`${tool}-${kind}-save`]), sets !== ''))
+  return { kind, rules, sets }
+}
+
+/** Rounds of turns may take so long, ms; there is one at least. */
+const turnsLimitMs = 60_000
+
+/** After a namespace went, the kernel takes its rules apart in the background: half a core for a while. */
+const restMs = 1500
+
+/** First syncs of the daemon, and the same rules by the tool alone, in turns, each in a namespace of its own. */
+async function takeTurns(
+  folder: string,
+  { mode, toolRounds, startLimitMs, saved, say }: ProgramTask & { saved: SavedRules; say: (text: string) => void },
+): Promise<readonly ToolPair[]> {
+  const pairs: ToolPair[] = []
+  const began = performance.now()
+  const rest = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, restMs))
+  while (pairs.length < toolRounds && (pairs.length === 0 || performance.now() - began < turnsLimitMs)) {
+    say(`iptables-restore of the same rules by itself, and a cold start, ${pairs.length + 1} of ${toolRounds}`)
+    await rest()
+    const aloneMs = restoreAlone(saved)
+    await rest()
+    pairs.push({ aloneMs, ...(await startCold(folder, { mode, startLimitMs })) })
+  }
+  return pairs
+}
+
+async function startCold(
+  folder: string,
+  { mode, startLimitMs }: Pick<ProgramTask, 'mode' | 'startLimitMs'>,
+): Promise<Pick<ToolPair, 'syncMs' | 'startMs'>> {
+  rmSync(join(folder, 'state'), { recursive: true, force: true })
+  using netns = createNetns(`flbench-${process.pid}-cold`)
+  prepareNetns(netns, mode)
+  const began = Date.now()
+  const daemon = startDaemon(folder, netns)
+  const forget = stopAtExit(() => void daemon.child.kill('SIGKILL'))
+  try {
+    const sync = firstSync(await daemon.until(hasSynced, { withinMs: startLimitMs, everyMs: startPollMs }))
+    return { syncMs: sync.commitMs, startMs: Date.parse(sync.time) - began }
+  } finally {
+    forget()
+    await daemon.end('SIGKILL')
+  }
+}
+
+/** As a proxy must: with `--noflush`, since the tables have rules of others. The nft tools take several times as long for that. */
+function restoreAlone({ kind, rules, sets }: SavedRules): number {
+  using netns = createNetns(`flbench-${process.pid}-alone`)
+  if (sets !== '') run(netns, ['ipset', 'restore'], sets)
+  const began = performance.now()
+  for (const [index, tool] of tools.entries()) run(netns, [`${tool}-${kind}-restore`, '--noflush'], rules[index])
+  return performance.now() - began
 }
 
 /** Rules that name sets cannot be restored where there are none: without the program that makes them, those few are left out. */
