@@ -1,5 +1,5 @@
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync, type ChildProcess, type SpawnSyncOptionsWithStringEncoding } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { callDaemon } from '../src/cli/control-client.ts'
@@ -112,7 +112,7 @@ export async function runProgram(task: ProgramTask, progress: (text: string) => 
     daemon = startDaemon(folder, netns)
     const restarted = await daemon.until(hasSynced, { withinMs: task.startLimitMs, everyMs: startPollMs })
     const restart = { ...firstSync(restarted), cpuSeconds: daemon.cpuSeconds() }
-    const saved = mode.startsWith('iptables-') ? saveRules(netns, mode) : undefined
+    const saved = mode.startsWith('iptables-') ? saveRules(folder, netns, mode) : undefined
     await daemon.end('SIGKILL')
     const besideTool = saved && (await takeTurns(folder, { ...task, saved, say }))
     return {
@@ -167,7 +167,7 @@ function hintTools(netns: Netns, kind: string): void {
 /** The rules that are there, and the sets that they name, as text for the tools. */
 interface SavedRules {
   readonly kind: string
-  /** Of iptables and ip6tables. */
+  /** Files, of iptables and ip6tables. */
   readonly rules: readonly string[]
   /** Empty where there is no program that saves them. */
   readonly sets: string
@@ -175,10 +175,14 @@ interface SavedRules {
 
 const tools = ['iptables', 'ip6tables'] as const
 
-function saveRules(netns: Netns, mode: ProgramMode): SavedRules {
+function saveRules(folder: string, netns: Netns, mode: ProgramMode): SavedRules {
   const kind = mode.slice('iptables-'.length)
   const sets = run(netns, ['sh', '-c', 'command -v ipset >/dev/null && ipset save || true'])
-  const rules = tools.map((tool) => withoutSets(run(netns, [`${tool}-${kind}-save`]), sets !== ''))
+  const rules = tools.map((tool) => {
+    const file = join(folder, `${tool}.rules`)
+    writeFileSync(file, withoutSets(run(netns, [`${tool}-${kind}-save`]), sets !== ''))
+    return file
+  })
   return { kind, rules, sets }
 }
 
@@ -225,13 +229,18 @@ async function startCold(
   }
 }
 
-/** As a proxy must: with `--noflush`, since the tables have rules of others. The nft tools take several times as long for that. */
+/** From files, so that it waits for nobody. As a proxy must: with `--noflush`, since the tables have rules of others. The nft tools take several times as long for that. */
 function restoreAlone({ kind, rules, sets }: SavedRules): number {
   using netns = createNetns(`flbench-${process.pid}-alone`)
   if (sets !== '') run(netns, ['ipset', 'restore'], sets)
-  const began = performance.now()
-  for (const [index, tool] of tools.entries()) run(netns, [`${tool}-${kind}-restore`, '--noflush'], rules[index])
-  return performance.now() - began
+  const inputs = rules.map((file) => openSync(file, 'r'))
+  try {
+    const began = performance.now()
+    for (const [index, tool] of tools.entries()) run(netns, [`${tool}-${kind}-restore`, '--noflush'], inputs[index])
+    return performance.now() - began
+  } finally {
+    for (const input of inputs) closeSync(input)
+  }
 }
 
 /** Rules that name sets cannot be restored where there are none: without the program that makes them, those few are left out. */
@@ -244,9 +253,13 @@ function withoutSets(rules: string, hasSets: boolean): string {
         .join('\n')
 }
 
-function run(netns: Netns, argv: readonly string[], input = ''): string {
+/** `input`: a text, or a file that is open. */
+function run(netns: Netns, argv: readonly string[], input: string | number = ''): string {
   const [program = '', ...args] = argv
-  const result = netns.enter(() => spawnSync(program, args, { input, encoding: 'utf8', maxBuffer: 2 ** 30 }))
+  const given = typeof input === 'string' ? { input } : { stdio: [input, 'pipe', 'pipe'] as const }
+  const result = netns.enter(() =>
+    spawnSync(program, args, { ...given, encoding: 'utf8', maxBuffer: 2 ** 30 } as SpawnSyncOptionsWithStringEncoding),
+  )
   if (result.error) throw new Error(`cannot run ${program}`, { cause: result.error })
   if (result.status !== 0)
     throw new Error(`${argv.join(' ')}: exit code ${result.status}: ${result.stderr.slice(0, 500)}`)
