@@ -42,15 +42,16 @@ export class SharedMap<V> implements Iterable<[string, V]> {
   }
 
   get(key: string): V | undefined {
-    return this.#shards[shardOf(key)]?.get(key)
+    return this.size === 0 ? undefined : this.#shards[shardOf(key)]?.get(key)
   }
 
   has(key: string): boolean {
-    return this.#shards[shardOf(key)]?.has(key) ?? false
+    return this.size > 0 && (this.#shards[shardOf(key)]?.has(key) ?? false)
   }
 
   /** A version with `set` entries added or replaced, then `deleted` keys removed. Values that are identical change nothing. */
   with(set: Iterable<readonly [string, V]>, deleted: Iterable<string> = []): SharedMap<V> {
+    let shards: ReadonlyMap<string, V>[] | undefined
     const copies = new Map<number, Map<string, V>>()
     let size = this.size
     const keys: string[] = []
@@ -61,12 +62,14 @@ export class SharedMap<V> implements Iterable<[string, V]> {
         // To copy an empty one takes far longer than to make one.
         shard = before === emptyShard ? new Map<string, V>() : new Map(before)
         copies.set(index, shard)
+        shards ??= this.#shards.slice()
+        shards[index] = shard
       }
       return shard
     }
     for (const [key, value] of set) {
       const index = shardOf(key)
-      const shard = copies.get(index) ?? this.#shards[index]
+      const shard = (shards ?? this.#shards)[index]
       if (shard?.has(key)) {
         if (shard.get(key) === value) continue
       } else size++
@@ -75,14 +78,12 @@ export class SharedMap<V> implements Iterable<[string, V]> {
     }
     for (const key of deleted) {
       const index = shardOf(key)
-      if (!(copies.get(index) ?? this.#shards[index])?.has(key)) continue
+      if (!(shards ?? this.#shards)[index]?.has(key)) continue
       writable(index).delete(key)
       if (keys.length <= fewChanges) keys.push(key)
       size--
     }
-    if (copies.size === 0) return this
-    const shards = this.#shards.slice()
-    for (const [index, shard] of copies) shards[index] = shard
+    if (!shards) return this
     if (keys.length > fewChanges) return new SharedMap(shards, size)
     // The order in which a look through all shards finds them.
     keys.sort((a, b) => shardOf(a) - shardOf(b))

@@ -260,6 +260,8 @@ export class IptablesMode implements Dataplane, Disposable {
             await former.handedOver
             const { changes, wanted } = await differences(reading, services, { parts, family })
             families.push(wanted)
+            // Makes what else would be made when it is read.
+            if (i > 0) countRules(changes)
             // One tool at a time, for they share a lock.
             await former.done
             return changes

@@ -179,9 +179,12 @@ function decide(
   const fine: ObjectKey[] = []
   // All have what they ask for, as nearly always: then what they have is what they ask for.
   let same = base.services === base.wanted
+  // Only where nearly all are looked at it pays to count.
+  const contested = 2 * touched.size < now.wanted.size || isContested(now)
+  const ground = { ...now, contested }
   for (const key of touched) {
     const asked = now.wanted.get(key)
-    const owned = asked && withoutLost(asked, now)
+    const owned = asked && withoutLost(asked, ground)
     if (owned !== asked || owned?.frontends.length === 0) same = false
     if (owned && owned.frontends.length > 0) services.push([key, owned])
     else none.push(key)
@@ -194,26 +197,35 @@ function decide(
   }
 }
 
+/** Whether a Service asks for what another one has: otherwise each frontend is a claim of its own. */
+function isContested({ wanted, claims }: Pick<CompiledServices, 'wanted' | 'claims'>): boolean {
+  let frontends = 0
+  for (const service of wanted.values()) frontends += service.frontends.length
+  return frontends > claims.size
+}
+
 function withoutLost(
   asked: ServiceFrontends,
-  { claims, settings }: Pick<CompiledServices, 'claims' | 'settings'>,
+  { claims, settings, contested }: Pick<CompiledServices, 'claims' | 'settings'> & { readonly contested: boolean },
 ): ServiceFrontends {
-  const lost = new Map<string, string>()
-  const lose = (frontend: Frontend, why: string): false => {
-    const field = frontendField(frontend)
-    lost.set(field, `${asked.key}: ${field} is ${why}`)
-    return false
-  }
-  const frontends = asked.frontends.filter((frontend) => {
+  const whyLost = (frontend: Frontend): string | undefined => {
     if (frontend.kind !== 'node-port' && settings.ownAddresses?.includes(frontend.ip))
-      return lose(frontend, 'an address that this node answers on itself (expected another one)')
+      return 'an address that this node answers on itself (expected another one)'
+    if (!contested) return undefined
     const claim = claims.get(frontendKey(frontend))
     const owner = typeof claim === 'string' ? claim : claim?.[0]
-    if (owner === undefined || owner === asked.key) return true
-    return lose(frontend, `already used by ${owner} (the older Service keeps it)`)
-  })
-  if (lost.size === 0) return asked
-  return { ...asked, frontends, problems: [...asked.problems, ...lost.values()] }
+    if (owner === undefined || owner === asked.key) return undefined
+    return `already used by ${owner} (the older Service keeps it)`
+  }
+  if (asked.frontends.every((frontend) => whyLost(frontend) === undefined)) return asked
+  const frontends: Frontend[] = []
+  const problems = new Set(asked.problems)
+  for (const frontend of asked.frontends) {
+    const why = whyLost(frontend)
+    if (why === undefined) frontends.push(frontend)
+    else problems.add(`${asked.key}: ${frontendField(frontend)} is ${why}`)
+  }
+  return { ...asked, frontends, problems: [...problems] }
 }
 
 /** A frontend, and the Service that has it on this node. */

@@ -189,13 +189,12 @@ interface PortChoice {
 }
 
 function chooseEndpoints(service: Service, slices: readonly EndpointSlice[], node: NodeFacts): readonly PortChoice[] {
+  const families = ipFamilies.filter((family) => hasFamily(service, family))
   return service.ports.flatMap((port) =>
-    ipFamilies
-      .filter((family) => hasFamily(service, family))
-      .map((family) => {
-        const wanted = { portName: port.name, protocol: port.protocol, family }
-        return { port, family, choice: selectEndpoints(slices, wanted, node) }
-      }),
+    families.map((family) => {
+      const wanted = { portName: port.name, protocol: port.protocol, family }
+      return { port, family, choice: selectEndpoints(slices, wanted, node) }
+    }),
   )
 }
 

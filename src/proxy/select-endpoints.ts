@@ -63,7 +63,7 @@ export function selectEndpoints(slices: readonly EndpointSlice[], port: PortInFa
   }
   const cluster = ready.length > 0 ? nearest(ready, node) : draining
   const readyHere = ready.filter((c) => c.here)
-  const local = readyHere.length > 0 ? readyHere : draining.filter((c) => c.here)
+  const local = readyHere.length > 0 || draining.length === 0 ? readyHere : draining.filter((c) => c.here)
   return {
     cluster: cluster.map((c) => c.chosen),
     local: local.map((c) => c.chosen),
@@ -92,7 +92,7 @@ export function servingEndpoints(
 }
 
 /** All endpoints of the port, once each: an address and port that several slices carry counts as this node's if any says so. */
-function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): Candidate[] {
+function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: NodeFacts): readonly Candidate[] {
   const all: Candidate[] = []
   for (const slice of slices) {
     if (slice.family !== port.family || slice.headless) continue
@@ -105,7 +105,7 @@ function gather(slices: readonly EndpointSlice[], port: PortInFamily, node: Node
       all.push({ ip, port: number, endpoint, here: endpoint.nodeName === node.name, weight, chosen })
     }
   }
-  return onceEach(all.sort(compareEndpoints))
+  return isInOrder(all) ? all : onceEach(all.sort(compareEndpoints))
 }
 
 /** Of sorted candidates, those with the same address and port stand side by side; one of them counts. */
@@ -155,6 +155,11 @@ function nearest(ready: readonly Candidate[], node: NodeFacts): readonly Candida
     if (forZone.length > 0) return forZone
   }
   return ready
+}
+
+/** Sorted, and each once. */
+function isInOrder(candidates: readonly Candidate[]): boolean {
+  return candidates.every((candidate, i) => i === 0 || compareEndpoints(candidates[i - 1]!, candidate) < 0)
 }
 
 /** By text: any fixed order will do, and equal addresses are equal strings. */
