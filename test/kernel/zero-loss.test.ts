@@ -17,7 +17,7 @@ import {
  * and a node port, and keep 25 connections each, while endpoints come and go, while the daemon restarts or is killed, and while
  * the mode changes. In the userspace mode the daemon carries the bytes, so its end ends connections: its probe says so.
  *
- * FAIRLEAD_LOSS_SERVICES=10000 is the same among 10,000 Services, FAIRLEAD_LOSS_TOOLS=legacy with the legacy iptables tools.
+ * FAIRLEAD_LOSS_SERVICES=10000 is the same among 10,000 Services, FAIRLEAD_LOSS_TOOLS=legacy or =nft with that kind of iptables tools.
  */
 const obstacle = machineObstacle()
 const services = Number(process.env['FAIRLEAD_LOSS_SERVICES'] ?? 2000)
