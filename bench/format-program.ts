@@ -11,63 +11,74 @@ export interface ProgramMiss {
   readonly reason: string
 }
 
-const head = [
-  'Services',
-  'mode',
-  'cold',
-  'restart',
-  'one endpoint',
-  'one Service',
-  '10 % churn',
-  'RSS MB',
-  'restore alone',
-]
-
-/** The results as a table for people: each cell is time, then what was sent. */
+/** The results as two tables for people: what each step took, and what is true of a whole run. */
 export function formatProgram(
   machine: MachineFacts,
   results: readonly ProgramResult[],
   misses: readonly ProgramMiss[] = [],
 ): string {
-  const rows = results.map((result) => [
-    `${result.services} x ${result.endpointsEach}`,
-    result.mode,
-    cell([result.cold]),
-    cell([result.restart]),
-    cell(result.changes),
-    cell(result.additions),
-    cell([result.churn]),
-    `${mb(result.rssAfterStart)}/${mb(result.rssAfterChanges)}`,
-    result.besideTool ? besideTool(result.besideTool) : '',
-  ])
-  for (const { services, endpointsEach, mode, reason } of misses)
-    rows.push([`${services} x ${endpointsEach}`, mode, reason])
   return `kernel ${machine.kernel}, ${machine.cpus} x ${machine.cpu}, Node ${machine.node}, load ${machine.load}
 
-${formatTable(head, rows)}
+${formatSteps(results)}
 
-Each cell: the sync's time (compile, send, commit), of it in the kernel or in iptables-restore; CPU of daemon and tools; bytes;
-elements or rules. Medians where there were several. cold and restart: the first sync of a daemon, CPU since its start;
-restart: after kill -9. restore alone: iptables-restore of the same rules without a daemon; how many times as long a first sync in
-turn with it took until it was committed (median of pairs), and the whole start of the daemon, with Node and the reading of files.`
+${formatRuns(results, misses)}
+
+sync: compile, send, commit; of it in the kernel or in iptables-restore. CPU: daemon and tools. Medians where there were several. cold
+and restart: the first sync of a daemon, CPU since its start; restart: after kill -9. restore alone: iptables-restore of the same
+rules without a daemon; how many times as long a first sync in turn with it took until it was committed (median of pairs), and the
+whole start of the daemon, with Node and the reading of files.`
 }
 
-function besideTool(pairs: readonly ToolPair[]): string {
+function formatSteps(results: readonly ProgramResult[]): string {
+  const head = ['Services', 'mode', 'step', 'sync', 'of it kernel', 'CPU', 'sent', 'elements, rules']
+  const rows = results.flatMap((result) => {
+    const steps: readonly (readonly [string, readonly MeasuredSync[]])[] = [
+      ['cold', [result.cold]],
+      ['restart', [result.restart]],
+      ['one endpoint', result.changes],
+      ['one Service', result.additions],
+      ['10 % churn', [result.churn]],
+    ]
+    return steps.map(([step, syncs], i) => [...(i === 0 ? nameOf(result) : ['', '']), step, ...cells(syncs)])
+  })
+  return formatTable(head, rows)
+}
+
+function formatRuns(results: readonly ProgramResult[], misses: readonly ProgramMiss[]): string {
+  const head = ['Services', 'mode', 'memory', 'after changes', 'restore alone', 'first sync', 'whole start']
+  const rows = results.map((result) => [
+    ...nameOf(result),
+    mb(result.rssAfterStart),
+    mb(result.rssAfterChanges),
+    ...(result.besideTool ? besideTool(result.besideTool) : ['', '', '']),
+  ])
+  for (const miss of misses) rows.push([...nameOf(miss), miss.reason])
+  return formatTable(head, rows)
+}
+
+function nameOf({ services, endpointsEach, mode }: Pick<ProgramMiss, 'services' | 'endpointsEach' | 'mode'>): string[] {
+  return [`${services} x ${endpointsEach}`, mode]
+}
+
+function besideTool(pairs: readonly ToolPair[]): string[] {
   const times = (pick: (pair: ToolPair) => number): string =>
     `${median(pairs.map((pair) => pick(pair) / pair.aloneMs)).toFixed(2)}x`
-  const alone = time(median(pairs.map(({ aloneMs }) => aloneMs)))
-  return `${alone} (sync ${times(({ syncMs }) => syncMs)}, whole start ${times(({ startMs }) => startMs)})`
+  return [
+    time(median(pairs.map(({ aloneMs }) => aloneMs))),
+    times(({ syncMs }) => syncMs),
+    times(({ startMs }) => startMs),
+  ]
 }
 
-function cell(syncs: readonly MeasuredSync[]): string {
+function cells(syncs: readonly MeasuredSync[]): string[] {
   const middle = (pick: (sync: MeasuredSync) => number): number => median(syncs.map(pick))
-  const parts = [
-    `${time(middle((s) => s.wallMs))} (${time(middle((s) => s.kernelMs))})`,
-    `${middle((s) => s.cpuSeconds).toFixed(2)} s CPU`,
+  return [
+    time(middle((s) => s.wallMs)),
+    time(middle((s) => s.kernelMs)),
+    `${middle((s) => s.cpuSeconds).toFixed(2)} s`,
     bytes(middle((s) => s.bytes)),
     String(middle((s) => s.elements)),
   ]
-  return parts.join(', ')
 }
 
 function time(ms: number): string {
@@ -81,5 +92,5 @@ function bytes(count: number): string {
 }
 
 function mb(count: number): string {
-  return (count / 1e6).toFixed(0)
+  return `${(count / 1e6).toFixed(0)} MB`
 }
