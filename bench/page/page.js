@@ -21,7 +21,7 @@ function resolved(name) {
 
 function colourOf(mode) {
   const peer = peers.indexOf(mode)
-  return resolved(peer < 0 ? mode : `peer-${(peer % 2) + 1}`)
+  return resolved(peer < 0 ? mode : `peer-${(peer % 4) + 1}`)
 }
 
 function number(value) {

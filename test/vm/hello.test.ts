@@ -5,8 +5,8 @@ import { patience } from '../lab/patience.ts'
 const inGuest = process.env['FAIRLEAD_GUEST'] !== undefined
 
 function fairlead(...words: string[]): { code: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync('bin/fairlead', words, { encoding: 'utf8' })
-  return { code: status, output: stdout + stderr }
+  const { status, signal, stdout, stderr } = spawnSync('bin/fairlead', words, { encoding: 'utf8' })
+  return { code: status, output: `${stdout}${stderr}${signal === null ? '' : `ended by ${signal}`}` }
 }
 
 describe.skipIf(!inGuest)(

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command, InvalidArgumentError } from 'commander'
+import { launcherFlags } from '../../bench/launcher-flags.ts'
 import { guestObstacle, runInGuest } from './guest.ts'
 import { cacheFolder, ensureKernel } from './kernel-package.ts'
 
@@ -70,13 +71,16 @@ function compileCache(): string {
 function fillCompileCache(): void {
   const env = { ...process.env, NODE_COMPILE_CACHE: compileCache() }
   const node = process.execPath
+  const importedLater = ['src/daemon/control-plane.ts', 'src/sources/docker.ts', 'src/sources/kubernetes.ts']
+  const imports = importedLater.map((path) => `import(${JSON.stringify(ours(path))})`).join(';')
   const commands = [
     // It imports all of the program, and ends at once without a parent to talk to.
     [node, ours('test/conformance/proxy-host.ts')],
     [node, ours('test/conformance/main.ts'), '--help'],
     [node, ours('bench/main.ts'), '--help'],
-    // The daemon: V8 has other flags there, and keeps what it compiled apart.
+    // The daemon: V8 has other flags there, and keeps what it compiled apart. Some of it is only imported where it is wanted.
     [ours('bin/fairlead'), '--help'],
+    [node, ...launcherFlags, '--eval', imports],
   ]
   for (const [program = '', ...words] of commands) spawnSync(program, words, { env, stdio: 'ignore' })
 }
