@@ -41,8 +41,7 @@ export class BrowserPage implements AsyncDisposable {
     const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--remote-debugging-port=0']
     const child = spawn(browser, [...flags, `--user-data-dir=${folder}`, 'about:blank'], {
       stdio: ['ignore', 'ignore', 'pipe'],
-      // A process group of its own, to end with all its children, and no folders elsewhere.
-      detached: true,
+      // No folders elsewhere.
       env: { ...process.env, TMPDIR: folder },
     })
     try {
@@ -59,8 +58,7 @@ export class BrowserPage implements AsyncDisposable {
       await page.#call('Runtime.enable')
       return page
     } catch (error) {
-      await endGroup(child)
-      rmSync(folder, { recursive: true, force: true })
+      child.kill('SIGKILL')
       throw error
     }
   }
@@ -94,7 +92,10 @@ export class BrowserPage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#socket.close()
-    await endGroup(this.#child)
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#child.kill('SIGKILL')
+      await once(this.#child, 'exit')
+    }
     rmSync(this.#folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
   }
 
@@ -136,14 +137,6 @@ interface Message {
   readonly params?: unknown
   readonly result?: unknown
   readonly error?: { readonly message: string }
-}
-
-/** Ends a browser and the processes that it started. */
-async function endGroup(child: ChildProcess): Promise<void> {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
-  const exited = once(child, 'exit')
-  process.kill(-child.pid, 'SIGKILL')
-  await exited
 }
 
 /** The address that the browser says on its error stream. */

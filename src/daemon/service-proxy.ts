@@ -45,6 +45,8 @@ export class ServiceProxy implements AsyncDisposable {
   #settings: ProxySettings
   #node: Node | undefined
   #nodeGone = false
+  /** Whether `onModes` knows which modes there may be. */
+  #said = false
   #problem: string | undefined
   #leftover: readonly ServiceMode[]
   #takingOver = Promise.resolve()
@@ -129,6 +131,9 @@ export class ServiceProxy implements AsyncDisposable {
       this.refresh()
       this.#noteProblem()
     }
+    // Before anything is written: this daemon may be killed before it has taken over.
+    if (!this.#said) this.#options.onModes?.([...this.#leftover, this.#services.mode])
+    this.#said = true
     this.loop.update(snapshot)
   }
 

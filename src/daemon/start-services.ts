@@ -28,8 +28,6 @@ export async function startServices(
   const before = recorded.length === 0 && nft ? await findModes(nft) : recorded
   const leftover = before.filter((mode) => mode !== services.mode)
   if (before.includes('userspace')) await forgetRelayed(connections, servicesLog)
-  // Before anything is written: this daemon may be killed before it has taken over.
-  record.write([...leftover, services.mode])
   const proxy = new ServiceProxy({
     services,
     nodeName: config.nodeName,

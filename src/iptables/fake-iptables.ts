@@ -64,6 +64,7 @@ export class FakeIptables implements IptablesClient {
     return {
       family: this.family,
       restore: async (changes, options) => {
+        if (!waits) throw new Error('this iptables-restore was given its changes already')
         try {
           return await this.restore(changes, options)
         } finally {

@@ -169,6 +169,7 @@ class WaitingTool implements StartedRestore {
   readonly #changes = Promise.withResolvers<readonly TableChanges[]>()
   readonly #stop = new AbortController()
   readonly #result: Promise<RunResult>
+  #used = false
   #ended = false
   #bytes = 0
   #start = 0
@@ -191,11 +192,13 @@ class WaitingTool implements StartedRestore {
     changes: readonly TableChanges[] | Promise<readonly TableChanges[]>,
     { signal, onHandedOver }: RestoreOptions = {},
   ): Promise<RestoreResult> {
-    if (this.#ended) {
+    if (this.#ended && !this.#used) {
       // Somebody ended it while it had nothing to do.
       using another = new WaitingTool(this.#options)
       return await another.restore(changes, { ...(signal && { signal }), ...(onHandedOver && { onHandedOver }) })
     }
+    if (this.#used) throw new Error('this iptables-restore was given its changes already')
+    this.#used = true
     this.#onHandedOver = onHandedOver
     this.#changes.resolve(changes)
     const onAbort = (): void => this.#stop.abort(signal?.reason)

@@ -3,7 +3,7 @@ import { quote, randomMatch } from '../iptables/rule.ts'
 import type { IpAddress, IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
-import { memberNames } from '../proxy/affinity-members.ts'
+import { memberName } from '../proxy/affinity-members.ts'
 import type { Affinity, Algorithm } from '../proxy/frontends.ts'
 import { clientHashMatches } from './iptables-hash.ts'
 import { chains, portChain, sharedRecentList } from './iptables-names.ts'
@@ -32,8 +32,6 @@ export class EndpointChain implements ServiceEndpoint, ChainRules {
   readonly chain: string
   /** How many slots it has. */
   count = 1
-  /** What clients are remembered with; undefined without session affinity. */
-  member: string | undefined
   readonly #of: BalancedPort
 
   constructor({ ip, port }: ServiceEndpoint, of: BalancedPort) {
@@ -76,7 +74,6 @@ export function endpointsOf(slots: Slots, port: BalancedPort): EndpointChain[] {
     found.push(endpoint)
     if (name !== undefined) known?.set(name, endpoint)
   }
-  if (port.affinity) for (const [i, member] of memberNames(port.affinity, found).entries()) found[i]!.member = member
   return found
 }
 
@@ -189,8 +186,10 @@ function chooseByClient(
 
 /** xt_recent's list, and which address counts, as iptables-save prints it. */
 function recentList(endpoint: EndpointChain, { affinity, family }: BalancedPort): string {
-  const { chain, member = '' } = endpoint
-  const name = affinity?.remembers === 'address' ? sharedRecentList(affinity.group, member) : chain
+  const name =
+    affinity?.remembers === 'address'
+      ? sharedRecentList(affinity.group, memberName(affinity, endpoint))
+      : endpoint.chain
   const mask = family === 4 ? '255.255.255.255' : 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'
   return `--name ${name} --mask ${mask} --rsource`
 }

@@ -25,8 +25,11 @@ const services = compileServices(
   { nodeName: 'n', settings: defaultProxySettings },
 )
 
-function modeOver(tools: FakeIptables, opened: Promise<void> = Promise.resolve()): IptablesMode {
-  const clock = new FakeClock()
+function modeOver(
+  tools: FakeIptables,
+  opened: Promise<void> = Promise.resolve(),
+  clock = new FakeClock(),
+): IptablesMode {
   const parts: IptablesParts = {
     clients: [tools],
     sets: undefined,
@@ -74,6 +77,17 @@ describe('IptablesMode.prepare()', () => {
     await next.prepare()
     expect(await next.sync(services)).toMatchObject({ rules: 0 })
     expect(tools.waiting).toBe(0)
+  })
+
+  test('ends the tool that waits after a minute: sources may never say what they have', async () => {
+    const tools = new NotingIptables(4)
+    const clock = new FakeClock()
+    using mode = modeOver(tools, undefined, clock)
+    await mode.prepare()
+    await expect.poll(() => tools.waiting).toBe(1)
+    await clock.advance(61_000)
+    expect(tools.waiting).toBe(0)
+    expect((await mode.sync(services)).rules).toBeGreaterThan(0)
   })
 
   test('ends the tool that waits before rules are removed', async () => {

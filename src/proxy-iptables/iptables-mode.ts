@@ -1,4 +1,4 @@
-import { systemClock, type Clock } from '../base/clock.ts'
+import { systemClock, type Clock, type Timer } from '../base/clock.ts'
 import type { Log } from '../base/log.ts'
 import { SharedMap } from '../base/shared-map.ts'
 import type { IptablesClient, StartedRestore } from '../iptables/client.ts'
@@ -33,6 +33,9 @@ import {
 import { SetWatch } from './set-watch.ts'
 import { clusterIpSet, clusterIpsOf, changeTables, contextOf, manyEndpoints, touchedTables } from './iptables-tables.ts'
 
+/** Sources that take longer may take for ever; a process that waits for them is nothing to find on a node. */
+const longestWaitMs = 60_000
+
 /** What is remembered between syncs. */
 interface Programmed {
   readonly services: CompiledServices
@@ -59,6 +62,7 @@ export class IptablesMode implements Dataplane, Disposable {
   #reads: readonly Promise<Ruleset>[] | undefined
   /** Tools that wait for the first sync, one for each family; none where Services are there already. */
   #started: readonly StartedRestore[] = []
+  #waiting: Timer | undefined
 
   /** `open` finds the tools: `() => openIptablesParts({ log })`. It is tried again at the next call when it fails. */
   constructor(open: () => Promise<IptablesParts>, options: { readonly log: Log; readonly clock?: Clock }) {
@@ -90,6 +94,7 @@ export class IptablesMode implements Dataplane, Disposable {
       (all) => {
         if (this.#reads !== reads || this.#started.length > 0 || all.some(hasServiceChains)) return
         this.#started = parts.clients.map((client) => client.startRestore())
+        this.#waiting = this.#clock.after(longestWaitMs, () => this.#takeStarted()[Symbol.dispose]())
       },
       () => {
         // It may go better next time; if not, the sync says why.
@@ -209,6 +214,7 @@ export class IptablesMode implements Dataplane, Disposable {
   #takeStarted(): { readonly tools: readonly StartedRestore[] } & Disposable {
     const tools = this.#started
     this.#started = []
+    this.#waiting?.cancel()
     return {
       tools,
       [Symbol.dispose]: () => {

@@ -31,7 +31,7 @@ export function portChain(kind: PortChain, port: string, options: { protocol: Pr
   return hashedName(`KUBE-${kind}-`, port + options.protocol + (options.endpoint ?? ''))
 }
 
-/** The list of clients that xt_recent keeps for a member (`memberNames`) of an affinity group that spans several ports. */
+/** The list of clients that xt_recent keeps for a member (`memberName`) of an affinity group that spans several ports. */
 export function sharedRecentList(group: string, member: string): string {
   return hashedName('FAIRLEAD-', `${group} ${member}`)
 }

@@ -37,6 +37,35 @@ function rulesOf(services: CompiledServices, family: IpFamily): Ruleset {
   )
 }
 
+test('clients are remembered in the lists that are asked, also where endpoints of one address count in one policy only', () => {
+  const service = exampleService('web', {
+    annotations: { 'fairlead.dev/affinity-scope': 'service' },
+    sessionAffinity: { kind: 'ClientIP', timeoutSeconds: 60 },
+    externalTrafficPolicy: 'Local',
+    ports: ['http=80:30080/tcp', 'admin=81:30081/tcp'],
+  })
+  const slice = (name: string, first: number, nodeName: string) =>
+    exampleSlice(service, [{ address: '192.0.2.1', nodeName }], {
+      name,
+      ports: [`http=${first}/tcp`, `admin=${first + 1}/tcp`],
+    })
+  const snapshot = exampleSnapshot([[service, slice('web-a', 80, 'elsewhere'), slice('web-b', 8080, 'this-node')]])
+  const compiled = compileServices(snapshot, { nodeName: 'this-node', settings: defaultProxySettings })
+  const nat = rulesOf(compiled, 4).get('nat')!
+  const asked: string[] = []
+  for (const rules of nat.values()) {
+    for (const rule of rules) {
+      const [, list, chain = ''] = /--rcheck .*--name (\S+) .*-j (\S+)/.exec(rule) ?? []
+      if (list === undefined) continue
+      asked.push(list)
+      expect([...(nat.get(chain) ?? [])].join('\n')).toContain(`--set --name ${list} `)
+    }
+  }
+  // The cluster's two endpoints of each port, and the one here again for the node port; the same two lists for both ports.
+  expect(asked).toHaveLength(6)
+  expect(new Set(asked).size).toBe(2)
+})
+
 /** A packet's way, and whether it is the way that {@link decide} wants. */
 function trace(services: CompiledServices, packet: Packet, draw: () => number): TraceResult {
   const family = ipFamilyOf(packet.destination)

@@ -31,7 +31,7 @@ function sticky(name: string, endpoints: readonly number[]): ServiceFrontends {
 
 const affinityOf = (service: ServiceFrontends): Affinity => service.frontends[0]!.affinity!
 const membersOf = (numbers: AffinityNumbers, service: ServiceFrontends, endpoints: readonly number[]) =>
-  numbers.memberNumbers(affinityOf(service), endpoints.map(endpoint))
+  endpoints.map((n) => numbers.memberNumber(affinityOf(service), endpoint(n)))
 
 describe('AffinityNumbers', () => {
   test('claim() gives each group and endpoint a number, and keeps those that exist', () => {

@@ -1,8 +1,7 @@
-import { memberNames } from '../proxy/affinity-members.ts'
+import { memberName } from '../proxy/affinity-members.ts'
 import type { ServiceFrontends, Affinity, Frontend } from '../proxy/frontends.ts'
 import { maxGroups, maxMembers } from './nftables-numbers.ts'
 import type { ServiceEndpoint } from '../proxy/select-endpoints.ts'
-import type { Slots } from '../proxy/slots.ts'
 
 interface Group {
   readonly number: number
@@ -26,10 +25,9 @@ export class AffinityNumbers {
     return this.#groups.get(affinity.group)?.number
   }
 
-  /** The numbers of slots in the group, from 1. Endpoints that are remembered alike share one. */
-  memberNumbers(affinity: Affinity, slots: Slots): readonly (number | undefined)[] {
-    const members = this.#groups.get(affinity.group)?.members
-    return memberNames(affinity, slots).map((name) => members?.get(name))
+  /** The endpoint's number in the group, from 1. */
+  memberNumber(affinity: Affinity, endpoint: ServiceEndpoint): number | undefined {
+    return this.#groups.get(affinity.group)?.members.get(memberName(affinity, endpoint))
   }
 
   /** Gives numbers to what has none. Those that exist stay. */
@@ -37,7 +35,8 @@ export class AffinityNumbers {
     for (const { affinity, endpoints } of affineFrontends(service)) {
       const group = this.#groups.get(affinity.group) ?? this.#newGroup(affinity.group)
       if (!group) continue
-      for (const name of memberNames(affinity, endpoints)) {
+      for (const endpoint of endpoints) {
+        const name = memberName(affinity, endpoint)
         if (group.members.has(name) || group.members.size === maxMembers) continue
         group.last = nextFree(group.last, { first: 1, count: maxMembers, taken: new Set(group.members.values()) })
         group.members.set(name, group.last)
@@ -56,12 +55,8 @@ export class AffinityNumbers {
     }
     if (group.number !== found.group) return
     const taken = new Set(group.members.values())
-    const names = memberNames(
-      affinity,
-      found.members.map(({ endpoint }) => endpoint),
-    )
-    for (const [i, name] of names.entries()) {
-      const { number } = found.members[i]!
+    for (const { endpoint, number } of found.members) {
+      const name = memberName(affinity, endpoint)
       if (group.members.has(name) || taken.has(number)) continue
       group.members.set(name, number)
       taken.add(number)
@@ -111,7 +106,7 @@ export interface FoundMember {
 /** The views of a frontend with session affinity. */
 export function* affineFrontends(
   service: ServiceFrontends,
-): Generator<{ frontend: Frontend; affinity: Affinity; endpoints: Slots }> {
+): Generator<{ frontend: Frontend; affinity: Affinity; endpoints: readonly ServiceEndpoint[] }> {
   for (const frontend of service.frontends) {
     const { affinity } = frontend
     if (!affinity) continue
@@ -127,7 +122,7 @@ function neededBy(services: Iterable<ServiceFrontends>): ReadonlyMap<string, Rea
     for (const { affinity, endpoints } of affineFrontends(service)) {
       let members = needed.get(affinity.group)
       if (!members) needed.set(affinity.group, (members = new Set()))
-      for (const name of memberNames(affinity, endpoints)) members.add(name)
+      for (const endpoint of endpoints) members.add(memberName(affinity, endpoint))
     }
   }
   return needed

@@ -90,9 +90,8 @@ function affineSlots({ affinity }: Frontend, slots: Slots, numbers: AffinityNumb
   if (!affinity) return undefined
   const group = numbers.groupNumber(affinity)
   if (group === undefined) return undefined
-  const known = numbers.memberNumbers(affinity, slots)
-  const members = cut(slots).flatMap((endpoint, slot) => {
-    const member = known[slot]
+  const members = cut(slots).flatMap((endpoint) => {
+    const member = numbers.memberNumber(affinity, endpoint)
     return member === undefined ? [] : [{ member: memberNumber(group, member), endpoint }]
   })
   return members.length > 0 ? { group, slots: members } : undefined

@@ -1,31 +1,33 @@
+import type { IpAddress } from '../net/ip-address.ts'
+import type { Port } from '../net/port.ts'
 import type { Affinity } from './frontends.ts'
-import type { Slots } from './slots.ts'
+import type { ServiceEndpoint } from './select-endpoints.ts'
 
-/**
- * What a client is remembered with, one name for each slot: the endpoint or, where all ports of a Service count, its address. Of several
- * endpoints at one address (pods with hostNetwork), all but the first are also told apart by their place among its ports, in the hope that
- * pods open their ports in the same order.
- */
-export function memberNames({ remembers }: Affinity, slots: Slots): readonly string[] {
-  if (remembers === 'endpoint') return slots.map(({ ip, port }) => `${ip} ${port}`)
-  const ports = portsByAddress(slots)
-  return slots.map(({ ip, port }) => {
-    const place = ports.get(ip)?.indexOf(port) ?? 0
-    return place <= 0 ? ip : `${ip} #${place + 1}`
-  })
+/** An address at which a Service port has several endpoints (pods with hostNetwork), and their ports, in order. */
+export interface SharedAddress {
+  readonly ip: IpAddress
+  readonly ports: readonly Port[]
 }
 
-/** The ports at addresses that have several, in order. */
-function portsByAddress(slots: Slots): ReadonlyMap<string, readonly number[]> {
-  const found = new Map<string, Set<number>>()
-  for (const { ip, port } of slots) {
+/**
+ * What a client is remembered with: the endpoint or, where all ports of a Service count, its address. Of several endpoints at one address,
+ * all but the first are also told apart by their place among its ports, in the hope that pods open their ports in the same order.
+ */
+export function memberName({ remembers, shared }: Affinity, { ip, port }: ServiceEndpoint): string {
+  if (remembers === 'endpoint') return `${ip} ${port}`
+  const place = shared?.find((address) => address.ip === ip)?.ports.indexOf(port) ?? 0
+  return place > 0 ? `${ip} #${place + 1}` : ip
+}
+
+/** Of the endpoints of one Service port, wherever they count; undefined where no two share an address, as nearly always. */
+export function sharedAddresses(endpoints: Iterable<ServiceEndpoint>): readonly SharedAddress[] | undefined {
+  const found = new Map<IpAddress, Set<Port>>()
+  for (const { ip, port } of endpoints) {
     const known = found.get(ip)
     if (known) known.add(port)
     else found.set(ip, new Set([port]))
   }
-  return new Map([...found].filter(([, ports]) => ports.size > 1).map(([ip, ports]) => [ip, [...ports].sort(byNumber)]))
-}
-
-function byNumber(a: number, b: number): number {
-  return a - b
+  const shared = [...found].filter(([, ports]) => ports.size > 1)
+  if (shared.length === 0) return undefined
+  return shared.map(([ip, ports]) => ({ ip, ports: [...ports].sort((a, b) => a - b) }))
 }

@@ -1,9 +1,12 @@
 import type { Clock } from '../base/clock.ts'
 import type { IpAddress } from '../net/ip-address.ts'
+import { memberName } from './affinity-members.ts'
 import type { Affinity } from './frontends.ts'
+import type { ServiceEndpoint } from './select-endpoints.ts'
 
 interface Remembered {
-  /** See `memberNames`. */
+  readonly ip: IpAddress
+  /** See `memberName`. */
   readonly member: string
   /** On the clock's monotonic scale. */
   readonly expires: number
@@ -24,17 +27,21 @@ export class AffinityTable {
     this.#limit = options.limit ?? defaultLimit
   }
 
-  /** To which member the client was sent last, unless it was silent for too long. */
-  recall(affinity: Affinity, client: IpAddress): string | undefined {
+  /** Where the client was sent last, unless it was silent for too long. */
+  recall(affinity: Affinity, client: IpAddress): Pick<Remembered, 'ip' | 'member'> | undefined {
     const known = this.#clients.get(clientKey(affinity, client))
-    return known && known.expires > this.#clock.monotonic() ? known.member : undefined
+    return known && known.expires > this.#clock.monotonic() ? known : undefined
   }
 
   /** Notes that the client is sent there now; its time begins anew. */
-  remember(affinity: Affinity, client: IpAddress, member: string): void {
+  remember(affinity: Affinity, client: IpAddress, endpoint: ServiceEndpoint): void {
     const key = clientKey(affinity, client)
     this.#clients.delete(key)
-    this.#clients.set(key, { member, expires: this.#clock.monotonic() + affinity.timeoutSeconds * 1000 })
+    this.#clients.set(key, {
+      ip: endpoint.ip,
+      member: memberName(affinity, endpoint),
+      expires: this.#clock.monotonic() + affinity.timeoutSeconds * 1000,
+    })
     const [longestSilent] = this.#clients.keys()
     if (this.#clients.size > this.#limit && longestSilent !== undefined) this.#clients.delete(longestSilent)
   }

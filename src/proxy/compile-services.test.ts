@@ -131,9 +131,14 @@ describe('compileServices', () => {
     [{ 'fairlead.dev/affinity-scope': 'service' }, 'default/web address'],
   ])('groups the frontends of a port for affinity, or all of the Service (%j)', (annotations, expected) => {
     const sessionAffinity = { kind: 'ClientIP', timeoutSeconds: 60 } as const
-    const service = exampleService('web', { ports: ['http=80:30080/tcp'], sessionAffinity, annotations })
+    const service = exampleService('web', {
+      ports: ['http=80:30080/tcp', 'admin=81/tcp'],
+      sessionAffinity,
+      annotations,
+    })
     const frontends = compileOne(service).services.get('default/web')?.frontends ?? []
-    expect(frontends.map((f) => `${f.affinity?.group} ${f.affinity?.remembers}`)).toEqual([expected, expected])
+    const http = frontends.filter(({ portName }) => portName === 'http')
+    expect(http.map((f) => `${f.affinity?.group} ${f.affinity?.remembers}`)).toEqual([expected, expected])
   })
 
   it('takes an unknown value of an annotation for the default and says so', () => {

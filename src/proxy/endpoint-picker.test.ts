@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { FakeClock } from '../base/clock.ts'
 import { parseIp } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
+import { sharedAddresses } from './affinity-members.ts'
 import { AffinityTable } from './affinity-table.ts'
 import { EndpointPicker, type PickOptions } from './endpoint-picker.ts'
 import type { Affinity, Frontend, VipFrontend } from './frontends.ts'
@@ -115,12 +116,13 @@ describe('EndpointPicker with session affinity', () => {
   it('is kept by a pod that has its address with others', () => {
     const { pick } = open()
     const group: Affinity = { ...sticky, group: 'default/web', remembers: 'address' }
+    const shared = (of: Slots): Affinity => ({ ...group, shared: sharedAddresses(of)! })
     const web = slots('10.0.0.1:80', '10.0.0.1:81', '10.0.0.1:82')
     const metrics = slots('10.0.0.1:92', '10.0.0.1:90', '10.0.0.1:91')
-    const first = pick(frontend(web, { affinity: group }))
-    const other = pick(frontend(metrics, { affinity: group }))
+    const first = pick(frontend(web, { affinity: shared(web) }))
+    const other = pick(frontend(metrics, { affinity: shared(metrics) }))
     expect(other).toBe(first?.replace(':8', ':9'))
-    expect(pick(frontend(web, { affinity: group }))).toBe(first)
+    expect(pick(frontend(web, { affinity: shared(web) }))).toBe(first)
   })
 
   it('leaves an endpoint that failed', () => {
@@ -136,8 +138,9 @@ describe('EndpointPicker with session affinity', () => {
 describe('AffinityTable', () => {
   it('forgets the longest silent client beyond its limit', () => {
     const table = new AffinityTable({ clock: new FakeClock(), limit: 2 })
+    const [endpoint] = slots('10.0.0.1')
     const clients = ['10.9.0.1', '10.9.0.2', '10.9.0.3'].map(parseIp)
-    for (const ip of [clients[0]!, clients[1]!, clients[0]!, clients[2]!]) table.remember(sticky, ip, '10.0.0.1 80')
+    for (const ip of [clients[0]!, clients[1]!, clients[0]!, clients[2]!]) table.remember(sticky, ip, endpoint!)
     expect(clients.map((ip) => table.recall(sticky, ip) !== undefined)).toEqual([true, false, true])
   })
 })

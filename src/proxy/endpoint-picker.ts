@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { IpAddress } from '../net/ip-address.ts'
-import { memberNames } from './affinity-members.ts'
+import { memberName } from './affinity-members.ts'
 import { AffinityTable } from './affinity-table.ts'
 import type { Affinity, Frontend } from './frontends.ts'
 import { maglevSlot } from './maglev.ts'
@@ -26,11 +26,6 @@ export class EndpointPicker {
   readonly #affinity: AffinityTable
   /** The next slot of those that are taken in turn. */
   readonly #turns = new WeakMap<Slots, number>()
-  /** By the slots: they are asked for with each connection. */
-  readonly #names = new WeakMap<
-    Slots,
-    { readonly remembers: Affinity['remembers']; readonly members: readonly string[] }
-  >()
 
   constructor(options: { readonly clock: Clock }) {
     this.#affinity = new AffinityTable(options)
@@ -45,10 +40,7 @@ export class EndpointPicker {
     const usable = (slot: ServiceEndpoint): boolean => !failed.some((f) => f.ip === slot.ip && f.port === slot.port)
     const own = affinity && this.#ownSlot(affinity, { slots, client, usable })
     const chosen = own ?? firstFrom(slots, this.#start(frontend, { slots, client }), usable)
-    if (affinity && chosen) {
-      const member = this.#members(affinity, slots)[slots.indexOf(chosen)]
-      if (member !== undefined) this.#affinity.remember(affinity, client, member)
-    }
+    if (affinity && chosen) this.#affinity.remember(affinity, client, chosen)
     return chosen
   }
 
@@ -58,17 +50,10 @@ export class EndpointPicker {
   ): ServiceEndpoint | undefined {
     const known = this.#affinity.recall(affinity, client)
     if (!known) return undefined
-    const members = this.#members(affinity, slots)
-    return slots.find((slot, i) => members[i] === known && usable(slot))
-  }
-
-  #members(affinity: Affinity, slots: Slots): readonly string[] {
-    let known = this.#names.get(slots)
-    if (known?.remembers !== affinity.remembers) {
-      known = { remembers: affinity.remembers, members: memberNames(affinity, slots) }
-      this.#names.set(slots, known)
-    }
-    return known.members
+    // The address first: names are made for each connection.
+    const isOwn = (slot: ServiceEndpoint): boolean =>
+      slot.ip === known.ip && memberName(affinity, slot) === known.member
+    return slots.find((slot) => isOwn(slot) && usable(slot))
   }
 
   #start({ algorithm }: Frontend, { slots, client }: { slots: Slots; client: IpAddress }): number {

@@ -5,6 +5,7 @@ import { addressCidr, cidrContains, cidrFamily, type Cidr } from '../net/cidr.ts
 import { ipFamilies, ipFamilyOf, type IpAddress, type IpFamily } from '../net/ip-address.ts'
 import type { Port } from '../net/port.ts'
 import type { Protocol } from '../net/protocol.ts'
+import { sharedAddresses, type SharedAddress } from './affinity-members.ts'
 import { selectEndpoints, type EndpointChoice, type NodeFacts } from './select-endpoints.ts'
 import { annotationOf, annotationProblems } from './service-annotations.ts'
 import { compileSlots, type Slots } from './slots.ts'
@@ -61,6 +62,8 @@ export interface Affinity {
   readonly group: string
   /** What is remembered of the endpoint: with `address`, ports of the Service lead to the same pod although their target ports differ. */
   readonly remembers: 'endpoint' | 'address'
+  /** With `address`: those that several endpoints of this port share; absent where none do. See `memberName`. */
+  readonly shared?: readonly SharedAddress[]
 }
 
 /** An address and port of its own. */
@@ -229,7 +232,7 @@ function* frontendsOf(
       port: port.port,
       portName: port.name,
       algorithm,
-      affinity: affinityOf(service, port, problems),
+      affinity: affinityOf(service, port, { choice, problems }),
       sourceRanges: undefined,
     }
     const internal = internalPolicy(service, choice)
@@ -274,12 +277,20 @@ function sourceRangesOf(
   return nodeMayCome ? [...own, ...ofFamily(ingress, family).map(addressCidr)] : own
 }
 
-function affinityOf(service: Service, port: ServicePort, problems: string[]): Affinity | undefined {
+function affinityOf(
+  service: Service,
+  port: ServicePort,
+  { choice, problems }: { readonly choice: EndpointChoice; readonly problems: string[] },
+): Affinity | undefined {
   const scope = annotationOf(service, 'affinityScope', ['port', 'service'], problems)
   if (service.sessionAffinity.kind === 'None') return undefined
   const { timeoutSeconds } = service.sessionAffinity
   const key = objectKey(service)
-  if (scope === 'service') return { timeoutSeconds, group: key, remembers: 'address' }
+  // Of one port the endpoint itself can be remembered.
+  if (scope === 'service' && service.ports.length > 1) {
+    const shared = sharedAddresses([...choice.cluster, ...choice.local])
+    return { timeoutSeconds, group: key, remembers: 'address', ...(shared && { shared }) }
+  }
   return { timeoutSeconds, group: `${key}:${port.name}/${port.protocol}`, remembers: 'endpoint' }
 }
 

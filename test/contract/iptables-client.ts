@@ -82,6 +82,7 @@ export function testIptablesClient(open: () => Promise<IptablesClientUnderTest>)
       const { bytes, transactions } = await started.restore([wanted])
       expect(bytes).toBeGreaterThan(100)
       expect(transactions).toBe(1)
+      await expect(started.restore([wanted])).rejects.toThrow('already')
       expect((await client.save(['nat'])).get('nat')?.get('DISPATCH')).toEqual(rules(client, 3))
     })
 
