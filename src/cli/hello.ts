@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Command } from 'commander'
@@ -25,7 +25,8 @@ export function helloCommand(): Command {
     .action(async (options: { check?: boolean }) => {
       refuseBesideDaemonsPods()
       const stop = stopSignal()
-      const daemon = await startForeground(loadConfig(`${example}fairlead.yaml`))
+      const config = loadConfig(`${example}fairlead.yaml`)
+      const daemon = await startForeground(config)
       let ok = true
       try {
         if (!options.check) daemon.events.follow((event) => console.log(formatEvent(event)))
@@ -42,7 +43,9 @@ export function helloCommand(): Command {
       } finally {
         console.log('Removing everything from the kernel ...')
         const removed = await daemon.close({ cleanup: true })
-        console.log(`Removed: ${removed.join(', ')}`)
+        // Its folder, too: another run may be another node's, when the machine got another name.
+        rmSync(config.stateDir, { recursive: true, force: true, maxRetries: 3 })
+        console.log(`Removed: ${[...removed, config.stateDir].join(', ')}`)
       }
       if (options.check) console.log(ok ? 'check passed' : stop.aborted ? 'check interrupted' : 'check FAILED')
       process.exitCode = ok ? 0 : 1
