@@ -1,4 +1,4 @@
-import { spawn, spawnSync, type ChildProcess, type SpawnSyncOptionsWithStringEncoding } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess, type StdioOptions } from 'node:child_process'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -164,7 +164,7 @@ function hintTools(netns: Netns, kind: string): void {
   }
 }
 
-/** The rules that are there, and the sets that they name, as text for the tools. */
+/** The rules that are there, for the tools, and the sets that they name. */
 interface SavedRules {
   readonly kind: string
   /** Files, of iptables and ip6tables. */
@@ -256,10 +256,9 @@ function withoutSets(rules: string, hasSets: boolean): string {
 /** `input`: a text, or a file that is open. */
 function run(netns: Netns, argv: readonly string[], input: string | number = ''): string {
   const [program = '', ...args] = argv
-  const given = typeof input === 'string' ? { input } : { stdio: [input, 'pipe', 'pipe'] as const }
-  const result = netns.enter(() =>
-    spawnSync(program, args, { ...given, encoding: 'utf8', maxBuffer: 2 ** 30 } as SpawnSyncOptionsWithStringEncoding),
-  )
+  const stdio: StdioOptions = [typeof input === 'string' ? 'pipe' : input, 'pipe', 'pipe']
+  const text = typeof input === 'string' && { input }
+  const result = netns.enter(() => spawnSync(program, args, { stdio, ...text, encoding: 'utf8', maxBuffer: 2 ** 30 }))
   if (result.error) throw new Error(`cannot run ${program}`, { cause: result.error })
   if (result.status !== 0)
     throw new Error(`${argv.join(' ')}: exit code ${result.status}: ${result.stderr.slice(0, 500)}`)

@@ -46,7 +46,7 @@ export class ServiceProxy implements AsyncDisposable {
   #node: Node | undefined
   #nodeGone = false
   /** Whether `onModes` knows which modes there may be. */
-  #said = false
+  #announced = false
   #problem: string | undefined
   #leftover: readonly ServiceMode[]
   #takingOver = Promise.resolve()
@@ -132,8 +132,8 @@ export class ServiceProxy implements AsyncDisposable {
       this.#noteProblem()
     }
     // Before anything is written: this daemon may be killed before it has taken over.
-    if (!this.#said) this.#options.onModes?.([...this.#leftover, this.#services.mode])
-    this.#said = true
+    if (!this.#announced) this.#options.onModes?.([...this.#leftover, this.#services.mode])
+    this.#announced = true
     this.loop.update(snapshot)
   }
 

@@ -45,6 +45,34 @@ describe('AffinityNumbers', () => {
     expect(membersOf(numbers, b, [1])).toEqual([1])
   })
 
+  test('claim() gives endpoints that share an address numbers of their own, the same at every port of the Service', () => {
+    const service = exampleService('web', {
+      annotations: { 'fairlead.dev/affinity-scope': 'service' },
+      sessionAffinity: { kind: 'ClientIP', timeoutSeconds: 60 },
+      ports: ['http=80/tcp', 'admin=81/tcp'],
+    })
+    const slices = [8080, 9080].map((first) =>
+      exampleSlice(service, ['192.0.2.1'], {
+        name: `web-${first}`,
+        ports: [`http=${first}/tcp`, `admin=${first + 1}/tcp`],
+      }),
+    )
+    const compiled = compileServices(exampleSnapshot([[service, ...slices]]), {
+      nodeName: 'here',
+      settings: defaultProxySettings,
+    })
+    const numbers = new AffinityNumbers()
+    const web = compiled.services.get('default/web')!
+    numbers.claim(web)
+    const given = web.frontends.map(({ affinity, verdict }) =>
+      verdict.kind === 'balance' ? verdict.slots.map((slot) => numbers.memberNumber(affinity!, slot)) : [],
+    )
+    expect(given).toEqual([
+      [1, 2],
+      [1, 2],
+    ])
+  })
+
   test('release() frees what went, and a new endpoint does not get its number at once', () => {
     const numbers = new AffinityNumbers()
     const [before, after] = [sticky('a', [1, 2]), sticky('a', [2])]
